@@ -1,0 +1,35 @@
+"""The engine's front: versions, devices, build."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+
+import torch
+from numpy.typing import NDArray
+
+from dots_core.engine import Device, Setup
+from dots_torch.network import TorchNetwork
+from dots_torch.runtime import precision
+
+
+class TorchEngine:
+    """PyTorch, on CPU or CUDA."""
+
+    name = "torch"
+
+    def versions(self) -> dict[str, str]:
+        versions = {"torch": torch.__version__}
+        if torch.version.cuda:
+            versions["cuda"] = torch.version.cuda
+        return versions
+
+    def devices(self) -> tuple[Device, ...]:
+        cuda = [Device(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+        cpu = Device("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads")
+        return (*cuda, cpu)
+
+    def build(
+        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
+    ) -> TorchNetwork:
+        return TorchNetwork(setup, weights, architecture, precision(setup.runtime))

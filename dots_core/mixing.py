@@ -1,0 +1,106 @@
+"""Masked block softmax: the one rule behind operation weights and edge-combination weights.
+
+Logits are laid out in any shape; each entry belongs to one block or is masked. Softmax runs
+within each block at a temperature, and masked entries get weight 0 (DOTS eq. 2 and its
+grouped form, arXiv version eq. 4; edge combinations: eq. 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+MASKED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Which block each logit belongs to.
+
+    Attributes
+    ----------
+    labels : int64 array of the logits' shape
+        Block number of each entry, or ``MASKED``.
+    """
+
+    labels: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.labels.shape
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True where an entry takes part."""
+        return self.labels != MASKED
+
+    @cached_property
+    def members(self) -> tuple[NDArray[np.int64], ...]:
+        """Flat indices of the entries of each block, ascending."""
+        flat = self.labels.ravel()
+        return tuple(np.flatnonzero(flat == b) for b in np.unique(flat[flat != MASKED]))
+
+    @cached_property
+    def gather(self) -> NDArray[np.int64]:
+        """Flat indices as a rectangle, shape (blocks, widest block), short rows repeating their first member.
+
+        With :attr:`padding` it lets an engine take every block's softmax in one call.
+        """
+        width = max(len(m) for m in self.members)
+        return np.stack([np.concatenate([m, np.repeat(m[:1], width - len(m))]) for m in self.members])
+
+    @cached_property
+    def padding(self) -> NDArray[np.bool_]:
+        """True where :attr:`gather` only fills a row up; shape (blocks, widest block)."""
+        width = self.gather.shape[1]
+        return np.stack([np.arange(width) >= len(m) for m in self.members])
+
+    @cached_property
+    def scatter(self) -> NDArray[np.int64]:
+        """For each entry, in flat order, its place in the flattened rectangle; 0 where masked."""
+        places = np.zeros(self.labels.size, np.int64)
+        width = self.gather.shape[1]
+        for row, members in enumerate(self.members):
+            places[members] = row * width + np.arange(len(members))
+        return places
+
+
+def block_softmax(logits: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0) -> NDArray[np.floating]:
+    """Softmax of ``logits / temperature`` within each block; same shape and dtype as the logits."""
+    out = np.zeros_like(logits).ravel()
+    flat = logits.ravel()
+    for members in blocks.members:
+        scaled = flat[members] / flat.dtype.type(temperature)
+        weights = np.exp(scaled - scaled.max())
+        out[members] = weights / weights.sum()
+    return out.reshape(logits.shape)
+
+
+def block_softmax_gradient(
+    weights: NDArray[np.floating], gradient: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0
+) -> NDArray[np.floating]:
+    """Gradient with respect to the logits, given the weights and the gradient with respect to them."""
+    out = np.zeros_like(weights).ravel()
+    w, g = weights.ravel(), gradient.ravel()
+    for members in blocks.members:
+        inner = np.dot(w[members], g[members])
+        out[members] = w[members] * (g[members] - inner) / w.dtype.type(temperature)
+    return out.reshape(weights.shape)
+
+
+def entropy(weights: NDArray[np.floating], blocks: Blocks) -> float:
+    """Mean over blocks of a block's entropy divided by its largest possible value: 1 uniform, 0 decided.
+
+    Blocks of one entry have nothing to decide and are left out; 0 if there are no others.
+    """
+    flat = weights.astype(np.float64).ravel()
+    values = []
+    for members in blocks.members:
+        if len(members) > 1:
+            p = flat[members]
+            p = p[p > 0]
+            values.append(float(-(p * np.log(p)).sum() / np.log(len(members))))
+    return float(np.mean(values)) if values else 0.0

@@ -1,0 +1,41 @@
+"""The cells the papers published, by name."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dots_core.errors import UsageError, nearest
+from dots_core.genotype import Genotype
+
+
+@cache
+def _published() -> dict[str, dict[str, Any]]:
+    return json.loads(Path(__file__).with_name("published_cells.json").read_text("utf-8"))
+
+
+def named_cells() -> tuple[str, ...]:
+    """Return the names of the published cells."""
+    return tuple(_published())
+
+
+def cell_source(name: str) -> str:
+    """Return where a published cell was printed."""
+    return _published()[name]["source"]
+
+
+def named_cell(name: str) -> Genotype:
+    """Return a published cell, for example ``named_cell("DOTS_C10")``.
+
+    Raises
+    ------
+    UsageError
+        If there is no cell of that name.
+    """
+    cells = _published()
+    if name not in cells:
+        raise UsageError(f"unknown cell '{name}'{nearest(name, list(cells))}; named cells: {', '.join(cells)}")
+    record = cells[name]
+    return Genotype.from_pairs(**{key: record[key] for key in ("normal", "normal_concat", "reduce", "reduce_concat")})

@@ -1,0 +1,150 @@
+"""Cells as data: nodes, edges, the operations each edge may hold, and the architecture weights that mix them.
+
+A cell has input nodes 0 and 1, intermediate nodes 2 … n+1 and an output, the channel
+concatenation of some of them. The same type describes the cell that is searched, the cell
+pruned to its retained operations, and the derived cell: they differ in how many operations
+stand on an edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from dots_core.errors import UsageError
+from dots_core.mixing import MASKED, Blocks
+from dots_core.operations import GROUPINGS, NONE, OPERATIONS, check_operations, grouping
+from dots_core.topology import Topology, TopologyMatrix, topology_matrix
+
+CELL_TYPES = ("normal", "reduce")
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """An edge from node ``source`` into node ``target``.
+
+    Attributes
+    ----------
+    groups : tuple of groups of operation names
+        Softmax runs within a group; the mixed operation sums over all groups.
+    """
+
+    source: int
+    target: int
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The edge's operations in canonical order."""
+        present = {operation for group in self.groups for operation in group}
+        return tuple(o for o in OPERATIONS if o in present)
+
+    @property
+    def name(self) -> str:
+        """Canonical name, for example ``"0-2"``."""
+        return f"{self.source}-{self.target}"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """One type of cell.
+
+    Attributes
+    ----------
+    nodes : int
+        Number of intermediate nodes.
+    edges : tuple of Edge
+        Sorted by target, then source.
+    concat : tuple of int
+        The nodes whose outputs are concatenated.
+    topology : Topology
+        The space of edge combinations that is searched.
+    mixed : bool
+        Whether operations are weighted by α. A derived cell's are not: it adds its edges unweighted.
+    """
+
+    nodes: int
+    edges: tuple[Edge, ...]
+    concat: tuple[int, ...]
+    topology: Topology = field(default_factory=Topology)
+    mixed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise UsageError(f"a cell needs at least one intermediate node, not {self.nodes}")
+        if not self.concat or any(not 2 <= node < self.nodes + 2 for node in self.concat):
+            raise UsageError(f"concat {self.concat} must name intermediate nodes, 2 to {self.nodes + 1}")
+        seen: set[tuple[int, int]] = set()
+        for edge in self.edges:
+            if not 0 <= edge.source < edge.target < self.nodes + 2 or edge.target < 2:
+                raise UsageError(f"edge {edge.name} does not lead forward into an intermediate node")
+            if (edge.source, edge.target) in seen:
+                raise UsageError(f"edge {edge.name} appears twice in one cell")
+            seen.add((edge.source, edge.target))
+            if not edge.operations:
+                raise UsageError(f"edge {edge.name} has no operation")
+            check_operations(tuple(o for group in edge.groups for o in group))
+            if not self.mixed and (len(edge.operations) != 1 or edge.operations == (NONE,)):
+                raise UsageError(f"edge {edge.name} of a derived cell must hold one operation other than 'none'")
+        missing = [node for node in range(2, self.nodes + 2) if not any(e.target == node for e in self.edges)]
+        if missing:
+            raise UsageError(f"node {missing[0]} has no incoming edge")
+        if list(self.edges) != sorted(self.edges, key=lambda e: (e.target, e.source)):
+            raise UsageError("a cell's edges must be sorted by target, then source")
+
+    @cached_property
+    def operation_blocks(self) -> Blocks:
+        """Blocks of α′, whose shape is (edges, all operations): one block a group of an edge."""
+        labels = np.full((len(self.edges), len(OPERATIONS)), MASKED, np.int64)
+        number = 0
+        for row, edge in enumerate(self.edges):
+            for group in edge.groups:
+                labels[row, [OPERATIONS.index(o) for o in group]] = number
+                number += 1
+        return Blocks(labels)
+
+    @cached_property
+    def matrix(self) -> TopologyMatrix | None:
+        """The topology's matrix A, or None where γ ≡ 1."""
+        return topology_matrix(self.topology, self.edges)
+
+    @cached_property
+    def combination_blocks(self) -> Blocks | None:
+        """Blocks of β′, shape (combinations,): one block a node."""
+        return None if self.matrix is None else Blocks(self.matrix.groups)
+
+    def outgoing(self, node: int) -> tuple[int, ...]:
+        """Numbers of the edges out of a node."""
+        return tuple(number for number, edge in enumerate(self.edges) if edge.source == node)
+
+    def incoming(self, node: int) -> tuple[int, ...]:
+        """Numbers of the edges into a node."""
+        return tuple(number for number, edge in enumerate(self.edges) if edge.target == node)
+
+
+def search_cell(
+    nodes: int = 4,
+    operations: tuple[str, ...] = OPERATIONS,
+    groups: str = "single",
+    topology: Topology | None = None,
+) -> CellSpec:
+    """Build the cell in which every node hears every node before it and every edge holds every operation.
+
+    Parameters
+    ----------
+    nodes : int
+        Number of intermediate nodes.
+    operations : tuple of str
+        The candidate operations.
+    groups : str
+        A name in `dots_core.operations.GROUPINGS`.
+    """
+    if groups not in GROUPINGS:
+        grouping(groups)  # raises, naming the known groupings
+    partition = grouping(groups, tuple(operations))
+    if not any(o != NONE for group in partition for o in group):
+        raise UsageError("the search space needs at least one operation other than 'none'")
+    edges = tuple(Edge(i, j, partition) for j in range(2, nodes + 2) for i in range(j))
+    return CellSpec(nodes, edges, tuple(range(2, nodes + 2)), topology or Topology())
