@@ -45,7 +45,7 @@ class NonFiniteLoss(DotsError):
     exit_code = 6
 
 
-def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint such as ``"; did you mean 'cifar'?"``, or an empty string."""
     import difflib
 

@@ -125,12 +125,14 @@ class Genotype:
         The flat lists hold two edges a node, as in the published genotypes.
         """
         try:
-            tree = ast.parse(text.strip(), mode="eval").body
+            statements = ast.parse(text.strip()).body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise UsageError(
-                "not a genotype: the text is neither JSON nor of the form Genotype(normal=[…], …)"
-            ) from None
-        # An assignment such as `DARTS_V1 = Genotype(…)` is not an expression and was refused above.
+            statements = []
+        # Both `Genotype(…)` and `DARTS_V1 = Genotype(…)` are found in print.
+        statement = statements[0] if len(statements) == 1 else None
+        if not isinstance(statement, (ast.Expr, ast.Assign)):
+            raise UsageError("not a genotype: the text is neither JSON nor of the form Genotype(normal=[…], …)")
+        tree = statement.value
         if (
             not isinstance(tree, ast.Call)
             or not isinstance(tree.func, ast.Name)

@@ -36,13 +36,28 @@ def check_operations(names: tuple[str, ...]) -> None:
         raise UsageError(f"an operation is named twice in {', '.join(names)}")
 
 
-def grouping(name: str, operations: tuple[str, ...] = OPERATIONS) -> tuple[tuple[str, ...], ...]:
-    """Return a named grouping restricted to the given operations, empty groups left out.
+def grouping(
+    groups: str | tuple[tuple[str, ...], ...], operations: tuple[str, ...] = OPERATIONS
+) -> tuple[tuple[str, ...], ...]:
+    """Return a grouping restricted to the given operations, empty groups left out.
 
-    A grouping that has no place for one of the operations (Group-V1 has none for `none`) drops it.
+    Parameters
+    ----------
+    groups : str or tuple of groups
+        A name in `GROUPINGS`, or the groups themselves. An operation in none of them is left out
+        (Group-V1 has no place for ``none``).
+
+    Raises
+    ------
+    UsageError
+        If the name or an operation is unknown, or groups overlap.
     """
     check_operations(operations)
-    if name not in GROUPINGS:
-        raise UsageError(f"unknown grouping '{name}'{nearest(name, list(GROUPINGS))}; known: {', '.join(GROUPINGS)}")
-    restricted = (tuple(o for o in group if o in operations) for group in GROUPINGS[name])
+    if isinstance(groups, str):
+        if groups not in GROUPINGS:
+            hint = nearest(groups, list(GROUPINGS))
+            raise UsageError(f"unknown grouping '{groups}'{hint}; known: {', '.join(GROUPINGS)}")
+        groups = GROUPINGS[groups]
+    check_operations(tuple(operation for group in groups for operation in group))
+    restricted = (tuple(o for o in group if o in operations) for group in groups)
     return tuple(group for group in restricted if group)

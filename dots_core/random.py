@@ -83,7 +83,7 @@ class Stream:
         """Draw ``count`` uniform numbers in [0, 1) for each sample: float64, shape (len(samples), count)."""
         words = self._words(np.asarray(samples), (count + 1) // 2, index).astype(np.uint64)
         high, low = words[:, 0::2] >> np.uint64(5), words[:, 1::2] >> np.uint64(6)
-        doubles = (high * np.uint64(1 << 26) + low) * (1.0 / (1 << 53))
+        doubles = (high * np.uint64(1 << 26) + low).astype(np.float64) * (1.0 / (1 << 53))
         return doubles[:, :count]
 
     def uniform(self, shape: tuple[int, ...], *index: int) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class Stream:
         count = int(np.prod(shape, dtype=np.int64))
         pairs = self.uniform((count, 2), *index)
         radius = np.sqrt(-2.0 * np.log1p(-pairs[:, 0]))
-        return (radius * np.cos(2.0 * np.pi * pairs[:, 1])).reshape(shape)
+        return np.multiply(radius, np.cos(2.0 * np.pi * pairs[:, 1]), dtype=np.float64).reshape(shape)
 
     def permutation(self, n: int, *index: int) -> NDArray[np.int64]:
         """Draw a permutation of 0 … n−1: int64, shape (n,)."""

@@ -89,7 +89,8 @@ def _best_operation(edge: Edge, alpha: NDArray[np.floating]) -> str:
 
 
 def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
-    assert cell.matrix is not None and cell.combination_blocks is not None
+    assert cell.matrix is not None
+    assert cell.combination_blocks is not None
     beta = np.asarray(beta)
     kept: list[int] = []
     for members in cell.combination_blocks.members:

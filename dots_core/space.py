@@ -15,7 +15,7 @@ import numpy as np
 
 from dots_core.errors import UsageError
 from dots_core.mixing import MASKED, Blocks
-from dots_core.operations import GROUPINGS, NONE, OPERATIONS, check_operations, grouping
+from dots_core.operations import NONE, OPERATIONS, check_operations, grouping
 from dots_core.topology import Topology, TopologyMatrix, topology_matrix
 
 CELL_TYPES = ("normal", "reduce")
@@ -127,8 +127,9 @@ class CellSpec:
 def search_cell(
     nodes: int = 4,
     operations: tuple[str, ...] = OPERATIONS,
-    groups: str = "single",
+    groups: str | tuple[tuple[str, ...], ...] = "single",
     topology: Topology | None = None,
+    edges: tuple[tuple[int, int], ...] | None = None,
 ) -> CellSpec:
     """Build the cell in which every node hears every node before it and every edge holds every operation.
 
@@ -138,13 +139,14 @@ def search_cell(
         Number of intermediate nodes.
     operations : tuple of str
         The candidate operations.
-    groups : str
-        A name in `dots_core.operations.GROUPINGS`.
+    groups : str or tuple of groups
+        A name in `dots_core.operations.GROUPINGS`, or disjoint groups of the operations.
+    edges : tuple of (source, target), optional
+        The edges that exist; None for all.
     """
-    if groups not in GROUPINGS:
-        grouping(groups)  # raises, naming the known groupings
     partition = grouping(groups, tuple(operations))
     if not any(o != NONE for group in partition for o in group):
         raise UsageError("the search space needs at least one operation other than 'none'")
-    edges = tuple(Edge(i, j, partition) for j in range(2, nodes + 2) for i in range(j))
-    return CellSpec(nodes, edges, tuple(range(2, nodes + 2)), topology or Topology())
+    pairs = edges if edges is not None else tuple((i, j) for j in range(2, nodes + 2) for i in range(j))
+    built = tuple(Edge(i, j, partition) for i, j in sorted(pairs, key=lambda pair: (pair[1], pair[0])))
+    return CellSpec(nodes, built, tuple(range(2, nodes + 2)), topology or Topology())

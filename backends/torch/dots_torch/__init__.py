@@ -1,7 +1,1 @@
-"""The PyTorch engine, CPU and CUDA."""
-
-from dots_torch.engine import TorchEngine
-
-engine = TorchEngine()
-
-__all__ = ["TorchEngine", "engine"]
+"""The PyTorch engine, CPU and CUDA: `dots_torch.engine.engine`."""

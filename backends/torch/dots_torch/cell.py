@@ -138,9 +138,7 @@ class Cell:
     def __init__(self, weights: Arena, statistics: Arena, spec: NetworkSpec, layout: CellLayout) -> None:
         self.layout = layout
         self._cell = spec.cell(layout.kind)
-        self._preprocess = [
-            Stack(weights, statistics, (layout.preprocess(number, spec.affine),)) for number in (0, 1)
-        ]
+        self._preprocess = [Stack(weights, statistics, (layout.preprocess(number, spec.affine),)) for number in (0, 1)]
         nodes = range(self._cell.nodes + 2)
         self.sources = [Source(weights, statistics, spec, layout, node) for node in nodes]
 

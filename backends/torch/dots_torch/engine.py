@@ -19,7 +19,7 @@ class TorchEngine:
     name = "torch"
 
     def versions(self) -> dict[str, str]:
-        versions = {"torch": torch.__version__}
+        versions = {"torch": str(torch.__version__)}
         if torch.version.cuda:
             versions["cuda"] = torch.version.cuda
         return versions
@@ -29,7 +29,8 @@ class TorchEngine:
         cpu = Device("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads")
         return (*cuda, cpu)
 
-    def build(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
-    ) -> TorchNetwork:
+    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> TorchNetwork:
         return TorchNetwork(setup, weights, architecture, precision(setup.runtime))
+
+
+engine = TorchEngine()

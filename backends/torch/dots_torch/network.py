@@ -168,7 +168,7 @@ class TorchNetwork:
             adam = self._adam[name]
             for prefix, target in (("architecture", value), ("adam.first", adam.first), ("adam.second", adam.second)):
                 target.copy_(torch.from_numpy(np.array(state[f"{prefix}/{name}"])))
-            adam.steps = int(state[f"adam.steps/{name}"])
+            adam.steps = int(np.asarray(state[f"adam.steps/{name}"]).item())
 
     def _leaves(self) -> list[Tensor]:
         return [w.detach().requires_grad_() for w in self._weights]

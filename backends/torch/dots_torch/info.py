@@ -1,0 +1,9 @@
+"""What is known of this engine without loading it."""
+
+info = {
+    "framework": "torch",
+    "install": "pip install 'dots-nas[torch]'",
+    "description": "PyTorch; operations of all edges out of a node run as one",
+    "tried": "CPU; CUDA is written but was not tried on hardware",
+    "priority": 30,
+}

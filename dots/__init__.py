@@ -1,0 +1,58 @@
+"""Differentiable neural architecture search with topology search, on several frameworks.
+
+>>> import dots
+>>> result = dots.search(backend="torch")  # doctest: +SKIP
+>>> dots.train(result.genotype)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dots.engines import backends
+    from dots.runs import SearchResult, TrainResult, search, train
+    from dots_core.data import from_arrays
+    from dots_core.errors import DotsError
+    from dots_core.genotype import Genotype
+    from dots_core.named_cells import named_cell, named_cells
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DotsError": "dots_core.errors",
+    "Genotype": "dots_core.genotype",
+    "SearchResult": "dots.runs",
+    "TrainResult": "dots.runs",
+    "backends": "dots.engines",
+    "from_arrays": "dots_core.data",
+    "named_cell": "dots_core.named_cells",
+    "named_cells": "dots_core.named_cells",
+    "search": "dots.runs",
+    "train": "dots.runs",
+}
+
+__all__ = [
+    "DotsError",
+    "Genotype",
+    "SearchResult",
+    "TrainResult",
+    "backends",
+    "from_arrays",
+    "named_cell",
+    "named_cells",
+    "search",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved on first use, so that importing dots costs next to nothing.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dots' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

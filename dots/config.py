@@ -1,0 +1,190 @@
+"""The settings of a search and of a training: what may be set, to what, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dots_core.errors import UsageError, nearest
+from dots_core.operations import OPERATIONS
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Moment = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class AugmentationSection(Section):
+    """How training images are varied."""
+
+    flip: bool = True
+    crop: CountOrZero = 4
+    cutout: CountOrZero = 0
+
+
+class WeightsSection(Section):
+    """SGD on the network's weights; the learning rate is a cosine over all epochs."""
+
+    learning_rate: Positive = 0.025
+    final_learning_rate: NonNegative = 0.001
+    momentum: Moment = 0.9
+    weight_decay: NonNegative = 3e-4
+    clip: NonNegative = 5.0
+
+
+class ArchitectureSection(Section):
+    """Adam on α′ and β′."""
+
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 1e-3
+    initial_scale: NonNegative = 1e-3
+
+
+class TemperatureSection(Section):
+    """A temperature over the search phase of a stage; 1 in the warm-up."""
+
+    schedule: Literal["constant", "exponential", "linear"] = "constant"
+    start: Positive = 1.0
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    end: NonNegative = 0.0
+
+
+class SpaceSection(Section):
+    """The cells that are searched."""
+
+    nodes: Annotated[int, Field(ge=1, le=12)] = 4
+    operations: tuple[str, ...] = OPERATIONS
+    groups: str | tuple[tuple[str, ...], ...] = "single"
+    edges: tuple[tuple[int, int], ...] | None = None
+
+
+class OperationSection(Section):
+    """The operation search."""
+
+    epochs: Count = 30
+    warmup: CountOrZero = 15
+    layers: Count = 8
+    level: Literal["bi", "one"] = "bi"
+    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    temperature: TemperatureSection = TemperatureSection()
+    retain: Literal["groups", "top-1", "top-2"] = "groups"
+
+
+class TopologySection(Section):
+    """The topology search; 0 epochs leave it out, and the DARTS policy derives the cell."""
+
+    epochs: CountOrZero = 40
+    warmup: CountOrZero = 20
+    layers: Count = 20
+    level: Literal["bi", "one"] = "one"
+    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    space: Literal["none", "k-edges", "arbitrary"] = "k-edges"
+    edges_per_node: Count = 2
+    scaled: bool = True
+    temperature: TemperatureSection = TemperatureSection(schedule="exponential", start=10, rate=0.72)
+    alpha_temperature_ratio: Positive = 1e-3
+    warmup_split: Literal["all", "half-a"] = "all"
+    shuffle: bool = True
+
+
+class RunConfig(Section):
+    """What a search and a training have in common."""
+
+    backend: str | None = None
+    device: str | None = None
+    precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
+    deterministic: bool = True
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: str | None = None
+    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    train_images: CountOrZero = 0
+    test_images: CountOrZero = 0
+    batch: Annotated[int, Field(ge=2)] = 64
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem_multiplier: Count = 3
+    augmentation: AugmentationSection = AugmentationSection()
+    weights: WeightsSection = WeightsSection()
+    checkpoint_every: Count = 200
+    evaluate_every: Count = 1
+
+
+class SearchConfig(RunConfig):
+    """A search."""
+
+    kind: Literal["search"] = "search"
+    space: SpaceSection = SpaceSection()
+    architecture: ArchitectureSection = ArchitectureSection()
+    operation: OperationSection = OperationSection()
+    topology: TopologySection = TopologySection()
+    split: Share = 0.5
+    head_norm: bool = False
+
+
+class TrainConfig(RunConfig):
+    """The training of a found cell."""
+
+    kind: Literal["train"] = "train"
+    cell: dict[str, Any] | None = None
+    layers: Count = 20
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 36
+    batch: Annotated[int, Field(ge=2)] = 96
+    epochs: Count = 600
+    weights: WeightsSection = WeightsSection(final_learning_rate=0.0)
+    augmentation: AugmentationSection = AugmentationSection(cutout=16)
+    label_smoothing: Moment = 0.0
+    drop_path: Moment = 0.2
+    auxiliary: bool = True
+    auxiliary_weight: NonNegative = 0.4
+
+
+Config = SearchConfig | TrainConfig
+ConfigType = TypeVar("ConfigType", SearchConfig, TrainConfig)
+
+CONFIGS: dict[str, type[SearchConfig] | type[TrainConfig]] = {"search": SearchConfig, "train": TrainConfig}
+
+
+def parse_config(model: type[ConfigType], values: dict[str, Any], origin: str) -> ConfigType:
+    """Check settings and return them as a config.
+
+    Parameters
+    ----------
+    origin : str
+        Where the settings come from, for messages.
+
+    Raises
+    ------
+    UsageError
+        Naming the key, what is wrong with it and, for an unknown key, the nearest right one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "str")))
+        if problem["type"] == "extra_forbidden":
+            known = known_keys(model)
+            raise UsageError(f"{origin}: unknown key '{key}'{nearest(key, known)}") from None
+        given = problem["input"]
+        raise UsageError(f"{origin}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {given!r}") from None
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return every key that may be set, dotted."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += known_keys(section, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys

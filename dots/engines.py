@@ -1,0 +1,109 @@
+"""Engines: which there are, which can run here, and how one is fetched.
+
+An engine is an entry point of the group ``dots.backends``; an entry point of the same name in
+``dots.backend_info`` leads to a plain record about it, so that listing engines loads none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+
+from dots_core.engine import Engine
+from dots_core.errors import DotsError, EngineMissing, UsageError, nearest
+
+ENGINES = "dots.backends"
+INFO = "dots.backend_info"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What is known of an engine without loading it.
+
+    Attributes
+    ----------
+    framework : str
+        The module it needs, empty if none.
+    install : str
+        How to install the framework.
+    description : str
+    tried : str
+        On which devices it was tried.
+    priority : int
+        With no ``--backend``, the available engine of the highest priority is taken.
+    search_preset, train_preset : str
+        The preset that suits it when none is named.
+    """
+
+    name: str
+    framework: str = ""
+    install: str = ""
+    description: str = ""
+    tried: str = ""
+    priority: int = 0
+    search_preset: str = "smoke"
+    train_preset: str = "smoke"
+
+    @property
+    def available(self) -> bool:
+        """Whether the framework is installed."""
+        return not self.framework or find_spec(self.framework) is not None
+
+
+def backends() -> tuple[Backend, ...]:
+    """Return every registered engine, the preferred first; loads none of them."""
+    records = {point.name: point for point in entry_points(group=INFO)}
+    found = []
+    for name in sorted({point.name for point in entry_points(group=ENGINES)}):
+        record = dict(records[name].load()) if name in records else {}
+        found.append(Backend(name=name, **record))
+    return tuple(sorted(found, key=lambda backend: (-backend.priority, backend.name)))
+
+
+def choose_backend(name: str | None) -> Backend:
+    """Return the engine of a name, or the preferred available one for None.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown.
+    EngineMissing
+        If its framework is not installed.
+    """
+    known = backends()
+    if name is None:
+        for backend in known:
+            if backend.available:
+                return backend
+        raise EngineMissing("no engine is registered; reinstall dots-nas")
+    for backend in known:
+        if backend.name == name:
+            if not backend.available:
+                raise EngineMissing(
+                    f"the {name} engine needs {backend.framework}, which is not installed; "
+                    f"install it with: {backend.install}"
+                )
+            return backend
+    names = [backend.name for backend in known]
+    listing = ", ".join(b.name + ("" if b.available else f" (not installed: {b.install})") for b in known)
+    raise UsageError(f"unknown backend '{name}'{nearest(name, names)}; engines: {listing}")
+
+
+def load_engine(name: str) -> Engine:
+    """Load an engine and with it its framework.
+
+    Raises
+    ------
+    EngineMissing
+        If the framework fails to load; the message says why.
+    """
+    (point,) = (p for p in entry_points(group=ENGINES) if p.name == name)
+    try:
+        return point.load()
+    except DotsError:
+        raise
+    except Exception as error:
+        raise EngineMissing(
+            f"the {name} engine does not load: {type(error).__name__}: {error}; `dots doctor --backend {name}` says more"
+        ) from error

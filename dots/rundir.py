@@ -1,0 +1,136 @@
+"""Run directories: created in one step, owned by one process at a time, never another's overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dots.config import CONFIGS, SearchConfig, TrainConfig, parse_config
+from dots.presets import flattened, read_yaml
+from dots_core.errors import CorruptFile, UsageError
+from dots_core.files import cannot_write, to_json, write_atomic, write_synced
+
+MARKER = "run.json"
+CONFIG = "config.yaml"
+FORMAT = "dots-run"
+VERSION = 1
+
+_ConfigType = TypeVar("_ConfigType", SearchConfig, TrainConfig)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run of ours."""
+    return (path / MARKER).is_file()
+
+
+def free_directory(kind: str, preset: str) -> Path:
+    """Return the first unused directory name for a run: ``runs/<kind>-<preset>-<number>``."""
+    number = 1
+    while (path := Path("runs") / f"{kind}-{Path(preset).stem}-{number}").exists():
+        number += 1
+    return path
+
+
+def create_run(path: Path, config: SearchConfig | TrainConfig) -> None:
+    """Create a run directory with its settings; all of it or nothing.
+
+    Raises
+    ------
+    UsageError
+        If something stands there already.
+    DotsError
+        If it cannot be written.
+    """
+    if is_run(path):
+        raise UsageError(f"{path} is a run already; go on with it by --resume, or give another --out")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists and is not a run of dots; give another --out")
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        write_synced(beside / CONFIG, config_text(config).encode())
+        marker = to_json({"format": FORMAT, "version": VERSION, "kind": config.kind})
+        write_synced(beside / MARKER, marker.encode())
+        os.rename(beside, path)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise cannot_write(path, error) from None
+
+
+def config_text(config: SearchConfig | TrainConfig) -> str:
+    """Return the settings as YAML that ``--preset FILE`` takes."""
+    import yaml
+
+    body = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+    return f"# Every setting of this run; repeat it with: dots {config.kind} --preset config.yaml\n{body}"
+
+
+def read_run_config(path: Path, model: type[_ConfigType]) -> _ConfigType:
+    """Return the settings of a run.
+
+    Raises
+    ------
+    UsageError
+        If it is a run of another kind or no run.
+    CorruptFile
+        If its files are damaged.
+    """
+    try:
+        marker: Any = json.loads((path / MARKER).read_bytes())
+        kind, version = marker["kind"], marker["version"]
+        known = marker["format"] == FORMAT and kind in CONFIGS
+    except OSError:
+        raise UsageError(f"{path} is not a run of dots: it has no {MARKER}; give the directory of a run") from None
+    except (ValueError, KeyError, TypeError):
+        raise CorruptFile(f"{path / MARKER} is damaged") from None
+    if not known or version != VERSION:
+        raise CorruptFile(f"{path} is a run of format {version}, this release reads {VERSION}")
+    if CONFIGS[kind] is not model:
+        raise UsageError(f"{path} is a {kind}; go on with it by: dots {kind} --out {path} --resume")
+    try:
+        return parse_config(model, read_yaml(path / CONFIG), str(path / CONFIG))
+    except UsageError as error:
+        raise CorruptFile(str(error)) from None
+
+
+def replace_config(path: Path, config: SearchConfig | TrainConfig) -> None:
+    """Write changed settings (the engine or device a run goes on with)."""
+    write_atomic(path / CONFIG, config_text(config))
+
+
+def differences(saved: SearchConfig | TrainConfig, asked: SearchConfig | TrainConfig) -> list[str]:
+    """Return the settings that differ, as ``key: saved → asked``."""
+    before, after = (flattened(config.model_dump(mode="json")) for config in (saved, asked))
+    return [f"{key}: {before.get(key)} → {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
+
+
+@contextlib.contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Hold a run directory; another process that wants it is refused.
+
+    Raises
+    ------
+    UsageError
+        If another process holds it.
+    """
+    with open(path / ".lock", "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"another process is running {path}; wait for it, or give another --out") from None
+        yield
+
+
+def log_event(path: Path, event: str, **details: Any) -> None:
+    """Append what happened, with the time, to ``events.jsonl``; no result depends on it."""
+    record = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **details}
+    with contextlib.suppress(OSError), open(path / "events.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")

@@ -1,0 +1,369 @@
+"""Searching and training: settings in, a run directory and a result out."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from dots.config import Config, SearchConfig, TrainConfig, parse_config
+from dots.engines import choose_backend, load_engine
+from dots.plans import plan_of
+from dots.presets import merged, nested, preset_values
+from dots.rundir import (
+    create_run,
+    differences,
+    free_directory,
+    is_run,
+    log_event,
+    owned,
+    read_run_config,
+    replace_config,
+)
+from dots.watch import Silent, Talking
+from dots_core.data import ImageData, load
+from dots_core.driver import Driver, Outcome
+from dots_core.engine import Engine
+from dots_core.errors import DataMissing, UsageError
+from dots_core.files import to_json, write_atomic
+from dots_core.genotype import Genotype
+from dots_core.named_cells import named_cell, named_cells
+from dots_core.plan import Plan
+
+Data = str | PathLike[str] | ImageData
+_MOVABLE = ("backend", "device")
+"""Settings that may change when a run is resumed."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes
+    ----------
+    genotype : Genotype
+    run : Path
+        The run directory.
+    metrics : dict
+        The last epoch's row of metrics.
+    margins : dict
+        The smallest gap between best and second-best candidate, for each kind of decision.
+    backend : str
+    """
+
+    genotype: Genotype
+    run: Path
+    metrics: dict[str, Any]
+    margins: dict[str, float]
+    backend: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training reached.
+
+    Attributes
+    ----------
+    accuracy : float
+        On the test split, after the last epoch.
+    best_accuracy : float
+        The best of all epochs on the test split; the choice of the epoch has seen that split.
+    run : Path
+        The run directory; ``last/`` and ``best/`` in it hold the weights.
+    metrics : dict
+        The last epoch's row of metrics.
+    backend : str
+    """
+
+    accuracy: float
+    best_accuracy: float
+    run: Path
+    metrics: dict[str, Any]
+    backend: str
+
+
+@dataclass
+class Request:
+    """What a user asked for; None means: as the preset, or the saved run, says.
+
+    Attributes
+    ----------
+    data : str, path or ImageData
+        Where the images are; an ImageData is used as it is.
+    settings : mapping
+        Nested settings that override the preset's.
+    """
+
+    kind: str
+    preset: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    data: Data | None = None
+    seed: int | None = None
+    out: Path | None = None
+    resume: bool = False
+    cell: str | Genotype | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self) -> dict[str, Any]:
+        """The explicit settings, nested."""
+        explicit = {"backend": self.backend, "device": self.device, "seed": self.seed, "data": self._data_name()}
+        values = {key: value for key, value in explicit.items() if value is not None}
+        if self.cell is not None:
+            values["cell"] = find_cell(self.cell).to_record()
+        return merged(self.settings, values)
+
+    def _data_name(self) -> str | None:
+        if self.data is None or isinstance(self.data, ImageData):
+            return None if self.data is None else f"python:{self.data.name}"
+        return "digits" if str(self.data) == "digits" else str(Path(self.data).expanduser().absolute())
+
+
+def find_cell(cell: str | Genotype) -> Genotype:
+    """Return a cell given as a genotype, a published name, a genotype file or a finished search's directory."""
+    if isinstance(cell, Genotype):
+        return cell
+    path = Path(cell)
+    if is_run(path):
+        path = path / "genotype.json"
+        if not path.exists():
+            raise UsageError(f"the search in {path.parent} has not finished; go on with it by --resume")
+    return Genotype.load(path) if path.is_file() or path.suffix or "/" in cell else named_cell(cell)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request made definite."""
+
+    config: Config
+    plan: Plan
+    engine: Engine
+    data: ImageData
+    out: Path
+    continues: bool
+
+
+def prepare(request: Request) -> Prepared:
+    """Resolve settings, engine and data, and check that they fit; writes nothing.
+
+    Raises
+    ------
+    DotsError
+        If anything is unknown, impossible or missing.
+    """
+    model = SearchConfig if request.kind == "search" else TrainConfig
+    overrides = request.overrides()
+    continues = request.resume and request.out is not None and is_run(request.out)
+    if request.resume and request.out is None:
+        raise UsageError("--resume needs --out, the directory of the run to go on with")
+    if continues:
+        assert request.out is not None
+        saved = read_run_config(request.out, model)
+        base = preset_values(request.kind, request.preset) if request.preset else saved.model_dump(mode="json")
+        config = parse_config(model, merged(base, overrides), "settings")
+        # What the preset leaves open was filled in when the run began.
+        config = config.model_copy(update={k: getattr(saved, k) for k in _MOVABLE if getattr(config, k) is None})
+        changed = [text for text in differences(saved, config) if text.partition(":")[0] not in _MOVABLE]
+        if changed:
+            raise UsageError(f"{request.out} was begun with other settings ({'; '.join(changed)}); start a new run")
+        backend = choose_backend(config.backend)
+        out = request.out
+    else:
+        chosen = request.backend or request.settings.get("backend")
+        backend = choose_backend(chosen)
+        preset = request.preset or (backend.search_preset if request.kind == "search" else backend.train_preset)
+        config = parse_config(model, merged(preset_values(request.kind, preset), overrides), f"preset {preset}")
+        backend = choose_backend(config.backend or backend.name)
+        out = request.out or free_directory(request.kind, preset)
+        if out.exists() and not request.resume and is_run(out):
+            raise UsageError(f"{out} is a run already; go on with it by --resume, or give another --out")
+    engine = load_engine(backend.name)
+    device = config.device or engine.devices()[0].name
+    config = config.model_copy(update={"backend": backend.name, "device": device})
+    plan = plan_of(config)
+    return Prepared(config, plan, engine, _load_data(request, config), out, continues)
+
+
+def _load_data(request: Request, config: Config) -> ImageData:
+    if isinstance(request.data, ImageData):
+        return request.data
+    if config.data is None:
+        raise DataMissing(
+            "this preset brings no images: give --data with an image folder (train/<class>/*.jpg, test/<class>/*.jpg), "
+            "a CIFAR archive or folder, or digits"
+        )
+    if config.data.startswith("python:"):
+        raise DataMissing("this run was begun with images passed from Python; pass the same again as data=")
+    return load(config.data, config.image_size)
+
+
+def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
+    """Carry a request out to its end.
+
+    Raises
+    ------
+    DotsError
+        See `dots_core.driver.Driver.run` and `prepare`.
+    """
+    prepared = prepare(request)
+    config, out = prepared.config, prepared.out
+    if prepared.continues:
+        saved = read_run_config(out, type(config))
+        if differences(saved, config):
+            replace_config(out, config)
+    else:
+        create_run(out, config)
+    with owned(out):
+        engine = prepared.engine
+        event = "resumed" if prepared.continues else "started"
+        log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
+        observer = Talking() if talk else Silent()
+        driver = Driver(prepared.plan, prepared.data, engine, out, observer)
+        try:
+            with _signals(driver.request_stop):
+                outcome = driver.run()
+        except BaseException as error:
+            log_event(out, "stopped", reason=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            observer.close()
+        result = _finish(prepared, outcome)
+        log_event(out, "finished")
+    return result
+
+
+def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
+    """Write what a finished run leaves; doing so again writes the same."""
+    from dots.drawing import dot_text, draw
+
+    out, backend = prepared.out, prepared.engine.name
+    genotype = outcome.genotype
+    if genotype is None:
+        result = TrainResult(
+            outcome.last_row["validation_accuracy"], outcome.best_accuracy, out, outcome.last_row, backend
+        )
+        summary = {"accuracy": result.accuracy, "best_accuracy": result.best_accuracy, "metrics": result.metrics}
+        write_atomic(out / "summary.json", to_json(summary))
+        return result
+    write_atomic(out / "cell.dot", dot_text(genotype))
+    for suffix in ("svg", "png"):
+        draw(genotype, out / f"cell.{suffix}")
+    write_atomic(out / "genotype.json", genotype.to_json())
+    write_atomic(out / "summary.json", to_json({"metrics": outcome.last_row, "margins": outcome.margins}))
+    return SearchResult(genotype, out, outcome.last_row, outcome.margins, backend)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a request to stop after the step at hand; a second Ctrl-C stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        stop(128 + number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def search(
+    preset: str | None = None,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    data: Data | None = None,
+    seed: int | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+) -> SearchResult:
+    """Search a cell, as ``dots search`` does.
+
+    Parameters
+    ----------
+    preset : str, optional
+        A preset's name or a YAML file; by default the engine's smoke preset.
+    backend, device : str, optional
+        By default the first available engine and its preferred device.
+    data : str, path or ImageData, optional
+        ``"digits"``, an image folder, a CIFAR folder or archive, an ``.npz`` file, or
+        `dots_core.data.from_arrays`; by default what the preset names.
+    seed : int, optional
+    out : path, optional
+        The run directory; by default ``runs/search-<preset>-<number>``.
+    resume : bool
+        Go on with the run in ``out``, or begin it if there is none.
+    settings : mapping, optional
+        Overrides with dotted keys, for example ``{"topology.epochs": 10}``.
+    verbose : bool
+        Report progress on stderr.
+
+    Returns
+    -------
+    SearchResult
+
+    Raises
+    ------
+    DotsError
+        With a message that names cause, place and remedy.
+    """
+    request = Request(
+        "search", preset, backend, device, data, seed, _path(out), resume, settings=nested(settings or {})
+    )
+    result = run(request, talk=verbose)
+    assert isinstance(result, SearchResult)
+    return result
+
+
+def train(
+    cell: str | Genotype,
+    preset: str | None = None,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    data: Data | None = None,
+    seed: int | None = None,
+    out: str | PathLike[str] | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+) -> TrainResult:
+    """Train a cell's network from scratch and evaluate it, as ``dots train`` does.
+
+    Parameters
+    ----------
+    cell : str or Genotype
+        A genotype, a published name (`dots_core.named_cells`), a genotype file or a finished
+        search's run directory.
+
+    Other parameters are those of `search`.
+
+    Returns
+    -------
+    TrainResult
+    """
+    request = Request(
+        "train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {})
+    )
+    result = run(request, talk=verbose)
+    assert isinstance(result, TrainResult)
+    return result
+
+
+def _path(out: str | PathLike[str] | None) -> Path | None:
+    return None if out is None else Path(out)
+
+
+__all__ = ["Request", "SearchResult", "TrainResult", "find_cell", "named_cells", "prepare", "run", "search", "train"]

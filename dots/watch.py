@@ -1,0 +1,104 @@
+"""Telling a person how a run goes: a bar with the time left on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dots_core.engine import Temperature
+from dots_core.plan import Phase, Plan, Stage
+from dots_core.progress import Progress
+
+
+class Silent:
+    """Says nothing but warnings."""
+
+    def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
+        """Ignore."""
+
+    def warned(self, message: str) -> None:
+        """Pass a warning on to stderr."""
+        print(f"dots: warning: {message}", file=sys.stderr)
+
+    def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
+        """Ignore."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Talking(Silent):
+    """A line an epoch on stderr, and on a terminal a bar below them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[left]}  {task.fields[note]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=1.0, left="", note="")
+
+    def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
+        """Show where the run stands."""
+        self._epochs = plan.epochs
+        self._begin, self._begin_share = time.monotonic(), progress.global_epoch / plan.epochs
+        if resumed_from is not None:
+            self._say(f"going on from {resumed_from} (epoch {progress.global_epoch}, step {progress.global_step})")
+        self._bar.start()
+
+    def warned(self, message: str) -> None:
+        """Print a warning."""
+        self._say(f"warning: {message}")
+
+    def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
+        """Move the bar."""
+        share = (progress.global_epoch + progress.step / steps) / self._epochs
+        spent, done = time.monotonic() - self._begin, share - self._begin_share
+        left = _span(spent * (1 - share) / done) + " left" if done > 0 else ""
+        mean = progress.sums.loss / max(progress.sums.steps, 1)
+        note = f"loss {mean:.3f}  T {temperature.beta:.3g}" if stage.name == "topology" else f"loss {mean:.3f}"
+        description = f"{stage.name}/{phase.name} {progress.global_epoch + 1}/{self._epochs}"
+        self._bar.update(self._task, completed=share, description=description, left=left, note=note)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Print the epoch's line."""
+        parts = [
+            f"epoch {row['epoch']}/{self._epochs}",
+            f"{row['stage']}/{row['phase']}",
+            f"loss {row['train_loss']:.3f}",
+            f"train {row['train_accuracy']:.1%}",
+        ]
+        if "validation_accuracy" in row:
+            parts.append(f"{row['validation_split']} {row['validation_accuracy']:.1%}")
+        if "beta_temperature" in row:
+            parts.append(f"T {row['beta_temperature']:.3g}")
+        for group, symbol in (("alpha", "α"), ("beta", "β")):
+            values = [row[key] for key in row if key.startswith(f"{group}_entropy")]
+            if values:
+                parts.append(f"H({symbol}) {sum(values) / len(values):.2f}")
+        self._say("  ".join(parts))
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,41 @@
+"""Cells as plain records, for checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from dots_core.errors import CorruptFile, UsageError
+from dots_core.space import CellSpec, Edge
+from dots_core.topology import Topology
+
+
+def cell_to_record(cell: CellSpec) -> dict[str, Any]:
+    """Return a cell as lists, numbers and names, ready for JSON."""
+    return {
+        "nodes": cell.nodes,
+        "edges": [[e.source, e.target, [list(group) for group in e.groups]] for e in cell.edges],
+        "concat": list(cell.concat),
+        "topology": asdict(cell.topology),
+        "mixed": cell.mixed,
+    }
+
+
+def cell_from_record(record: Any) -> CellSpec:
+    """Read what `cell_to_record` wrote.
+
+    Raises
+    ------
+    CorruptFile
+        If the record is of another form or describes no valid cell.
+    """
+    try:
+        return CellSpec(
+            int(record["nodes"]),
+            tuple(Edge(s, t, tuple(tuple(group) for group in groups)) for s, t, groups in record["edges"]),
+            tuple(record["concat"]),
+            Topology(**record["topology"]),
+            bool(record["mixed"]),
+        )
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise CorruptFile(f"a cell's record is damaged ({error})") from None

@@ -1,0 +1,19 @@
+"""Images: where they come from, how they are augmented, and in what batches they arrive."""
+
+from dots_core.data.arrays import from_arrays
+from dots_core.data.augment import Augmentation, normalise
+from dots_core.data.images import ImageData, Split
+from dots_core.data.loader import Loader, evaluation_batches, half_split
+from dots_core.data.sources import load
+
+__all__ = [
+    "Augmentation",
+    "ImageData",
+    "Loader",
+    "Split",
+    "evaluation_batches",
+    "from_arrays",
+    "half_split",
+    "load",
+    "normalise",
+]

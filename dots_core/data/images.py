@@ -1,0 +1,166 @@
+"""What a set of images is once it is in memory, whatever it was read from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.errors import DataMissing
+
+SMALLEST_SIDE = 4
+"""Networks halve the image twice, so a shorter side than this leaves nothing to convolve."""
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of the data, train or test.
+
+    Attributes
+    ----------
+    images : uint8 array, shape (N, H, W, C)
+    labels : int64 array, shape (N,)
+        Positions in the class names of the :class:`ImageData` the split belongs to.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Labelled images in two splits, checked to fit together.
+
+    The arrays are taken as they are, not copied; they must not be changed afterwards.
+
+    Attributes
+    ----------
+    name : str
+        Short name for reports.
+    classes : tuple of str
+        Class names; label ``k`` means ``classes[k]``.
+    train, test : Split
+    origin : str
+        Where the images were read from, for messages; empty if they were given as arrays.
+
+    Raises
+    ------
+    DataMissing
+        If a split is empty, an array has the wrong dtype or rank, the splits differ in image
+        shape, a label names no class, the images are neither grey nor RGB, or a side is
+        shorter than 4 pixels.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    origin: str = ""
+
+    def __post_init__(self) -> None:
+        where = f"{self.origin or self.name}:"
+        _check_split(where, "train", self.train, len(self.classes))
+        _check_split(where, "test", self.test, len(self.classes))
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            raise DataMissing(
+                f"{where} train images are {_size(self.train)} but test images are {_size(self.test)}; "
+                "bring both to one size and one number of channels, e.g. with --set data.image_size=32"
+            )
+        _, height, width, channels = self.train.images.shape
+        if channels not in (1, 3):
+            raise DataMissing(f"{where} images have {channels} channels; give greyscale (1) or RGB (3) images")
+        if min(height, width) < SMALLEST_SIDE:
+            raise DataMissing(
+                f"{where} images are {width}x{height} pixels, but both sides must have at least {SMALLEST_SIDE} "
+                "because networks halve the image twice; give larger images or set --set data.image_size=32"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one image as engines see it: (C, H, W)."""
+        _, height, width, channels = self.train.images.shape
+        return channels, height, width
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean of the train images on the scale [0, 1]: float32, shape (C,)."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Standard deviation of the train images on the scale [0, 1]: float32, shape (C,).
+
+        A channel that never varies has 1 here, so that dividing by it is harmless.
+        """
+        return self._statistics[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of class names, shapes, labels and pixels, in hexadecimal; not of the name or origin."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for split in (self.train, self.test):
+            digest.update(repr(split.images.shape).encode())
+            digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+            for chunk in _chunks(split.images):
+                digest.update(np.ascontiguousarray(chunk).data)
+        return digest.hexdigest()
+
+    @cached_property
+    def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        channels = self.train.images.shape[3]
+        total, squares = np.zeros(channels), np.zeros(channels)
+        for chunk in _chunks(self.train.images):
+            values = chunk.reshape(-1, channels).astype(np.float64)
+            # Integers below 2**53 add up exactly in float64, so neither the chunk size nor the
+            # order of summation on a given machine shows in the result.
+            total += values.sum(axis=0)
+            squares += np.einsum("nc,nc->c", values, values)
+        count = self.train.images.size // channels
+        means, deviations = [], []
+        for first, second in zip(total, squares, strict=True):
+            # Whole numbers again: a difference of large floats would lose a small variance.
+            spread = count * int(second) - int(first) ** 2
+            means.append(int(first) / (count * 255))
+            deviations.append(math.sqrt(spread) / (count * 255) if spread else 1.0)
+        return np.array(means, np.float32), np.array(deviations, np.float32)
+
+
+def _chunks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Cut images into pieces of about a megabyte, so that widening one to float64 costs little memory."""
+    per_chunk = max(1, _CHUNK_BYTES // images[0].size)
+    for start in range(0, len(images), per_chunk):
+        yield images[start : start + per_chunk]
+
+
+def _check_split(where: str, part: str, split: Split, classes: int) -> None:
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataMissing(
+            f"{where} {part} images are {images.dtype} of shape {images.shape}; give uint8 of shape (N, H, W, C)"
+        )
+    if labels.dtype != np.int64 or labels.ndim != 1:
+        raise DataMissing(f"{where} {part} labels are {labels.dtype} of shape {labels.shape}; give int64 of shape (N,)")
+    if len(images) != len(labels):
+        raise DataMissing(f"{where} {len(images)} {part} images have {len(labels)} labels; give one label per image")
+    if len(images) == 0:
+        raise DataMissing(f"{where} there are no {part} images; give at least one")
+    if labels.min() < 0 or labels.max() >= classes:
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise DataMissing(
+            f"{where} {part} label {wrong} names no class; with {classes} classes give labels 0 to {classes - 1}"
+        )
+
+
+def _size(split: Split) -> str:
+    _, height, width, channels = split.images.shape
+    return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"

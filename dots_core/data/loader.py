@@ -1,0 +1,198 @@
+"""Turning splits into the batches an engine sees, in an order anyone can recompute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.data.augment import Augmentation, normalise
+from dots_core.data.images import Split
+from dots_core.data.prefetch import prefetched
+from dots_core.errors import UsageError
+from dots_core.random import Stream
+
+Decorate = Callable[[Batch, int, int], Batch]
+
+
+class Loader:
+    """Training batches of a part of a split, all of one size.
+
+    Parameters
+    ----------
+    split : Split
+    indices : int64 array, shape (n,)
+        The samples of the split to use. A sample's augmentation depends on its number in the
+        split, so it does not change with the part it belongs to.
+    batch : int
+        Samples per batch. What is left over at the end of an epoch is dropped, so that every
+        batch has this size.
+    seed : int
+    stream : str
+        Names the order of the samples; loaders of different names are shuffled independently.
+    augmentation : Augmentation or None
+        None for normalisation only.
+    mean, std : float32 array, shape (C,)
+        On the scale [0, 1].
+    shuffle : bool
+        False for the order of ``indices`` in every epoch.
+    decorate : callable (batch, epoch, step) -> batch, optional
+        Applied to each batch in the background thread.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer samples than one batch takes, or an index lies outside the split.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        indices: NDArray[np.int64],
+        batch: int,
+        seed: int,
+        stream: str,
+        augmentation: Augmentation | None,
+        mean: NDArray[np.float32],
+        std: NDArray[np.float32],
+        shuffle: bool = True,
+        decorate: Decorate | None = None,
+    ) -> None:
+        _check_batch(batch)
+        _check_indices(indices, len(split))
+        if len(indices) < batch:
+            raise UsageError(
+                f"batches '{stream}': {len(indices)} images are fewer than one batch of {batch}; "
+                f"make it smaller, e.g. with --set batch={max(1, len(indices))}"
+            )
+        self._split = split
+        self._indices = indices
+        self._batch = batch
+        self._seed = seed
+        self._order = Stream(seed, f"order/{stream}") if shuffle else None
+        self._augmentation = augmentation
+        self._mean = mean
+        self._std = std
+        self._decorate = decorate
+
+    @property
+    def steps(self) -> int:
+        """Batches per epoch."""
+        return len(self._indices) // self._batch
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step ``start`` on, prepared ahead in a thread.
+
+        Close the iterator (or let it go out of scope) to stop early.
+
+        Parameters
+        ----------
+        epoch : int
+        start : int
+            From 0 to ``steps``; the batches are the same as those of a run from the beginning.
+
+        Yields
+        ------
+        Batch
+
+        Raises
+        ------
+        UsageError
+            If ``start`` is out of range.
+        """
+        if not 0 <= start <= self.steps:
+            raise UsageError(f"step {start} is not in an epoch of {self.steps} steps; start from 0 to {self.steps}")
+        order = self._indices
+        if self._order is not None:
+            order = order[self._order.permutation(len(order), epoch)]
+        return prefetched(lambda step: self._make(order, epoch, step), start, self.steps)
+
+    def _make(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        samples = order[step * self._batch : (step + 1) * self._batch]
+        images = self._split.images[samples]
+        if self._augmentation is None:
+            ready = normalise(images, self._mean, self._std)
+        else:
+            ready = self._augmentation.apply(images, samples, epoch, self._seed, self._mean, self._std)
+        batch = Batch(ready, self._split.labels[samples])
+        return batch if self._decorate is None else self._decorate(batch, epoch, step)
+
+
+def evaluation_batches(
+    split: Split,
+    indices: NDArray[np.int64] | None,
+    batch: int,
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+) -> Iterator[Batch]:
+    """Yield normalised batches of all samples in order; the last one may be smaller.
+
+    Parameters
+    ----------
+    split : Split
+    indices : int64 array, shape (n,), or None
+        The samples to use; None for all.
+    batch : int
+        Samples per batch.
+    mean, std : float32 array, shape (C,)
+        On the scale [0, 1].
+
+    Yields
+    ------
+    Batch
+
+    Raises
+    ------
+    UsageError
+        If ``batch`` is not positive or an index lies outside the split.
+    """
+    _check_batch(batch)
+    samples = np.arange(len(split)) if indices is None else indices
+    _check_indices(samples, len(split))
+
+    def make(step: int) -> Batch:
+        some = samples[step * batch : (step + 1) * batch]
+        return Batch(normalise(split.images[some], mean, std), split.labels[some])
+
+    return prefetched(make, 0, -(-len(samples) // batch))
+
+
+def half_split(n: int, seed: int, fraction: float = 0.5) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide the samples 0 … n−1 at random into two parts.
+
+    Parameters
+    ----------
+    n : int
+    seed : int
+    fraction : float
+        Share of the first part, rounded down.
+
+    Returns
+    -------
+    two int64 arrays, shapes (⌊n·fraction⌋,) and the rest, each ascending
+
+    Raises
+    ------
+    UsageError
+        If a part would be empty.
+    """
+    first = int(n * fraction)
+    if not 0 < first < n:
+        raise UsageError(
+            f"{n} images divided at fraction {fraction} leave an empty part; give a fraction between 0 and 1 "
+            "and at least two images"
+        )
+    order = Stream(seed, "split").permutation(n)
+    return np.sort(order[:first]), np.sort(order[first:])
+
+
+def _check_batch(batch: int) -> None:
+    if batch < 1:
+        raise UsageError(f"a batch of {batch} images is impossible; give at least one, e.g. with --set batch=64")
+
+
+def _check_indices(indices: NDArray[np.int64], count: int) -> None:
+    if len(indices) and (indices.min() < 0 or indices.max() >= count):
+        raise UsageError(f"indices reach outside the split; give numbers from 0 to {count - 1}")

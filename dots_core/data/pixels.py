@@ -1,0 +1,146 @@
+"""How one image file becomes an array of pixels, and what is refused on the way."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.data.images import SMALLEST_SIDE
+from dots_core.data.messages import reason
+from dots_core.errors import CorruptFile, DataMissing, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+)
+PIXEL_LIMIT = 64_000_000
+BYTE_LIMIT = 16 << 30
+
+# Only the decoders of these formats may run: Pillow knows others, such as EPS, that start programs.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Raise :class:`UsageError` unless ``image_size`` is None or a usable side length in pixels."""
+    if image_size is None:
+        return
+    if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < SMALLEST_SIDE:
+        raise UsageError(
+            f"data.image_size is {image_size!r}, but must be a whole number of at least {SMALLEST_SIDE}; "
+            "use e.g. --set data.image_size=32"
+        )
+
+
+def check_total(count: int, height: int, width: int, channels: int, where: str) -> None:
+    """Raise :class:`UsageError` if so many images would not fit the limit of 16 GiB of pixels."""
+    total = count * height * width * channels
+    if total > BYTE_LIMIT:
+        raise UsageError(
+            f"{where}: {count} images of {width}x{height} with {channels} channels need {total / 2**30:.1f} GiB, over "
+            f"the limit of {BYTE_LIMIT / 2**30:.1f} GiB; make them smaller, e.g. with --set data.image_size=64"
+        )
+
+
+def open_image(path: str) -> Image:
+    """Read an image file and its header; the pixels are decoded later, on first use.
+
+    Raises
+    ------
+    DataMissing
+        If the file cannot be read.
+    CorruptFile
+        If it is no image of an accepted format or has more than 64 million pixels.
+    """
+    from PIL import Image
+
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise DataMissing(f"{path}: cannot be read ({reason(error)}); check the file and its permissions") from error
+    try:
+        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels(path, "far more") from error
+    # Decoders report damage by whatever exception their parsing stumbles into.
+    except Exception as error:
+        raise _corrupt(path, error) from error
+    pixels = image.width * image.height
+    if pixels > PIXEL_LIMIT:
+        raise _too_many_pixels(path, str(pixels))
+    return image
+
+
+def is_grey(image: Image) -> bool:
+    """Tell whether the file stores grey values only, with or without transparency."""
+    return image.mode in ("1", "L", "LA", "I") or image.mode.startswith("I;16")
+
+
+def decode(image: Image, path: str, channels: int, image_size: int | None) -> NDArray[np.uint8]:
+    """Decode an opened image to one or three channels and, if asked, to a square.
+
+    Transparency is dropped; 16-bit grey values keep their upper eight bits.
+
+    Returns
+    -------
+    uint8 array, shape (H, W, channels)
+
+    Raises
+    ------
+    CorruptFile
+        If the pixels cannot be decoded.
+    DataMissing
+        If the pixels are floating-point numbers, which have no agreed range.
+    """
+    try:
+        if image.mode == "F":
+            raise DataMissing(f"{path}: pixels are floating-point numbers; save the image with 8 bits per channel")
+        image.load()
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            image = _eight_bits(image)
+        mode = "L" if channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
+        if image_size is not None:
+            image = square(image, image_size)
+        return np.asarray(image).reshape(image.height, image.width, channels)
+    except DataMissing:
+        raise
+    except Exception as error:
+        raise _corrupt(path, error) from error
+
+
+def square(image: Image, side: int) -> Image:
+    """Scale the shorter side to ``side`` pixels (bicubic) and keep the central square.
+
+    Only the central square is ever scaled, so a very long image cannot grow out of memory.
+    """
+    from PIL import Image
+
+    if image.size == (side, side):
+        return image
+    shorter = min(image.size)
+    left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter))
+
+
+def _eight_bits(image: Image) -> Image:
+    from PIL import Image
+
+    wide = np.asarray(image).astype(np.int64)
+    return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
+
+
+def _corrupt(path: str, error: Exception) -> CorruptFile:
+    # Pillow's "cannot identify" message shows the address of a buffer, which tells a reader nothing.
+    why = "not recognised" if "BytesIO" in str(error) else reason(error)
+    return CorruptFile(f"{path}: damaged or no image ({why}); replace or delete the file")
+
+
+def _too_many_pixels(path: str, count: str) -> CorruptFile:
+    return CorruptFile(f"{path}: {count} pixels, over the limit of {PIXEL_LIMIT}; scale the image down or delete it")

@@ -1,0 +1,457 @@
+"""Executes any plan on any engine: epochs, metrics, checkpoints, resuming, deriving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.cell_records import cell_from_record, cell_to_record
+from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
+from dots_core.data import ImageData, Loader, evaluation_batches, half_split
+from dots_core.drop_path import DropPath
+from dots_core.engine import Engine, Network, Rates, Setup, Temperature
+from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss
+from dots_core.files import recover_folder, to_json, write_folder
+from dots_core.genotype import Genotype
+from dots_core.initial import initial_architecture, initial_weights
+from dots_core.metrics import MetricsFile
+from dots_core.mixing import block_softmax, entropy
+from dots_core.network import NetworkSpec
+from dots_core.plan import Phase, Plan, Retained, Stage
+from dots_core.progress import Progress, Sums
+from dots_core.random import Stream
+from dots_core.selection import derive, retain
+from dots_core.space import CELL_TYPES, CellSpec
+
+_DRAIN_EVERY = 20
+"""Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
+
+
+class Interrupted(DotsError):
+    """The run was asked to stop, saved a checkpoint and did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Observer(Protocol):
+    """Whoever watches a run."""
+
+    def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
+        """The run begins or goes on."""
+        ...
+
+    def warned(self, message: str) -> None:
+        """Something the user should know, though the run goes on."""
+        ...
+
+    def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
+        """Some steps are done; ``steps`` is how many the epoch has."""
+        ...
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is done and its row of metrics written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    Attributes
+    ----------
+    genotype : Genotype or None
+        None for a plan that derives none.
+    last_row : dict
+        The last epoch's metrics.
+    best_accuracy : float
+        Best accuracy on the test split; −1 if it was never evaluated.
+    margins : dict
+        For each cell type's ``alpha`` and ``beta``, the smallest gap between the weights of the
+        best and the second-best candidate over all decisions.
+    """
+
+    genotype: Genotype | None
+    last_row: dict[str, Any]
+    best_accuracy: float
+    margins: dict[str, float]
+
+
+class Driver:
+    """One run of a plan in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder; ``metrics.jsonl``, ``checkpoints/``, ``best/`` and ``last/`` are kept in it.
+    """
+
+    def __init__(self, plan: Plan, data: ImageData, engine: Engine, folder: Path, observer: Observer) -> None:
+        self.plan = plan
+        self._data = data
+        self._engine = engine
+        self._folder = folder
+        self._observer = observer
+        self._metrics = MetricsFile(folder / "metrics.jsonl")
+        self._stop_code: int | None = None
+        self._train = _subset(len(data.train.labels), plan.train_images, plan.seed, "train")
+        self._test = _subset(len(data.test.labels), plan.test_images, plan.seed, "test")
+        self._last_row: dict[str, Any] = {}
+
+    def request_stop(self, exit_code: int) -> None:
+        """Finish the step at hand, save and raise `Interrupted` with the given exit code."""
+        self._stop_code = exit_code
+
+    def run(self) -> Outcome:
+        """Run the plan to its end, going on from the newest checkpoint if there is one.
+
+        Raises
+        ------
+        Interrupted
+            If a stop was requested; everything is saved.
+        NonFiniteLoss
+            If a loss is not finite; the last checkpoint is from before.
+        CorruptFile
+            If the checkpoint is damaged or belongs to other data or another plan.
+        """
+        tidy_checkpoints(self._folder / "checkpoints")
+        for name in ("best", "last"):
+            recover_folder(self._folder / name)
+        found = newest_checkpoint(self._folder / "checkpoints")
+        if found is None:
+            self._metrics.cut(0)
+            self._progress = self._fresh_progress()
+            self._build(self._cells())
+            self._save()
+        else:
+            self._restore(*found)
+        self._observer.started(self.plan, self._progress, None if found is None else found[0])
+        while self._progress.stage < len(self.plan.stages):
+            self._epoch()
+        return self._outcome()
+
+    # -- where the run stands
+
+    @property
+    def _stage(self) -> Stage:
+        return self.plan.stages[min(self._progress.stage, len(self.plan.stages) - 1)]
+
+    @property
+    def _phase(self) -> Phase:
+        return self._stage.phases[self._progress.phase]
+
+    def _engine_record(self) -> dict[str, Any]:
+        runtime = self.plan.runtime
+        return {
+            "name": self._engine.name,
+            "versions": self._engine.versions(),
+            "device": runtime.device,
+            "precision": runtime.precision,
+        }
+
+    def _fresh_progress(self) -> Progress:
+        cells = self.plan.stages[0].fixed_cells()
+        assert cells is not None, "Plan refuses a first stage that depends on another"
+        records = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
+        return Progress(records, self._engine_record(), self._data.fingerprint)
+
+    def _cells(self) -> dict[str, CellSpec]:
+        return {kind: cell_from_record(self._progress.cells[kind]) for kind in CELL_TYPES}
+
+    def _build(self, cells: dict[str, CellSpec]) -> None:
+        plan, stage = self.plan, self._stage
+        self._spec: NetworkSpec = stage.network(plan, cells, len(self._data.classes), self._data.shape)
+        setup = Setup(self._spec, stage.optimizers, plan.loss, plan.runtime)
+        self._network: Network = self._engine.build(
+            setup,
+            initial_weights(self._spec, plan.seed, stage.name),
+            initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
+        )
+
+    def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
+        self._progress = progress = Progress.from_record(checkpoint.progress)
+        if progress.data != self._data.fingerprint:
+            raise CorruptFile(
+                f"{path} was written on other images (fingerprint {progress.data[:12]}, "
+                f"now {self._data.fingerprint[:12]}); give the data of that run"
+            )
+        if not 0 <= progress.stage <= len(self.plan.stages):
+            raise CorruptFile(f"{path} stands in stage {progress.stage}, which the plan does not have")
+        self._metrics.cut(progress.metrics_bytes)
+        self._build(self._cells())
+        try:
+            self._network.import_state(checkpoint.state)
+        except CorruptFile as error:
+            raise CorruptFile(f"{path}: {error}") from None
+        now = self._engine_record()
+        changed = [key for key in now if progress.engine.get(key) != now[key]]
+        if changed:
+            was, is_now = ({key: record.get(key) for key in changed} for record in (progress.engine, now))
+            self._observer.warned(
+                f"going on with {is_now}, saved with {was}: what follows need not be byte-equal to an uninterrupted run"
+            )
+        progress.engine = now
+
+    def _save(self) -> None:
+        checkpoint = Checkpoint(self._network.export_state(), self._progress.to_record())
+        number = self._progress.global_step + self._progress.stage
+        write_checkpoint(self._folder / "checkpoints", number, checkpoint)
+
+    # -- an epoch
+
+    def _temperature(self) -> Temperature:
+        phase, epoch = self._phase, self._progress.epoch
+        return Temperature(
+            phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
+        )
+
+    def _epoch(self) -> None:
+        progress = self._progress
+        if progress.epoch >= self._phase.epochs:  # a phase of no epochs
+            self._advance()
+            return
+        phase, temperature = self._phase, self._temperature()
+        rates = Rates(
+            self.plan.learning_rate.at(progress.global_epoch, self.plan.epochs), self._stage.architecture_rate
+        )
+        loaders = [self._loader(number) for number in range(len(phase.updates))]
+        steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
+        done = progress.epoch * steps + progress.step
+        before = progress.global_epoch - progress.epoch
+        batches = [_endless(loader, done, before) for loader in loaders]
+        pending = 0
+        try:
+            while progress.step < steps:
+                for update, source in zip(phase.updates, batches, strict=True):
+                    self._network.step(update.groups, next(source), rates, temperature)
+                progress.step += 1
+                progress.global_step += 1
+                pending += 1
+                last = progress.step == steps
+                save = progress.step % self.plan.checkpoint_every == 0 and not last
+                if last or save or pending == _DRAIN_EVERY or self._stop_code is not None:
+                    self._absorb(pending, steps)
+                    pending = 0
+                    self._observer.stepped(self._stage, phase, progress, steps, temperature)
+                if not last and (save or self._stop_code is not None):
+                    self._save()
+                    self._stop_if_asked()
+        finally:
+            for source in batches:
+                source.close()
+        self._finish_epoch(steps, rates, temperature)
+        self._save()
+        self._stop_if_asked()
+
+    def _loader(self, number: int) -> Loader:
+        plan, stage, phase = self.plan, self._stage, self._phase
+        update = phase.updates[number]
+        indices = self._train
+        if update.split != "all":
+            halves = half_split(len(self._train), plan.seed, plan.split)
+            indices = self._train[halves[0 if update.split == "half-a" else 1]]
+        decorate = DropPath(self._spec, plan.seed, stage.drop_path, plan.epochs) if stage.drop_path else None
+        name = f"{stage.name}/{phase.name}/{number}"
+        data = self._data
+        return Loader(
+            data.train,
+            indices,
+            plan.batch,
+            plan.seed,
+            name,
+            plan.augmentation,
+            data.mean,
+            data.std,
+            shuffle=update.shuffle,
+            decorate=decorate,
+        )
+
+    def _absorb(self, pending: int, steps: int) -> None:
+        """Add the losses of the last ``pending`` steps to the epoch's sums, in order."""
+        updates, sums = self._phase.updates, self._progress.sums
+        rows = self._network.drain()
+        for number, (loss, correct) in enumerate(rows):
+            update = updates[number % len(updates)]
+            if not math.isfinite(loss):
+                step = self._progress.step - pending + number // len(updates) + 1
+                raise NonFiniteLoss(self._non_finite(float(loss), step, steps))
+            if "w" in update.groups:
+                sums.steps += 1
+                sums.loss += float(loss)
+                sums.correct += int(correct)
+            else:
+                sums.architecture_steps += 1
+                sums.architecture_loss += float(loss)
+
+    def _non_finite(self, loss: float, step: int, steps: int) -> str:
+        found = newest_checkpoint(self._folder / "checkpoints")
+        kept = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
+        return (
+            f"the loss became {loss} in {self._stage.name}/{self._phase.name}, epoch {self._progress.epoch + 1}, "
+            f"step {step} of {steps}; {kept}. Lower the learning rate (--set weights.learning_rate=…) or raise "
+            "the precision, in a new run"
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self._stop_code is not None and self._progress.stage < len(self.plan.stages):
+            raise Interrupted(
+                f"stopped after step {self._progress.global_step}, everything is saved in {self._folder}; "
+                "go on with --resume",
+                self._stop_code,
+            )
+
+    def _finish_epoch(self, steps: int, rates: Rates, temperature: Temperature) -> None:
+        progress, sums, stage = self._progress, self._progress.sums, self._stage
+        row: dict[str, Any] = {
+            "epoch": progress.global_epoch + 1,
+            "step": progress.global_step,
+            "stage": stage.name,
+            "phase": self._phase.name,
+            "learning_rate": rates.weights,
+            "train_loss": sums.loss / sums.steps,
+            "train_accuracy": sums.correct / (sums.steps * self.plan.batch),
+        }
+        if sums.architecture_steps:
+            row["architecture_loss"] = sums.architecture_loss / sums.architecture_steps
+        row.update(self._architecture_metrics(temperature))
+        last_of_stage = progress.phase == len(stage.phases) - 1 and progress.epoch == self._phase.epochs - 1
+        due = (progress.global_epoch + 1) % self.plan.evaluate_every == 0
+        best = False
+        if stage.validation != "none" and (due or last_of_stage):
+            loss, accuracy = self._validate(temperature)
+            row.update(validation_split=stage.validation, validation_loss=loss, validation_accuracy=accuracy)
+            if stage.validation == "test" and accuracy > progress.best_accuracy:
+                progress.best_accuracy, best = accuracy, True
+        progress.metrics_bytes = self._metrics.append(row)
+        self._last_row = row
+        if not self.plan.derive:
+            for name in ("last", *(("best",) if best else ())):
+                self._write_weights(name, row)
+        self._observer.epoch(row)
+        progress.epoch += 1
+        progress.step = 0
+        progress.global_epoch += 1
+        progress.sums = Sums()
+        if progress.epoch == self._phase.epochs:
+            self._advance()
+
+    def _architecture_metrics(self, temperature: Temperature) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        architecture = self._network.architecture()
+        for group, value in (("alpha", temperature.alpha), ("beta", temperature.beta)):
+            names = [name for name in architecture if name.startswith(group)]
+            if not names:
+                continue
+            row[f"{group}_temperature"] = value
+            for name in names:
+                kind = name.partition(".")[2]
+                cell = self._spec.cell(kind)
+                blocks = cell.operation_blocks if group == "alpha" else cell.combination_blocks
+                assert blocks is not None
+                weights = block_softmax(architecture[name].astype(np.float64), blocks, value)
+                row[f"{group}_entropy_{kind}"] = entropy(weights, blocks)
+        return row
+
+    def _validate(self, temperature: Temperature) -> tuple[float, float]:
+        data, plan = self._data, self.plan
+        if self._stage.validation == "test":
+            split, indices = data.test, self._test
+        else:
+            split, indices = data.train, self._train[half_split(len(self._train), plan.seed, plan.split)[1]]
+        loss, correct = 0.0, 0
+        for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
+            some_loss, some_correct = self._network.evaluate(batch, temperature)
+            loss += some_loss
+            correct += some_correct
+        # A network that diverges only in evaluation has no number to report; JSON has no NaN.
+        return (loss / len(indices) if math.isfinite(loss) else math.inf), correct / len(indices)
+
+    def _write_weights(self, name: str, row: dict[str, Any]) -> None:
+        state = self._network.export_state()
+        arrays = {k: v for k, v in state.items() if k.startswith(("weights/", "statistics/"))}
+        write_folder(
+            self._folder / name, {"weights.safetensors": pack_arrays(arrays), "metrics.json": to_json(row).encode()}
+        )
+
+    # -- from phase to phase
+
+    def _advance(self) -> None:
+        """Go to the next phase, or build the next stage's network, or finish."""
+        progress = self._progress
+        progress.epoch = 0
+        progress.phase += 1
+        if progress.phase < len(self._stage.phases):
+            return
+        progress.phase = 0
+        progress.stage += 1
+        if progress.stage == len(self.plan.stages):
+            return
+        stage = self._stage
+        cells = stage.fixed_cells()
+        if cells is None:
+            assert isinstance(stage.cells, Retained)
+            alpha = self._network.architecture()
+            cells = {
+                kind: retain(self._cells()[kind], self._alpha(alpha, kind), stage.cells.rule, stage.cells.topology)
+                for kind in CELL_TYPES
+            }
+        progress.cells = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
+        self._build(cells)
+
+    def _alpha(self, architecture: dict[str, NDArray[np.floating]], kind: str) -> NDArray[np.floating]:
+        # A network too shallow to hold a reduction cell never trained that type's α: all equal.
+        name = f"alpha.{kind}"
+        return architecture[name] if name in architecture else np.zeros(self._cells()[kind].operation_blocks.shape)
+
+    def _outcome(self) -> Outcome:
+        genotype, margins = None, {}
+        if self.plan.derive:
+            cells = self._cells()
+            architecture = dict(self._network.architecture())
+            for kind in CELL_TYPES:
+                architecture.setdefault(f"alpha.{kind}", self._alpha(architecture, kind))
+                blocks = cells[kind].combination_blocks
+                if blocks is not None:
+                    architecture.setdefault(f"beta.{kind}", np.zeros(blocks.shape))
+            genotype = derive(cells, architecture)
+            margins = _margins(cells, architecture)
+        if not self._last_row:
+            self._last_row = self._metrics.last()
+        return Outcome(genotype, self._last_row, self._progress.best_accuracy, margins)
+
+
+def _subset(count: int, wanted: int, seed: int, name: str) -> NDArray[np.int64]:
+    if wanted <= 0 or wanted >= count:
+        return np.arange(count)
+    return np.sort(Stream(seed, f"subset/{name}").permutation(count)[:wanted])
+
+
+def _endless(loader: Loader, done: int, epoch_offset: int) -> Generator[Batch, None, None]:
+    """Yield batches for ever, as if ``done`` of them had been read before."""
+    epoch, start = divmod(done, loader.steps)
+    while True:
+        yield from loader.batches(epoch_offset + epoch, start)
+        epoch, start = epoch + 1, 0
+
+
+def _margins(cells: dict[str, CellSpec], architecture: dict[str, NDArray[np.floating]]) -> dict[str, float]:
+    margins = {}
+    for kind in CELL_TYPES:
+        cell = cells[kind]
+        for name, blocks in ((f"alpha.{kind}", cell.operation_blocks), (f"beta.{kind}", cell.combination_blocks)):
+            if blocks is None:
+                continue
+            flat = architecture[name].ravel()
+            ranked = [np.sort(flat[members])[::-1] for members in blocks.members if len(members) > 1]
+            gaps = [float(values[0] - values[1]) for values in ranked]
+            if gaps:
+                margins[name] = min(gaps)
+    return margins

@@ -1,0 +1,205 @@
+"""A search or a training as a value: stages of phases, each saying what is updated, on what data, at which temperature.
+
+One driver (`dots_core.driver`) executes any plan on any engine. Nothing in here names a search
+method: DOTS, DARTS and the training of a found cell differ only in their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dots_core.data import Augmentation
+from dots_core.engine import GROUPS, Loss, Optimizers, Runtime
+from dots_core.errors import UsageError
+from dots_core.genotype import Genotype
+from dots_core.network import NetworkSpec
+from dots_core.schedules import Constant, Cosine, Schedule
+from dots_core.space import CELL_TYPES, CellSpec
+from dots_core.topology import Topology
+
+SPLITS = ("all", "half-a", "half-b")
+"""The training images, or one of two disjoint halves of them."""
+
+VALIDATION_SPLITS = ("none", "half-b", "test")
+
+
+@dataclass(frozen=True)
+class Update:
+    """One call of ``Network.step``: which groups learn from which images.
+
+    A one-level step is one update of several groups; a bi-level first-order step is an update
+    of the architecture weights on one half followed by one of w on the other.
+    """
+
+    groups: tuple[str, ...]
+    split: str
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.groups or any(group not in GROUPS for group in self.groups):
+            raise UsageError(f"an update must name some of {', '.join(GROUPS)}, not {self.groups}")
+        if self.split not in SPLITS:
+            raise UsageError(f"unknown split '{self.split}'; known: {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that all do the same.
+
+    Attributes
+    ----------
+    updates : tuple of Update
+        Made in this order in every step. Exactly one of them updates w, and its split sets the
+        number of steps in an epoch; other splits are read on and on.
+    alpha_temperature, beta_temperature : Schedule
+        Indexed by the epoch within the phase.
+    """
+
+    name: str
+    epochs: int
+    updates: tuple[Update, ...]
+    alpha_temperature: Schedule = field(default_factory=lambda: Constant(1.0))
+    beta_temperature: Schedule = field(default_factory=lambda: Constant(1.0))
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise UsageError(f"phase {self.name} has {self.epochs} epochs")
+        if sum("w" in update.groups for update in self.updates) != 1:
+            raise UsageError(f"phase {self.name} must update w exactly once a step")
+
+    @property
+    def weight_split(self) -> str:
+        """The split w learns from."""
+        return next(update.split for update in self.updates if "w" in update.groups)
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Cells pruned to what the stage before retains (`dots_core.selection.retain`)."""
+
+    rule: str
+    topology: Topology
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Phases on one network, built afresh when the stage begins.
+
+    Attributes
+    ----------
+    cells : CellSpec, Retained or Genotype
+        The cell that is searched, what the stage before retains, or a derived cell.
+    layers : int
+        Number of cells.
+    validation : str
+        Where accuracy is measured after every epoch; one of `VALIDATION_SPLITS`. No decision
+        depends on it.
+    initial_scale : float
+        Standard deviation of the initial α′ and β′.
+    drop_path : float
+        Probability p of dropping an edge: p·t/epochs in epoch t, counted from 0 (DARTS).
+    """
+
+    name: str
+    cells: CellSpec | Retained | Genotype
+    layers: int
+    phases: tuple[Phase, ...]
+    validation: str = "test"
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    architecture_rate: float = 3e-4
+    initial_scale: float = 1e-3
+    auxiliary: bool = False
+    head_norm: bool = False
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.validation not in VALIDATION_SPLITS:
+            known = ", ".join(VALIDATION_SPLITS)
+            raise UsageError(f"unknown validation split '{self.validation}'; known: {known}")
+        if not 0 <= self.drop_path < 1:
+            raise UsageError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
+
+    def network(
+        self, plan: Plan, cells: Mapping[str, CellSpec], classes: int, shape: tuple[int, int, int]
+    ) -> NetworkSpec:
+        """Return the network of the stage, given its cells and the data's classes and image shape."""
+        derived = isinstance(self.cells, Genotype)
+        return NetworkSpec(
+            cells["normal"],
+            cells["reduce"],
+            self.layers,
+            plan.channels,
+            classes,
+            shape,
+            stem=plan.stem,
+            stem_multiplier=plan.stem_multiplier,
+            affine=derived,
+            pool_norm=not derived,
+            auxiliary=self.auxiliary,
+            head_norm=self.head_norm,
+        )
+
+    def fixed_cells(self) -> dict[str, CellSpec] | None:
+        """The stage's cells, or None if they depend on the stage before."""
+        if isinstance(self.cells, Retained):
+            return None
+        if isinstance(self.cells, Genotype):
+            return {kind: self.cells.cell(kind) for kind in CELL_TYPES}
+        return dict.fromkeys(CELL_TYPES, self.cells)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run does, on whatever data and engine.
+
+    Attributes
+    ----------
+    learning_rate : Schedule
+        Of w, over the epochs of all stages together.
+    batch : int
+        Images a step; the last, smaller batch of an epoch is left out.
+    derive : bool
+        Whether a genotype is derived at the end.
+    split : float
+        Share of half A when the training images are halved.
+    checkpoint_every : int
+        Steps between checkpoints inside an epoch; one is always written after an epoch.
+    evaluate_every : int
+        Epochs between evaluations; the last epoch of a stage is always evaluated.
+    train_images, test_images : int
+        How many images to use, the first of a seeded shuffle; 0 means all.
+    """
+
+    stages: tuple[Stage, ...]
+    learning_rate: Schedule = field(default_factory=lambda: Cosine(0.025, 0.001))
+    batch: int = 64
+    channels: int = 16
+    stem: str = "cifar"
+    stem_multiplier: int = 3
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    loss: Loss = field(default_factory=Loss)
+    runtime: Runtime = field(default_factory=Runtime)
+    seed: int = 0
+    derive: bool = True
+    split: float = 0.5
+    checkpoint_every: int = 200
+    evaluate_every: int = 1
+    train_images: int = 0
+    test_images: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.stages or self.epochs < 1:
+            raise UsageError("a plan needs at least one epoch")
+        if self.batch < 2:
+            raise UsageError(f"batch is {self.batch}; batch norm needs at least 2 images")
+        if isinstance(self.stages[0].cells, Retained):
+            raise UsageError("the first stage cannot retain operations: there is no stage before it")
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)

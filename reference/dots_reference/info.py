@@ -1,0 +1,8 @@
+"""What is known of this engine without loading it."""
+
+info = {
+    "description": "plain NumPy, per edge, float64 and float32: slow and readable, the oracle",
+    "tried": "CPU",
+    "priority": 0,
+    "search_preset": "smoke-reference",
+}

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dots_core.data import from_arrays, load
+from dots_core.errors import DataMissing, UsageError
+
+
+def test_image_data_passes_through():
+    digits = load("digits")
+    assert load(digits) is digits
+    assert load(digits, image_size=8) is digits
+
+
+def test_image_size_applies_to_any_source():
+    digits = load("digits")
+    larger = load("digits", image_size=16)
+    assert larger.shape == (1, 16, 16)
+    expected = np.asarray(Image.fromarray(digits.test.images[7, ..., 0]).resize((16, 16), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(larger.test.images[7, ..., 0], expected)
+    np.testing.assert_array_equal(larger.test.labels, digits.test.labels)
+    assert load(digits, image_size=16).fingerprint == larger.fingerprint
+    assert larger.classes == digits.classes
+
+
+def test_colour_and_oblong_arrays_are_resized_too():
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 12, 3), dtype=np.uint8)
+    found = load(from_arrays(images, [0, 1], images, [0, 1]), image_size=6)
+    np.testing.assert_array_equal(found.train.images, images[:, :, 3:9])
+
+
+def test_resizing_keeps_within_memory():
+    with pytest.raises(UsageError, match="digits: 1797 images of 50000x50000"):
+        load("digits", image_size=50000)
+    with pytest.raises(UsageError, match=r"data\.image_size is 2"):
+        load("digits", image_size=2)
+
+
+@pytest.mark.parametrize("source", ["nowhere/at/all", Path("nowhere/at/all")])
+def test_missing_path_lists_the_accepted_forms(source: str | os.PathLike[str]):
+    with pytest.raises(DataMissing, match="nowhere/at/all: does not exist") as caught:
+        load(source)
+    for form in ("'digits'", "train/<class>/", ".tar.gz", ".npz"):
+        assert form in str(caught.value)
+
+
+def test_misspelt_name_gets_a_hint():
+    with pytest.raises(DataMissing, match="did you mean 'digits'"):
+        load("digit")
+
+
+def test_unrecognised_file_and_folder_list_the_accepted_forms(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("hello")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(DataMissing, match="not recognised as images; give 'digits'"):
+            load(path)
+
+
+def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    images = np.zeros((1, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=[0], test_images=images, test_labels=[0])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load("~/a.npz").name == "a"
