@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -148,12 +148,12 @@ class TrainConfig(RunConfig):
 
 
 Config = SearchConfig | TrainConfig
-ConfigType = TypeVar("ConfigType", SearchConfig, TrainConfig)
+ConfigClass = type[SearchConfig] | type[TrainConfig]
 
-CONFIGS: dict[str, type[SearchConfig] | type[TrainConfig]] = {"search": SearchConfig, "train": TrainConfig}
+CONFIGS: dict[str, ConfigClass] = {"search": SearchConfig, "train": TrainConfig}
 
 
-def parse_config(model: type[ConfigType], values: dict[str, Any], origin: str) -> ConfigType:
+def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Config:
     """Check settings and return them as a config.
 
     Parameters

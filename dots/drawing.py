@@ -415,7 +415,7 @@ def _figure(cells: Sequence[tuple[str, _Layout]]) -> Figure:
         style = {"linewidth": thick, "capstyle": "butt", "joinstyle": "round", "zorder": order}
         axes.add_patch(PathPatch(curve, fill=False, edgecolor=colour, **style))
 
-    def text(x: float, y: float, words: str, size: float, **how: str) -> None:
+    def text(x: float, y: float, words: str, size: float, **how: Any) -> None:
         axes.text(x, y, words, {"fontsize": size, "color": _INK, "zorder": 6, **how})
 
     below = 0.0
@@ -441,12 +441,13 @@ def _figure(cells: Sequence[tuple[str, _Layout]]) -> Figure:
             edge, fill = _family(box.role) if operation else (_INK, _FILLS[box.role])
             x, y = box.left + _MARGIN, box.top + below
             shape = f"round,pad=0,rounding_size={box.height / 2 if operation else 0.08}"
-            style = {"facecolor": fill, "edgecolor": edge, "linewidth": 0.9, "zorder": 5}
-            axes.add_patch(FancyBboxPatch((x, y), box.width, box.height, boxstyle=shape, **style))
+            patch = FancyBboxPatch((x, y), box.width, box.height, boxstyle=shape, facecolor=fill, edgecolor=edge, zorder=5)
+            patch.set_linewidth(0.9)
+            axes.add_patch(patch)
             # Braces keep the space of a binary minus out of the subscript.
             words = f"${box.text.replace('-', '{-}')}$" if box.text.startswith("c_") else box.text
-            size = 8.5 if operation else 12 if words.startswith("$") else 11
+            fontsize = 8.5 if operation else 12 if words.startswith("$") else 11
             middle = "center" if words.startswith("$") else "center_baseline"
-            text(x + box.width / 2, y + box.height / 2, words, size, ha="center", va=middle)
+            text(x + box.width / 2, y + box.height / 2, words, fontsize, ha="center", va=middle)
         below += layout.height + _MARGIN
     return figure

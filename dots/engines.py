@@ -105,5 +105,5 @@ def load_engine(name: str) -> Engine:
         raise
     except Exception as error:
         raise EngineMissing(
-            f"the {name} engine does not load: {type(error).__name__}: {error}; `dots doctor --backend {name}` says more"
+            f"the {name} engine does not load: {type(error).__name__}: {error}; see `dots doctor --backend {name}`"
         ) from error

@@ -74,6 +74,7 @@ def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
 def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
     section = config.topology
     ratio = section.alpha_temperature_ratio
+    updates: tuple[Update, ...]
     if section.level == "bi":
         updates = (
             Update(("alpha", "beta"), "half-b", section.shuffle),
@@ -83,9 +84,7 @@ def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
         updates = (Update(("w", "alpha", "beta"), "all", section.shuffle),)
     searching = section.temperature
     return (
-        Phase(
-            "warm-up", section.warmup, (Update(("w",), section.warmup_split),), alpha_temperature=Constant(ratio)
-        ),
+        Phase("warm-up", section.warmup, (Update(("w",), section.warmup_split),), alpha_temperature=Constant(ratio)),
         Phase(
             "search",
             section.epochs - section.warmup,
@@ -115,9 +114,7 @@ def _train_plan(config: TrainConfig) -> Plan:
         auxiliary=config.auxiliary,
         drop_path=config.drop_path,
     )
-    return replace(
-        _common(config, (stage,)), derive=False, loss=Loss(config.label_smoothing, config.auxiliary_weight)
-    )
+    return replace(_common(config, (stage,)), derive=False, loss=Loss(config.label_smoothing, config.auxiliary_weight))
 
 
 def _common(config: RunConfig, stages: tuple[Stage, ...]) -> Plan:

@@ -10,9 +10,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from dots.config import CONFIGS, SearchConfig, TrainConfig, parse_config
+from dots.config import CONFIGS, Config, ConfigClass, parse_config
 from dots.presets import flattened, read_yaml
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.files import cannot_write, to_json, write_atomic, write_synced
@@ -21,8 +21,6 @@ MARKER = "run.json"
 CONFIG = "config.yaml"
 FORMAT = "dots-run"
 VERSION = 1
-
-_ConfigType = TypeVar("_ConfigType", SearchConfig, TrainConfig)
 
 
 def is_run(path: Path) -> bool:
@@ -38,7 +36,7 @@ def free_directory(kind: str, preset: str) -> Path:
     return path
 
 
-def create_run(path: Path, config: SearchConfig | TrainConfig) -> None:
+def create_run(path: Path, config: Config) -> None:
     """Create a run directory with its settings; all of it or nothing.
 
     Raises
@@ -65,7 +63,7 @@ def create_run(path: Path, config: SearchConfig | TrainConfig) -> None:
         raise cannot_write(path, error) from None
 
 
-def config_text(config: SearchConfig | TrainConfig) -> str:
+def config_text(config: Config) -> str:
     """Return the settings as YAML that ``--preset FILE`` takes."""
     import yaml
 
@@ -73,7 +71,7 @@ def config_text(config: SearchConfig | TrainConfig) -> str:
     return f"# Every setting of this run; repeat it with: dots {config.kind} --preset config.yaml\n{body}"
 
 
-def read_run_config(path: Path, model: type[_ConfigType]) -> _ConfigType:
+def read_run_config(path: Path, model: ConfigClass) -> Config:
     """Return the settings of a run.
 
     Raises
@@ -101,15 +99,19 @@ def read_run_config(path: Path, model: type[_ConfigType]) -> _ConfigType:
         raise CorruptFile(str(error)) from None
 
 
-def replace_config(path: Path, config: SearchConfig | TrainConfig) -> None:
+def replace_config(path: Path, config: Config) -> None:
     """Write changed settings (the engine or device a run goes on with)."""
     write_atomic(path / CONFIG, config_text(config))
 
 
-def differences(saved: SearchConfig | TrainConfig, asked: SearchConfig | TrainConfig) -> list[str]:
+def differences(saved: Config, asked: Config) -> list[str]:
     """Return the settings that differ, as ``key: saved → asked``."""
     before, after = (flattened(config.model_dump(mode="json")) for config in (saved, asked))
-    return [f"{key}: {before.get(key)} → {after.get(key)}" for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [
+        f"{key}: {before.get(key)} → {after.get(key)}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    ]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dots.config import Config, SearchConfig, TrainConfig, parse_config
+from dots.config import CONFIGS, Config, parse_config
 from dots.engines import choose_backend, load_engine
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
@@ -112,7 +112,7 @@ class Request:
 
     def overrides(self) -> dict[str, Any]:
         """The explicit settings, nested."""
-        explicit = {"backend": self.backend, "device": self.device, "seed": self.seed, "data": self._data_name()}
+        explicit: dict[str, Any] = {"backend": self.backend, "device": self.device, "seed": self.seed, "data": self._data_name()}
         values = {key: value for key, value in explicit.items() if value is not None}
         if self.cell is not None:
             values["cell"] = find_cell(self.cell).to_record()
@@ -156,7 +156,7 @@ def prepare(request: Request) -> Prepared:
     DotsError
         If anything is unknown, impossible or missing.
     """
-    model = SearchConfig if request.kind == "search" else TrainConfig
+    model = CONFIGS[request.kind]
     overrides = request.overrides()
     continues = request.resume and request.out is not None and is_run(request.out)
     if request.resume and request.out is None:
@@ -354,9 +354,7 @@ def train(
     -------
     TrainResult
     """
-    request = Request(
-        "train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {})
-    )
+    request = Request("train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {}))
     result = run(request, talk=verbose)
     assert isinstance(result, TrainResult)
     return result

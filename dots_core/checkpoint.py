@@ -44,7 +44,7 @@ def pack_arrays(arrays: dict[str, NDArray[Any]]) -> bytes:
     """Return arrays in the safetensors format, in order of their names."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)})
+    return save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
 
 
 def unpack_arrays(content: bytes, path: Path) -> dict[str, NDArray[Any]]:

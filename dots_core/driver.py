@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
 from dots_core.cell_records import cell_from_record, cell_to_record
 from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
-from dots_core.data import ImageData, Loader, evaluation_batches, half_split
-from dots_core.drop_path import DropPath
+from dots_core.data import ImageData, evaluation_batches
 from dots_core.engine import Engine, Network, Rates, Setup, Temperature
 from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss
+from dots_core.feed import Feed, endless
 from dots_core.files import recover_folder, to_json, write_folder
 from dots_core.genotype import Genotype
 from dots_core.initial import initial_architecture, initial_weights
@@ -26,7 +24,6 @@ from dots_core.mixing import block_softmax, entropy
 from dots_core.network import NetworkSpec
 from dots_core.plan import Phase, Plan, Retained, Stage
 from dots_core.progress import Progress, Sums
-from dots_core.random import Stream
 from dots_core.selection import derive, retain
 from dots_core.space import CELL_TYPES, CellSpec
 
@@ -102,8 +99,7 @@ class Driver:
         self._observer = observer
         self._metrics = MetricsFile(folder / "metrics.jsonl")
         self._stop_code: int | None = None
-        self._train = _subset(len(data.train.labels), plan.train_images, plan.seed, "train")
-        self._test = _subset(len(data.test.labels), plan.test_images, plan.seed, "test")
+        self._feed = Feed(plan, data)
         self._last_row: dict[str, Any] = {}
 
     def request_stop(self, exit_code: int) -> None:
@@ -222,11 +218,11 @@ class Driver:
         rates = Rates(
             self.plan.learning_rate.at(progress.global_epoch, self.plan.epochs), self._stage.architecture_rate
         )
-        loaders = [self._loader(number) for number in range(len(phase.updates))]
+        loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
         done = progress.epoch * steps + progress.step
         before = progress.global_epoch - progress.epoch
-        batches = [_endless(loader, done, before) for loader in loaders]
+        batches = [endless(loader, done, before) for loader in loaders]
         pending = 0
         try:
             while progress.step < steps:
@@ -250,29 +246,6 @@ class Driver:
         self._finish_epoch(steps, rates, temperature)
         self._save()
         self._stop_if_asked()
-
-    def _loader(self, number: int) -> Loader:
-        plan, stage, phase = self.plan, self._stage, self._phase
-        update = phase.updates[number]
-        indices = self._train
-        if update.split != "all":
-            halves = half_split(len(self._train), plan.seed, plan.split)
-            indices = self._train[halves[0 if update.split == "half-a" else 1]]
-        decorate = DropPath(self._spec, plan.seed, stage.drop_path, plan.epochs) if stage.drop_path else None
-        name = f"{stage.name}/{phase.name}/{number}"
-        data = self._data
-        return Loader(
-            data.train,
-            indices,
-            plan.batch,
-            plan.seed,
-            name,
-            plan.augmentation,
-            data.mean,
-            data.std,
-            shuffle=update.shuffle,
-            decorate=decorate,
-        )
 
     def _absorb(self, pending: int, steps: int) -> None:
         """Add the losses of the last ``pending`` steps to the epoch's sums, in order."""
@@ -360,19 +333,16 @@ class Driver:
                 row[f"{group}_entropy_{kind}"] = entropy(weights, blocks)
         return row
 
-    def _validate(self, temperature: Temperature) -> tuple[float, float]:
+    def _validate(self, temperature: Temperature) -> tuple[float | None, float]:
         data, plan = self._data, self.plan
-        if self._stage.validation == "test":
-            split, indices = data.test, self._test
-        else:
-            split, indices = data.train, self._train[half_split(len(self._train), plan.seed, plan.split)[1]]
+        split, indices = self._feed.validation(self._stage)
         loss, correct = 0.0, 0
         for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
             some_loss, some_correct = self._network.evaluate(batch, temperature)
             loss += some_loss
             correct += some_correct
-        # A network that diverges only in evaluation has no number to report; JSON has no NaN.
-        return (loss / len(indices) if math.isfinite(loss) else math.inf), correct / len(indices)
+        # Running statistics can overflow though training is finite; JSON has no NaN.
+        return (loss / len(indices) if math.isfinite(loss) else None), correct / len(indices)
 
     def _write_weights(self, name: str, row: dict[str, Any]) -> None:
         state = self._network.export_state()
@@ -426,20 +396,6 @@ class Driver:
         if not self._last_row:
             self._last_row = self._metrics.last()
         return Outcome(genotype, self._last_row, self._progress.best_accuracy, margins)
-
-
-def _subset(count: int, wanted: int, seed: int, name: str) -> NDArray[np.int64]:
-    if wanted <= 0 or wanted >= count:
-        return np.arange(count)
-    return np.sort(Stream(seed, f"subset/{name}").permutation(count)[:wanted])
-
-
-def _endless(loader: Loader, done: int, epoch_offset: int) -> Generator[Batch, None, None]:
-    """Yield batches for ever, as if ``done`` of them had been read before."""
-    epoch, start = divmod(done, loader.steps)
-    while True:
-        yield from loader.batches(epoch_offset + epoch, start)
-        epoch, start = epoch + 1, 0
 
 
 def _margins(cells: dict[str, CellSpec], architecture: dict[str, NDArray[np.floating]]) -> dict[str, float]:

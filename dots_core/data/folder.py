@@ -71,7 +71,8 @@ def load_folder(path: str | os.PathLike[str], image_size: int | None = None, cha
             splits = _read(parts, 3, image_size, origin)
     else:
         splits = _read(parts, channels, image_size, origin)
-    return ImageData(root.resolve().name, classes, *splits, origin=origin)
+    train_split, test_split = splits
+    return ImageData(root.resolve().name, classes, train_split, test_split, origin)
 
 
 def _test_folder(root: Path) -> Path:

@@ -1,0 +1,387 @@
+"""The ``dots`` command. stdout is data, stderr is talk; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dots_core.errors import DotsError, UsageError
+
+app = typer.Typer(
+    name="dots",
+    help="Differentiable neural architecture search with topology search, on several frameworks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+presets_app = typer.Typer(help="List, show and compare presets.", rich_markup_mode=None, invoke_without_command=True)
+app.add_typer(presets_app, name="presets")
+
+_debug = False
+
+
+def _complete_search(incomplete: str) -> list[str]:
+    return _complete("search", incomplete)
+
+
+def _complete_train(incomplete: str) -> list[str]:
+    return _complete("train", incomplete)
+
+
+def _complete(kind: str, incomplete: str) -> list[str]:
+    from dots.presets import preset_names
+
+    return [name for name in preset_names(kind) if name.startswith(incomplete)]
+
+
+def _complete_backend(incomplete: str) -> list[str]:
+    from dots.engines import backends
+
+    return [backend.name for backend in backends() if backend.name.startswith(incomplete)]
+
+
+Backend = Annotated[
+    str | None, typer.Option(help="Engine; default: the first available.", autocompletion=_complete_backend)
+]
+Device = Annotated[str | None, typer.Option(help="Device, for example cpu or cuda:0; default: the engine's preferred.")]
+Data = Annotated[str | None, typer.Option(help="digits, an image folder, a CIFAR folder or archive, or an .npz file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of all randomness; default: the preset's.")]
+Out = Annotated[Path | None, typer.Option(help="Run directory; default: runs/<command>-<preset>-<number>.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or begin it if there is none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate memory and time, write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the run directory.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        from dots import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    backend: Backend = None,
+    device: Device = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset or .yaml file; default: a minute on digits.", autocompletion=_complete_search),
+    ] = None,
+    data: Data = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search a cell: operations first, then topology."""
+    from dots.presets import parse_settings
+    from dots.runs import Request, SearchResult
+
+    request = Request(
+        "search", preset, backend, device, data, seed, out, resume, settings=parse_settings(settings or [])
+    )
+    result = _carry_out(request, dry_run, as_json, quiet)
+    if not isinstance(result, SearchResult):
+        return
+    if as_json:
+        from dots.show import describe
+
+        described = describe(result.genotype)
+        _print_json(
+            "search",
+            {
+                "run": str(result.run),
+                "backend": result.backend,
+                "genotype": described["genotype"],
+                "params": described["params"],
+                "macs": described["macs"],
+                "network": described["network"],
+                "metrics": result.metrics,
+                "margins": result.margins,
+            },
+        )
+    elif quiet:
+        print(result.run)
+    else:
+        from dots.drawing import terminal_text
+
+        print(terminal_text(result.genotype))
+        accuracy = result.metrics.get("validation_accuracy")
+        if accuracy is not None:
+            print(f"supernet accuracy  {accuracy:.2%} ({result.metrics['validation_split']} images)")
+        print(f"run                {result.run}")
+        print(f"picture            {result.run / 'cell.svg'}")
+        print(f"train it           dots train --cell {result.run}")
+
+
+@app.command()
+def train(
+    cell: Annotated[
+        str | None, typer.Option(help="A published name, a genotype.json or a finished search's directory.")
+    ] = None,
+    backend: Backend = None,
+    device: Device = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Preset or .yaml file; default: seconds on digits.", autocompletion=_complete_train),
+    ] = None,
+    data: Data = None,
+    settings: Settings = None,
+    seed: Seed = None,
+    out: Out = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a found cell's network from scratch and evaluate it."""
+    from dots.presets import parse_settings
+    from dots.runs import Request, TrainResult
+
+    request = Request(
+        "train", preset, backend, device, data, seed, out, resume, cell, settings=parse_settings(settings or [])
+    )
+    result = _carry_out(request, dry_run, as_json, quiet)
+    if not isinstance(result, TrainResult):
+        return
+    if as_json:
+        document = {"run": str(result.run), "backend": result.backend, "accuracy": result.accuracy}
+        _print_json("train", {**document, "best_accuracy": result.best_accuracy, "metrics": result.metrics})
+    elif quiet:
+        print(result.run)
+    else:
+        print(
+            f"test accuracy  {result.accuracy:.2%} (last epoch), {result.best_accuracy:.2%} (best epoch)"
+        )
+        print(f"run            {result.run}")
+
+
+@app.command()
+def show(
+    cell: Annotated[str, typer.Argument(help="A published name, a genotype.json or a finished search's directory.")],
+    layers: Annotated[int, typer.Option(help="Cells in the network.")] = 20,
+    channels: Annotated[int, typer.Option(help="Initial channels.")] = 36,
+    classes: Annotated[int, typer.Option(help="Classes.")] = 10,
+    image_size: Annotated[int, typer.Option(help="Height and width of the images.")] = 32,
+    stem: Annotated[str, typer.Option(help="cifar or imagenet.")] = "cifar",
+    auxiliary: Annotated[bool, typer.Option("--auxiliary", help="Count the auxiliary head's parameters.")] = False,
+    picture: Annotated[
+        list[Path] | None, typer.Option(help="Write a picture: .svg, .png or .dot; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a cell: genotype, parameters, multiply-accumulates (MACs) and picture."""
+    from dots.drawing import dot_text, draw, terminal_text
+    from dots.runs import find_cell
+    from dots.show import describe
+    from dots_core.files import write_atomic
+
+    genotype = find_cell(cell)
+    described = describe(genotype, layers, channels, classes, image_size, stem, auxiliary)
+    for path in picture or []:
+        if path.suffix == ".dot":
+            write_atomic(path, dot_text(genotype))
+        else:
+            draw(genotype, path)
+    if as_json:
+        _print_json("show", {**described, "dot": dot_text(genotype)})
+        return
+    print(terminal_text(genotype))
+    print(f"network     {layers} cells, {channels} channels, {classes} classes, {image_size}×{image_size} images")
+    print(f"parameters  {described['params']:,}" + (" with the auxiliary head" if auxiliary else ""))
+    print(f"MACs        {described['macs']:,} (multiply-accumulates of one image; 1 MAC = 2 FLOPs)")
+
+
+@presets_app.callback()
+def _presets(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_presets()
+
+
+@presets_app.command("list")
+def list_presets(as_json: Json = False) -> None:
+    """List the presets."""
+    from dots.presets import preset_names, preset_path
+
+    found = {
+        kind: {
+            name: preset_path(kind, name).read_text("utf-8").splitlines()[0].lstrip("# ") for name in preset_names(kind)
+        }
+        for kind in ("search", "train")
+    }
+    if as_json:
+        _print_json("presets", found)
+        return
+    for kind, names in found.items():
+        print(f"{kind}:")
+        for name, about in names.items():
+            print(f"  {name:24} {about}")
+
+
+@presets_app.command("show")
+def show_preset(
+    name: str,
+    kind: Annotated[str, typer.Option(help="search or train, where both have a preset of the name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print every setting of a preset."""
+    import yaml
+
+    values = _preset(name, kind)
+    if as_json:
+        _print_json("preset", values)
+    else:
+        print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None), end="")
+
+
+@presets_app.command("diff")
+def diff_presets(
+    first: str,
+    second: str,
+    kind: Annotated[str, typer.Option(help="search or train, where both have a preset of the name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print the settings in which two presets differ."""
+    from dots.presets import flattened
+
+    a, b = (flattened(_preset(name, kind)) for name in (first, second))
+    changed = {key: [a.get(key), b.get(key)] for key in {**a, **b} if a.get(key) != b.get(key)}
+    if as_json:
+        _print_json("preset-diff", changed)
+        return
+    for key, (one, other) in changed.items():
+        print(f"{key}: {one} → {other}")
+
+
+def _preset(name: str, kind: str) -> dict[str, Any]:
+    from dots.config import CONFIGS, parse_config
+    from dots.presets import preset_names, preset_values
+
+    kinds = [kind] if kind else [k for k in CONFIGS if name in preset_names(k)] or ["search"]
+    if kinds[0] not in CONFIGS:
+        raise UsageError(f"--kind is search or train, not '{kind}'")
+    if len(kinds) > 1:
+        print(f"dots: '{name}' is a search and a train preset; showing the search one (see --kind)", file=sys.stderr)
+    config = parse_config(CONFIGS[kinds[0]], preset_values(kinds[0], name), f"preset {name}")
+    return config.model_dump(mode="json")
+
+
+@app.command()
+def env(as_json: Json = False) -> None:
+    """Print versions of everything results depend on."""
+    from dots.doctor import environment
+
+    found = environment()
+    if as_json:
+        _print_json("env", found)
+        return
+    print(f"python    {found['python']}, {found['platform']}")
+    for name, number in found["packages"].items():
+        print(f"{name:12} {number or 'not installed'}")
+    for backend in found["backends"]:
+        framework = ", ".join(f"{name} {number}" for name, number in backend["framework"].items() if number)
+        state = "available" if backend["available"] else "framework not installed"
+        print(
+            f"engine {backend['name']:10} {state}{', ' + framework if framework else ''}; tried on: {backend['tried']}"
+        )
+
+
+@app.command()
+def doctor(backend: Backend = None, device: Device = None, as_json: Json = False) -> None:
+    """Try the engines: a real forward, backward and step, compared with the reference."""
+    from dots.doctor import examine
+
+    reports = examine(backend, device)
+    if as_json:
+        _print_json("doctor", {"engines": reports})
+    else:
+        for report in reports:
+            print(f"{report['name']}: {'works' if report['ok'] else 'DOES NOT WORK'}")
+            for name, number in report.get("versions", {}).items():
+                print(f"  {name} {number}")
+            for name, about in report.get("devices", {}).items():
+                print(f"  device {name}: {about}")
+            if report["ok"]:
+                print(
+                    f"  gradients on {report['device']} within {report['gradient_error']:.1e} of the reference engine"
+                )
+            else:
+                print(f"  {report['problem']}")
+    if not all(report["ok"] for report in reports):
+        raise typer.Exit(3)
+
+
+def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
+    """Run a request, or print what it would need and return None."""
+    from dots.runs import prepare, run
+
+    if not dry_run:
+        return run(request, talk=not quiet)
+    from dots.estimate import estimate
+
+    found = estimate(prepare(request))
+    if as_json:
+        _print_json("dry-run", found)
+        return None
+    print(f"engine {found['backend']} on {found['device']}, images {found['data']['name']}, would write {found['out']}")
+    for stage in found["stages"]:
+        print(
+            f"{stage['stage']}: {stage['layers']} cells, {stage['params']:,} parameters, {stage['macs']:,} MACs, "
+            f"about {stage['memory_bytes'] / 2**20:,.0f} MiB"
+        )
+        for phase in stage["phases"]:
+            print(f"  {phase['phase']}: {phase['epochs']} epochs, {phase['steps']} steps, {phase['seconds']:,.0f} s")
+    print(f"about {found['seconds']:,.0f} s in all on this machine, without evaluation")
+    return None
+
+
+def _print_json(kind: str, document: dict[str, Any]) -> None:
+    from dots import __version__
+
+    print(json.dumps({"schema": f"dots/{kind}/1", "version": __version__, **document}, indent=2))
+
+
+def main() -> None:
+    """Run the command line and exit with the code its error asks for."""
+    try:
+        app(standalone_mode=False)
+    except DotsError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the parser
+            _fail(error.format_message(), 2)
+        _fail(f"unexpected {type(error).__name__}: {error}; run `dots --debug …` for the traceback", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    if _debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"dots: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

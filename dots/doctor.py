@@ -1,0 +1,107 @@
+"""Whether an engine works here: versions, devices, and a real forward, backward and step."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from dots.engines import Backend, backends, choose_backend, load_engine
+from dots_core.batch import Batch
+from dots_core.engine import Engine, Rates, Runtime, Setup, Temperature
+from dots_core.errors import DotsError
+from dots_core.initial import initial_architecture, initial_weights
+from dots_core.network import NetworkSpec
+from dots_core.random import Stream
+from dots_core.space import search_cell
+from dots_core.topology import Topology
+
+_PACKAGES = ("dots-nas", "numpy", "pillow", "safetensors", "pydantic", "PyYAML", "typer", "rich", "matplotlib")
+
+_AGREEMENT = 1e-3
+"""Relative distance from the reference beyond which an engine's float32 gradients are called wrong."""
+
+
+def environment() -> dict[str, Any]:
+    """Return the versions of Python, our dependencies and the installed engines' frameworks; loads none of them."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "backends": [
+            {
+                "name": backend.name,
+                "available": backend.available,
+                "framework": {backend.framework: _version(backend.framework)} if backend.framework else {},
+                "description": backend.description,
+                "tried": backend.tried,
+            }
+            for backend in backends()
+        ],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def examine(name: str | None = None, device: str | None = None) -> list[dict[str, Any]]:
+    """Try one engine, or all that are available.
+
+    Returns
+    -------
+    list of dict
+        For each engine ``name``, ``ok``, ``device``, ``versions``, ``devices`` and ``problem``, empty if ok.
+    """
+    chosen = [choose_backend(name)] if name else [backend for backend in backends() if backend.available]
+    return [_examine(backend, device) for backend in chosen]
+
+
+def _examine(backend: Backend, device: str | None) -> dict[str, Any]:
+    report: dict[str, Any] = {"name": backend.name, "ok": False, "problem": ""}
+    try:
+        engine = load_engine(backend.name)
+        report["versions"] = engine.versions()
+        devices = engine.devices()
+        report["devices"] = {d.name: d.description for d in devices}
+        report["device"] = device or devices[0].name
+        report["gradient_error"] = error = _gradient_error(engine, report["device"])
+        if not error <= _AGREEMENT:
+            report["problem"] = (
+                f"its gradients are {error:.2g} away from the reference engine's (at most {_AGREEMENT} was expected): "
+                "results of this installation are not to be trusted; try another version of the framework"
+            )
+    except DotsError as error:
+        report["problem"] = str(error)
+    except Exception as error:
+        report["problem"] = f"{type(error).__name__}: {error}"
+    report["ok"] = not report["problem"]
+    return report
+
+
+def _gradient_error(engine: Engine, device: str) -> float:
+    """Build a small supernet, step it, and return its gradients' distance from the reference's."""
+    cell = search_cell(nodes=2, groups="group-v2", topology=Topology("k-edges"))
+    spec = NetworkSpec(cell, cell, layers=3, channels=4, classes=3, input_shape=(3, 8, 8))
+    weights, architecture = initial_weights(spec, 0), initial_architecture(spec, 0, scale=0.1)
+    images = Stream(0, "doctor").normal((4, 3, 8, 8)).astype(np.float32)
+    batch = Batch(images, np.array([0, 1, 2, 0], np.int64))
+    setup = Setup(spec, runtime=Runtime(device))
+    network = engine.build(setup, weights, architecture)
+    network.step(("w", "alpha", "beta"), batch, Rates(0.01, 0.01), Temperature())
+    network.drain()
+    state = network.export_state()
+    exact = load_engine("reference").build(replace(setup, runtime=Runtime(precision="float64")), weights, architecture)
+    exact.import_state(state)
+    mine, true = (net.gradients(batch, Temperature()) for net in (network, exact))
+    names = [name for name in true if name.startswith("gradient/")]
+    difference = sum(float(np.sum((mine[n].astype(float) - true[n].astype(float)) ** 2)) for n in names)
+    size = sum(float(np.sum(true[n].astype(float) ** 2)) for n in names)
+    return float(np.sqrt(difference / size))

@@ -1,0 +1,73 @@
+"""Which images each update of a plan learns from, and which each stage is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.data import ImageData, Loader, Split, half_split
+from dots_core.drop_path import DropPath
+from dots_core.network import NetworkSpec
+from dots_core.plan import Phase, Plan, Stage
+from dots_core.random import Stream
+
+
+class Feed:
+    """A plan's view of the data."""
+
+    def __init__(self, plan: Plan, data: ImageData) -> None:
+        self._plan = plan
+        self._data = data
+        self._train = _subset(len(data.train), plan.train_images, plan.seed, "train")
+        self._test = _subset(len(data.test), plan.test_images, plan.seed, "test")
+
+    def loader(self, stage: Stage, phase: Phase, number: int, spec: NetworkSpec) -> Loader:
+        """Return the loader of the phase's update ``number``."""
+        plan, data, update = self._plan, self._data, phase.updates[number]
+        return Loader(
+            data.train,
+            self._part(update.split),
+            plan.batch,
+            plan.seed,
+            f"{stage.name}/{phase.name}/{number}",
+            plan.augmentation,
+            data.mean,
+            data.std,
+            shuffle=update.shuffle,
+            decorate=DropPath(spec, plan.seed, stage.drop_path, plan.epochs) if stage.drop_path else None,
+        )
+
+    def validation(self, stage: Stage) -> tuple[Split, NDArray[np.int64]]:
+        """Return the images a stage is measured on."""
+        if stage.validation == "test":
+            return self._data.test, self._test
+        return self._data.train, self._part(stage.validation)
+
+    def _part(self, split: str) -> NDArray[np.int64]:
+        if split == "all":
+            return self._train
+        halves = half_split(len(self._train), self._plan.seed, self._plan.split)
+        return self._train[halves[0 if split == "half-a" else 1]]
+
+
+def endless(loader: Loader, done: int, epoch_offset: int) -> Generator[Batch, None, None]:
+    """Yield batches for ever, as if ``done`` of them had been read before.
+
+    Parameters
+    ----------
+    epoch_offset : int
+        Epochs of the run before the loader's first, so that every epoch is augmented anew.
+    """
+    epoch, start = divmod(done, loader.steps)
+    while True:
+        yield from loader.batches(epoch_offset + epoch, start)
+        epoch, start = epoch + 1, 0
+
+
+def _subset(count: int, wanted: int, seed: int, name: str) -> NDArray[np.int64]:
+    if wanted <= 0 or wanted >= count:
+        return np.arange(count)
+    return np.sort(Stream(seed, f"subset/{name}").permutation(count)[:wanted])

@@ -1,0 +1,202 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command import command, contents, dots, environment, settings, tiny_search, tiny_training
+
+from dots_core.genotype import Genotype
+
+
+def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
+    done = dots(*tiny_search(backend, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "Normal cell" in done.stdout
+    assert "epoch 4/4" in done.stderr
+    run = tmp_path / "run"
+    genotype = Genotype.load(run / "genotype.json")
+    assert len(genotype.normal) == 2
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["stage"] for row in rows] == ["operation"] * 2 + ["topology"] * 2
+    assert rows[3]["beta_temperature"] == 10
+    assert rows[3]["alpha_temperature"] == pytest.approx(0.01)
+    for name in ("config.yaml", "summary.json", "cell.dot", "cell.svg", "cell.png"):
+        assert (run / name).stat().st_size > 100, name
+    assert len(list((run / "checkpoints").iterdir())) == 2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(backend, tmp_path):
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        done = dots(*tiny_search(backend, tmp_path / name, "--seed", seed, "-q"))
+        assert done.returncode == 0, done.stderr
+    a, b, c = (contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a["metrics.jsonl"] != c["metrics.jsonl"]
+
+
+def test_json_is_one_document_and_quiet_prints_only_the_run(backend, tmp_path):
+    done = dots(*tiny_search(backend, tmp_path / "run", "--json"))
+    document = json.loads(done.stdout)
+    assert document["schema"] == "dots/search/1"
+    assert document["run"] == str(tmp_path / "run")
+    assert Genotype.from_record(document["genotype"]) == Genotype.load(tmp_path / "run" / "genotype.json")
+    again = dots(*tiny_search(backend, tmp_path / "run", "--resume", "-q"))
+    assert again.stdout == f"{tmp_path / 'run'}\n"
+    assert again.stderr == ""
+
+
+def test_train_evaluates_and_keeps_best_and_last_weights(backend, tmp_path):
+    done = dots(*tiny_training(backend, tmp_path / "run", "--json"))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert document["accuracy"] == rows[-1]["validation_accuracy"]
+    assert document["best_accuracy"] == max(row["validation_accuracy"] for row in rows)
+    for name in ("best", "last"):
+        assert (tmp_path / "run" / name / "weights.safetensors").stat().st_size > 1000
+    best = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert best["validation_accuracy"] == document["best_accuracy"]
+
+
+def test_a_found_cell_is_trained_and_shown_by_its_run(backend, tmp_path):
+    assert dots(*tiny_search(backend, tmp_path / "found")).returncode == 0
+    short = settings(["epochs=1", "train_images=64", "test_images=20", "batch=16", "channels=4", "layers=3"])
+    trained = dots(
+        "train", "--backend", backend, "--cell", tmp_path / "found", *short, "--out", tmp_path / "trained", "-q"
+    )
+    assert trained.returncode == 0, trained.stderr
+    shown = dots("show", tmp_path / "found", "--json")
+    assert json.loads(shown.stdout)["genotype"] == json.loads((tmp_path / "found" / "genotype.json").read_text())
+
+
+def test_a_saved_configuration_repeats_its_run(backend, tmp_path):
+    assert dots(*tiny_search(backend, tmp_path / "a")).returncode == 0
+    done = dots("search", "--preset", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_dry_run_estimates_and_writes_nothing(backend, tmp_path):
+    done = dots(*tiny_search(backend, tmp_path / "run", "--dry-run", "--json"))
+    document = json.loads(done.stdout)
+    assert [stage["stage"] for stage in document["stages"]] == ["operation", "topology"]
+    assert all(stage["memory_bytes"] > 0 and stage["seconds"] > 0 for stage in document["stages"])
+    # 48 of 96 images in batches of 16, one epoch of warm-up; all 96 in the topology stage.
+    assert [[p["steps"] for p in s["phases"]] for s in document["stages"]] == [[3, 3], [6, 6]]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["smoke", "dots-cifar10", "dots-arbitrary-cifar10", "dots-2020-cifar10"])
+def test_search_presets_run_scaled_down(kind, tmp_path):
+    small = settings(
+        ["train_images=64", "test_images=20", "batch=16", "channels=2", "operation.layers=3", "topology.layers=3",
+         "operation.epochs=2", "operation.warmup=1", "topology.epochs=2", "topology.warmup=1", "space.nodes=2",
+         "augmentation.crop=1"]
+    )  # fmt: skip
+    done = dots("search", "--preset", kind, "--data", "digits", *small, "--out", tmp_path / "run", "-q")
+    assert done.returncode == 0, done.stderr
+    Genotype.load(tmp_path / "run" / "genotype.json")
+
+
+def test_released_preset_differs_from_the_paper_as_its_code_does(tmp_path):
+    done = dots("presets", "diff", "dots-cifar10", "dots-cifar10-released", "--json")
+    changed = json.loads(done.stdout)
+    assert changed["topology.scaled"] == [True, False]
+    assert changed["topology.layers"] == [20, 8]
+    assert changed["head_norm"] == [False, True]
+    assert changed["architecture.initial_scale"] == [0.001, 0.0]
+    small = settings(
+        ["train_images=64", "test_images=20", "batch=16", "channels=2", "operation.layers=3", "topology.layers=3",
+         "operation.epochs=2", "operation.warmup=1", "topology.epochs=2", "topology.warmup=1", "space.nodes=2"]
+    )  # fmt: skip
+    run = tmp_path / "run"
+    done = dots("search", "--preset", "dots-cifar10-released", "--data", "digits", *small, "--out", run, "-q")
+    assert done.returncode == 0, done.stderr
+
+
+def test_show_prints_published_counts_and_draws(tmp_path):
+    pictures = [part for suffix in ("svg", "png", "dot") for part in ("--picture", tmp_path / f"cell.{suffix}")]
+    done = dots("show", "DARTS_V1", "--layers", "20", "--channels", "36", "--json", *pictures)
+    document = json.loads(done.stdout)
+    assert document["params"] == 3_169_414
+    assert set(document) >= {"genotype", "params", "macs"}
+    assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
+    assert "sep_conv_3x3" in (tmp_path / "cell.dot").read_text()
+    with_head = json.loads(dots("show", "DARTS_V1", "--auxiliary", "--json").stdout)
+    assert with_head["params"] > document["params"]
+    assert with_head["macs"] == document["macs"]
+    assert "3,169,414" in dots("show", "DARTS_V1").stdout
+
+
+def test_doctor_and_env_tell_the_truth(backend):
+    document = json.loads(dots("doctor", "--backend", backend, "--json").stdout)
+    (report,) = document["engines"]
+    assert report["ok"], report
+    assert report["gradient_error"] < 1e-4
+    found = json.loads(dots("env", "--json").stdout)
+    assert backend in {engine["name"] for engine in found["backends"] if engine["available"]}
+
+
+def test_presets_list_and_show():
+    listed = json.loads(dots("presets", "list", "--json").stdout)
+    assert {"dots-cifar10", "dots-cifar100", "smoke"} <= set(listed["search"])
+    assert {"cifar", "toponas-cifar", "shallow", "smoke"} <= set(listed["train"])
+    shown = json.loads(dots("presets", "show", "dots-cifar10", "--json").stdout)
+    assert (shown["operation"]["epochs"], shown["topology"]["epochs"], shown["topology"]["layers"]) == (30, 40, 20)
+    assert shown["topology"]["temperature"] == {"schedule": "exponential", "start": 10.0, "rate": 0.72, "end": 0.0}
+
+
+def test_help_is_quick_and_loads_no_framework():
+    script = (
+        "import sys; sys.argv = ['dots', '--help']\n"
+        "from dots.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'mindspore', 'jittor', 'numpy', 'pydantic', 'matplotlib', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "search" in done.stdout
+    times = []
+    for _ in range(5):
+        begin = time.monotonic()
+        subprocess.run(command("--help"), capture_output=True, check=True)
+        times.append(time.monotonic() - begin)
+    assert min(times) < 2, "a command that answers in a tenth of a second was seen to take ten times as long"
+
+
+def test_importing_dots_loads_no_framework():
+    script = (
+        "import sys, dots\n"
+        "dots.Genotype, dots.named_cells, dots.backends()\n"
+        "assert not {'torch', 'mindspore', 'jittor'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_python_module_is_the_command():
+    arguments = [sys.executable, "-m", "dots", "--version"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(), check=True)
+    import dots
+
+    assert done.stdout.strip() == dots.__version__
+
+
+def test_no_colour_and_no_animation_away_from_a_terminal(backend, tmp_path):
+    done = dots(*tiny_search(backend, tmp_path / "run"))
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stderr
+
+
+def test_runs_are_numbered_when_no_directory_is_given(backend, tmp_path: Path):
+    arguments = tiny_search(backend, tmp_path / "unused", "-q")
+    del arguments[arguments.index("--out") : arguments.index("--out") + 2]
+    names = [dots(*arguments, cwd=tmp_path).stdout.strip() for _ in range(2)]
+    assert names == ["runs/search-smoke-1", "runs/search-smoke-2"]

@@ -1,0 +1,108 @@
+"""Killing real runs at random moments, saves included, and going on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from command import command, contents, dots, environment, tiny_search, tiny_training
+
+KILLS = 20
+
+
+def _killed_often(arguments, run, kills, longest):
+    """Kill the run ``kills`` times, each after a random part of the time a run takes, then let it finish."""
+    chance = random.Random(0)
+    killed = 0
+    while killed < kills:
+        process = subprocess.Popen(
+            command(*arguments, "--resume", "-q"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            process.wait(timeout=chance.uniform(0.05, longest))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+        if process.returncode == 0:
+            break
+        killed += 1
+    done = dots(*arguments, "--resume", "-q")
+    assert done.returncode == 0, done.stderr
+    return killed
+
+
+@pytest.mark.parametrize("kind", ["search", "train"])
+def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
+    """One uninterrupted run against runs that together are killed 20 times, from start-up to the last file."""
+    build = tiny_search if kind == "search" else tiny_training
+    begin = time.monotonic()
+    assert dots(*build(backend, tmp_path / "whole", "-q")).returncode == 0
+    whole_time = time.monotonic() - begin
+    expected = contents(tmp_path / "whole")
+    killed, attempt = 0, 0
+    while killed < KILLS:
+        run = tmp_path / f"killed-{attempt}"
+        # A resumed run gets a little further each time, so one run takes a few kills.
+        killed += _killed_often(build(backend, run), run, min(4, KILLS - killed), 1.1 * whole_time)
+        found = contents(run)
+        assert found.keys() == expected.keys()
+        assert [name for name in expected if found[name] != expected[name]] == []
+        attempt += 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
+    assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*tiny_search(backend, run, "-q")), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/0*")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "--resume" in errors
+    assert errors.count("\n") == 1
+    done = dots(*tiny_search(backend, run, "--resume", "-q"))
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["save", "rename"])
+def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, tmp_path):
+    """The process kills itself at a chosen point of a chosen save."""
+    assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
+    expected = contents(tmp_path / "whole")
+    point = {"save": "dots_core.files.write_synced", "rename": "os.rename"}[name]
+    for moment in (2, 5, 9, 14):
+        run = tmp_path / f"run-{moment}"
+        arguments = [str(a) for a in tiny_search(backend, run, "-q")]
+        script = f"""
+import os, signal, sys, importlib
+module, _, function = {point!r}.rpartition('.')
+home = importlib.import_module(module)
+original, calls = getattr(home, function), 0
+def counted(*arguments, **keywords):
+    global calls
+    calls += 1
+    if calls == {moment}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **keywords)
+setattr(home, function, counted)
+sys.argv = ['dots', *{arguments!r}]
+from dots.cli import main
+main()
+"""
+        import sys
+
+        killed = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        done = dots(*tiny_search(backend, run, "--resume", "-q"))
+        assert done.returncode == 0, done.stderr
+        assert contents(run) == expected
