@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dots_core.batch import Batch
 from dots_core.network import NetworkSpec
 
-State = dict[str, NDArray[np.generic]]
+State = dict[str, NDArray[Any]]
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
 GROUPS = ("w", "alpha", "beta")
@@ -132,6 +132,11 @@ class Network(Protocol):
         -----
         Batch norm uses the batch's statistics and moves the running ones, whichever groups are
         updated. The call may return before the device is done; it must not wait for it.
+
+        Raises
+        ------
+        UsageError
+            If a batch norm would see a single value a channel, whose variance is undefined.
         """
         ...
 
@@ -171,7 +176,7 @@ class Network(Protocol):
         """
         ...
 
-    def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def import_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over what `export_state` of any engine returned.
 
         Raises

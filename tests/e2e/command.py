@@ -14,7 +14,15 @@ TINY = [
 ]  # fmt: skip
 """Settings that make the smoke search a matter of a second or two."""
 
-TINY_TRAINING = ["train_images=96", "test_images=40", "batch=16", "channels=4", "epochs=3", "layers=3", "checkpoint_every=2"]
+TINY_TRAINING = [
+    "train_images=96",
+    "test_images=40",
+    "batch=16",
+    "channels=4",
+    "epochs=3",
+    "layers=3",
+    "checkpoint_every=2",
+]
 
 
 def command(*arguments: str | Path) -> list[str]:

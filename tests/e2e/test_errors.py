@@ -12,7 +12,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from command import command, contents, dots, environment, settings, tiny_search, tiny_training
+from command import command, contents, dots, environment, tiny_search, tiny_training
 from PIL import Image
 
 

@@ -87,16 +87,16 @@ def precision(runtime: Runtime) -> Precision:
     Raises
     ------
     EngineMissing
-        If the device is not there.
+        If the device is unknown or not there.
     UsageError
-        If the device name or precision makes no sense.
+        If the precision does not exist on the device.
     """
     try:
         device = torch.device(runtime.device)
     except RuntimeError:
-        raise UsageError(f"'{runtime.device}' is no device name; the torch engine has cpu, cuda, cuda:0, …") from None
+        raise EngineMissing(f"'{runtime.device}' is no device; the torch engine has cpu, cuda, cuda:0, …") from None
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"the torch engine runs on cpu and cuda, not on '{runtime.device}'")
+        raise EngineMissing(f"the torch engine runs on cpu and cuda, not on '{runtime.device}'")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise EngineMissing("no CUDA device is usable by this PyTorch; use --device cpu, or see `dots doctor`")

@@ -1,0 +1,55 @@
+"""The engine: what it can do, and how it builds a network."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.engine import Device, Setup
+from dots_core.errors import EngineMissing, UsageError
+from dots_reference.network import ReferenceNetwork
+
+_DTYPES = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+
+
+class ReferenceEngine:
+    """NumPy on the CPU, in float64 or float32."""
+
+    name = "reference"
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of NumPy and Python."""
+        return {"numpy": np.__version__, "python": platform.python_version()}
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the CPU."""
+        processor = platform.processor() or platform.machine()
+        return (Device("cpu", f"{processor}, {os.cpu_count()} threads"),)
+
+    def build(
+        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
+    ) -> ReferenceNetwork:
+        """Build a network; see `dots_core.engine.Engine.build`.
+
+        Raises
+        ------
+        EngineMissing
+            If the device is not ``"cpu"``.
+        UsageError
+            If the precision is neither float64 nor float32.
+        CorruptFile
+            If a weight or architecture weight is missing, unknown or of the wrong shape.
+        """
+        device, precision = setup.runtime.device, setup.runtime.precision
+        if device != "cpu":
+            raise EngineMissing(f"the reference engine has no device '{device}'; it runs on 'cpu'")
+        if precision not in _DTYPES:
+            raise UsageError(f"the reference engine computes in {' or '.join(_DTYPES)}, not in {precision}")
+        return ReferenceNetwork(setup, _DTYPES[precision], weights, architecture)
+
+
+engine = ReferenceEngine()

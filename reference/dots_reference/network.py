@@ -1,0 +1,249 @@
+"""A network of the reference engine: the verbs of `dots_core.engine.Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.engine import GROUPS, Rates, Setup, State, Temperature
+from dots_core.errors import UsageError
+from dots_core.initial import initial_statistics
+from dots_core.network import auxiliary_layers, cell_layouts, head_layers, stem_layers
+from dots_core.state import check_state, state_shapes
+from dots_reference.cell import Cell, PullCell
+from dots_reference.layers import Pass, sequence
+from dots_reference.loss import correct_predictions, cross_entropy
+from dots_reference.mixture import Mixture
+from dots_reference.normalisation import Moments, moved
+from dots_reference.optimizers import adam, clipped, sgd
+from dots_reference.pooling import Pull
+from dots_reference.windows import Array
+
+PullNetwork = Callable[[Array, "Array | None"], Array]
+
+
+@dataclass(frozen=True)
+class _Differentiated:
+    """What one training pass yields: see `ReferenceNetwork.gradients`."""
+
+    logits: Array
+    auxiliary_logits: Array | None
+    loss: Array
+    images: Array
+    gradients: dict[str, Array]
+    moments: dict[str, Moments]
+
+
+class ReferenceNetwork:
+    """A network, its architecture weights and its optimisers' state, all arrays in one dtype.
+
+    The verbs are documented in `dots_core.engine.Network`. Values that overflow or are no
+    numbers pass through every verb as they are.
+    """
+
+    def __init__(
+        self, setup: Setup, dtype: np.dtype, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
+    ) -> None:
+        self._setup, self._dtype = setup, dtype
+        spec = setup.spec
+        self._stems = stem_layers(spec)
+        self._kinds = [layout.kind for layout in cell_layouts(spec)]
+        self._cells = [Cell(spec, layout) for layout in cell_layouts(spec)]
+        self._auxiliary = auxiliary_layers(spec)
+        self._head = head_layers(spec)
+        self._rows: list[tuple[float, float]] = []
+        # Momentum and Adam's moments start at 0.
+        state: dict[str, NDArray] = {
+            key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else dtype)
+            for key, shape in state_shapes(spec).items()
+            if key.startswith(("momentum/", "adam."))
+        }
+        state.update({f"weights/{name}": value for name, value in weights.items()})
+        state.update({f"architecture/{name}": value for name, value in architecture.items()})
+        state.update({f"statistics/{name}": value for name, value in initial_statistics(spec).items()})
+        self.import_state(state)
+
+    def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
+        """Differentiate the training loss on one batch and update the named groups.
+
+        Raises
+        ------
+        UsageError
+            If a group is unknown, or a batch norm has a single value to take a variance of.
+        """
+        unknown = [group for group in groups if group not in GROUPS]
+        if unknown:
+            raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
+        with np.errstate(all="ignore"):
+            result = self._differentiate(batch, temperature)
+            for name, (mean, variance) in result.moments.items():
+                for key, value in ((f"{name}.running_mean", mean), (f"{name}.running_var", variance)):
+                    self._statistics[key] = moved(self._statistics[key], value)
+            if "w" in groups:
+                self._update_weights(result.gradients, rates.weights)
+            for name in self._architecture:
+                if name.partition(".")[0] in groups:
+                    self._update_architecture(name, result.gradients[name], rates.architecture)
+        self._rows.append((float(result.loss), correct_predictions(result.logits, batch.labels)))
+
+    def drain(self) -> NDArray[np.float64]:
+        """Return loss and number of correct predictions of each `step` since the last call: shape (steps, 2)."""
+        rows = np.array(self._rows, np.float64).reshape(-1, 2)
+        self._rows = []
+        return rows
+
+    def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
+        """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
+        with np.errstate(all="ignore"):
+            run = Pass(self._weights, self._statistics, training=False)
+            images = batch.images.astype(self._dtype)
+            logits, _, _ = self._forward(images, None, self._mixtures(temperature), run)
+            losses, _ = cross_entropy(logits, batch.labels)
+            return float(losses.sum()), correct_predictions(logits, batch.labels)
+
+    def gradients(self, batch: Batch, temperature: Temperature) -> State:
+        """Run one training forward and backward pass and change nothing."""
+        with np.errstate(all="ignore"):
+            result = self._differentiate(batch, temperature)
+        state: State = {"logits": result.logits, "loss": result.loss, "gradient/images": result.images}
+        if result.auxiliary_logits is not None:
+            state["auxiliary_logits"] = result.auxiliary_logits
+        state.update({f"gradient/{name}": value for name, value in result.gradients.items()})
+        return state
+
+    def architecture(self) -> dict[str, NDArray[np.floating]]:
+        """Return copies of α′ and β′ by name."""
+        return {name: value.copy() for name, value in self._architecture.items()}
+
+    def export_state(self) -> State:
+        """Return copies of everything that training changes, by canonical name."""
+        state: State = {}
+        for prefix, arrays in (
+            ("weights", self._weights),
+            ("statistics", self._statistics),
+            ("momentum", self._momentum),
+            ("architecture", self._architecture),
+            ("adam.first", self._first),
+            ("adam.second", self._second),
+        ):
+            state.update({f"{prefix}/{name}": value.copy() for name, value in arrays.items()})
+        state.update({f"adam.steps/{name}": np.asarray(steps, np.int64) for name, steps in self._steps.items()})
+        return state
+
+    def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what `export_state` of any engine returned, cast to this network's dtype."""
+        check_state(self._setup.spec, state)
+
+        def take(prefix: str) -> dict[str, Array]:
+            return {
+                key.removeprefix(prefix): np.array(state[key], self._dtype)
+                for key in state_shapes(self._setup.spec)
+                if key.startswith(prefix)
+            }
+
+        with np.errstate(all="ignore"):
+            self._weights, self._statistics, self._momentum = take("weights/"), take("statistics/"), take("momentum/")
+            self._architecture, self._first, self._second = (
+                take("architecture/"),
+                take("adam.first/"),
+                take("adam.second/"),
+            )
+        self._steps = {name: int(state[f"adam.steps/{name}"].item()) for name in self._architecture}
+
+    def _mixtures(self, temperature: Temperature) -> dict[str, Mixture]:
+        spec = self._setup.spec
+        return {
+            kind: Mixture(kind, spec.cell(kind), self._architecture, temperature, self._dtype) for kind in spec.kinds()
+        }
+
+    def _forward(
+        self, images: Array, drop_path: Array | None, mixtures: Mapping[str, Mixture], run: Pass
+    ) -> tuple[Array, Array | None, PullNetwork]:
+        """Return the logits, the auxiliary head's in training, and a pull from both their gradients to the images'."""
+        # outputs[k] and outputs[k + 1] are the inputs of cell k; with one stem both are its output.
+        stem_pulls: list[Pull] = []
+        outputs: list[Array] = []
+        for layers in self._stems:
+            output, pull_stem = sequence(layers, outputs[-1] if outputs else images, run)
+            outputs.append(output)
+            stem_pulls.append(pull_stem)
+        if len(self._stems) == 1:
+            outputs *= 2
+
+        auxiliary_logits, pull_auxiliary = None, None
+        cell_pulls: list[PullCell] = []
+        for index, (kind, cell) in enumerate(zip(self._kinds, self._cells, strict=True)):
+            factors = None if drop_path is None else drop_path[index]
+            output, pull_cell = cell.forward((outputs[-2], outputs[-1]), mixtures[kind], factors, run)
+            outputs.append(output)
+            cell_pulls.append(pull_cell)
+            if self._auxiliary is not None and self._auxiliary[0] == index and run.training:
+                auxiliary_logits, pull_auxiliary = sequence(self._auxiliary[1], output, run)
+        logits, pull_head = sequence(self._head, outputs[-1], run)
+        shapes = [output.shape for output in outputs]
+
+        def pull(gradient: Array, auxiliary_gradient: Array | None) -> Array:
+            gradients = [np.zeros(shape, gradient.dtype) for shape in shapes]
+            gradients[-1] += pull_head(gradient)
+            for index in reversed(range(len(cell_pulls))):
+                if self._auxiliary is not None and self._auxiliary[0] == index:
+                    assert pull_auxiliary is not None
+                    assert auxiliary_gradient is not None
+                    gradients[index + 2] += pull_auxiliary(auxiliary_gradient)
+                first, second = cell_pulls[index](gradients[index + 2])
+                gradients[index] += first
+                gradients[index + 1] += second
+            if len(stem_pulls) == 1:
+                return stem_pulls[0](gradients[0] + gradients[1])
+            return stem_pulls[0](gradients[0] + stem_pulls[1](gradients[1]))
+
+        return logits, auxiliary_logits, pull
+
+    def _differentiate(self, batch: Batch, temperature: Temperature) -> _Differentiated:
+        constants = self._setup.loss
+        run = Pass(self._weights, self._statistics, training=True)
+        mixtures = self._mixtures(temperature)
+        drop_path = None if batch.drop_path is None else batch.drop_path.astype(self._dtype)
+        images = batch.images.astype(self._dtype)
+        logits, auxiliary_logits, pull = self._forward(images, drop_path, mixtures, run)
+
+        samples = len(images)
+        losses, gradient = cross_entropy(logits, batch.labels, constants.label_smoothing)
+        auxiliary_gradient = None
+        if auxiliary_logits is not None:
+            auxiliary_losses, auxiliary_gradient = cross_entropy(
+                auxiliary_logits, batch.labels, constants.label_smoothing
+            )
+            losses = losses + constants.auxiliary_weight * auxiliary_losses
+            auxiliary_gradient = (constants.auxiliary_weight / samples) * auxiliary_gradient
+        image_gradient = pull(gradient / samples, auxiliary_gradient)
+        gradients = run.gradients
+        for mixture in mixtures.values():
+            gradients.update(mixture.pull())
+        return _Differentiated(
+            logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, run.moments
+        )
+
+    def _update_weights(self, gradients: Mapping[str, Array], rate: float) -> None:
+        constants = self._setup.optimizers
+        scaled = clipped({name: gradients[name] for name in self._weights}, constants.clip)
+        for name, gradient in scaled.items():
+            self._weights[name], self._momentum[name] = sgd(
+                self._weights[name], self._momentum[name], gradient, rate, constants
+            )
+
+    def _update_architecture(self, name: str, gradient: Array, rate: float) -> None:
+        self._steps[name] += 1
+        self._architecture[name], self._first[name], self._second[name] = adam(
+            self._architecture[name],
+            self._first[name],
+            self._second[name],
+            self._steps[name],
+            gradient,
+            rate,
+            self._setup.optimizers,
+        )

@@ -1,0 +1,504 @@
+"""The tests any engine must pass. An engine's test file subclasses `EngineSuite`:
+
+class TestTorchFloat32(EngineSuite):
+    precision = "float32"
+
+    @pytest.fixture
+    def engine(self):
+        return dots_torch.engine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain, combinations
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from closeness import FLOORS, assert_close
+from dots_reference.engine import engine as reference
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.engine import (
+    GROUPS,
+    Device,
+    Engine,
+    Loss,
+    Network,
+    Optimizers,
+    Rates,
+    Runtime,
+    Setup,
+    State,
+    Temperature,
+)
+from dots_core.errors import CorruptFile, EngineMissing, UsageError
+from dots_core.genotype import Genotype
+from dots_core.initial import initial_architecture, initial_weights
+from dots_core.network import NetworkSpec, architecture_shapes, cell_layouts, derived_network, weight_shapes
+from dots_core.operations import OPERATIONS, SKIP
+from dots_core.random import Stream
+from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.state import state_shapes
+from dots_core.topology import Topology
+
+RETAINED = (
+    ("skip_connect", "sep_conv_3x3"),
+    ("max_pool_3x3", "dil_conv_5x5"),
+    ("none", "sep_conv_5x5"),
+    ("avg_pool_3x3", "dil_conv_3x3"),
+)
+"""What edges hold in turn in `topology_spec`: every operation occurs."""
+
+GENOTYPE = Genotype(
+    normal=((("sep_conv_3x3", 0), ("skip_connect", 1)), (("dil_conv_5x5", 1), ("max_pool_3x3", 2))),
+    normal_concat=(2, 3),
+    reduce=((("skip_connect", 0), ("avg_pool_3x3", 1)), (("skip_connect", 2), ("sep_conv_5x5", 0))),
+    reduce_concat=(2, 3),
+)
+
+
+def operation_spec(
+    groups: str = "group-v2",
+    operations: tuple[str, ...] = OPERATIONS,
+    nodes: int = 2,
+    topology: Topology | None = None,
+    **changes: Any,
+) -> NetworkSpec:
+    """Supernet of the operation search, small: every edge holds every operation.
+
+    ``changes`` replace fields of the `NetworkSpec`, as in the other builders.
+    """
+    cell = search_cell(nodes, operations, groups, topology)
+    return replace(_small(cell, cell), **changes)
+
+
+def topology_spec(topology: Topology, nodes: int = 2, **changes: Any) -> NetworkSpec:
+    """Supernet of the topology search, small: edges hold two retained operations each."""
+    edges = [(i, j) for j in range(2, nodes + 2) for i in range(j)]
+
+    def cell(shift: int) -> CellSpec:
+        held = tuple(Edge(i, j, (RETAINED[(number + shift) % len(RETAINED)],)) for number, (i, j) in enumerate(edges))
+        return CellSpec(nodes, held, tuple(range(2, nodes + 2)), topology)
+
+    return replace(_small(cell(0), cell(1)), **changes)
+
+
+def derived_spec(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **changes: Any) -> NetworkSpec:
+    """Derived network, small."""
+    spec = derived_network(genotype, layers=3, channels=4, classes=5, input_shape=(2, 8, 8), auxiliary=auxiliary)
+    return replace(spec, **changes)
+
+
+def _small(normal: CellSpec, reduce: CellSpec) -> NetworkSpec:
+    return NetworkSpec(normal, reduce, layers=3, channels=4, classes=5, input_shape=(2, 8, 8))
+
+
+def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Initial weights, batch norms moved off the identity so that their weights and biases matter."""
+    weights = initial_weights(spec, seed)
+    for name, value in weights.items():
+        if value.ndim == 1:
+            weights[name] = value + (0.2 * Stream(seed, f"tests/{name}").normal(value.shape)).astype(np.float32)
+    return weights
+
+
+def drawn_batch(spec: NetworkSpec, seed: int = 0, samples: int = 4, drop_path: float = 0.0) -> Batch:
+    """Batch of noise, with drop-path at the given probability where that is not 0."""
+    images = Stream(seed, "tests/images").normal((samples, *spec.input_shape)).astype(np.float32)
+    labels = (Stream(seed, "tests/labels").uniform((samples,)) * spec.classes).astype(np.int64)
+    if drop_path == 0:
+        return Batch(images, labels)
+    layouts = cell_layouts(spec)
+    edges = max(len(spec.normal.edges), len(spec.reduce.edges))
+    kept = Stream(seed, "tests/drop").uniform((len(layouts), edges, samples)) >= drop_path
+    factors = np.where(kept, 1.0 / (1.0 - drop_path), 0.0)
+    for layout in layouts:
+        for number, edge in enumerate(spec.cell(layout.kind).edges):
+            if edge.operations == (SKIP,) and layout.stride(edge.source) == 1:
+                factors[layout.index, number] = 1.0
+    return Batch(images, labels, factors.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and what to feed it, on which engines are compared with the reference."""
+
+    spec: NetworkSpec
+    temperature: Temperature = field(default_factory=Temperature)
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    loss: Loss = field(default_factory=Loss)
+    drop_path: float = 0.0
+    seed: int = 0
+
+    def build(self, engine: Engine, precision: str, device: str = "cpu") -> Network:
+        """Build the case's network, from the same weights on every engine."""
+        setup = Setup(self.spec, self.optimizers, self.loss, Runtime(device, precision))
+        # Architecture weights of order 1: softmax is then neither uniform nor decided.
+        architecture = initial_architecture(self.spec, self.seed, scale=0.5)
+        return engine.build(setup, drawn_weights(self.spec, self.seed), architecture)
+
+    def batch(self, number: int = 0, samples: int = 4) -> Batch:
+        """Batch of a step."""
+        return drawn_batch(self.spec, 100 * self.seed + number, samples, self.drop_path)
+
+
+RATES = Rates(0.1, 0.01)
+SLOW_RATES = Rates(0.01, 0.001)
+"""Of runs of many steps: with larger rates rounding errors grow a thousandfold more."""
+
+# With these seeds no ReLU and no max-pool of a compared pass decides by less than `MARGIN`. One that
+# came nearer to a tie than float32 resolves could fall differently, and move a gradient by a per cent.
+CASES = {
+    "operations": Case(operation_spec(), Temperature(alpha=0.5), Optimizers(clip=0.5, epsilon=1e-3), seed=29),
+    "pairs": Case(topology_spec(Topology("k-edges", 2)), Temperature(0.2, 2.0), seed=5),
+    "arbitrary": Case(topology_spec(Topology("arbitrary"), nodes=3), Temperature(2.0, 0.5), seed=0),
+    "derived": Case(derived_spec(), optimizers=Optimizers(clip=0.0), loss=Loss(0.1, 0.4), drop_path=0.3, seed=24),
+    "imagenet": Case(
+        topology_spec(Topology("k-edges", 2, scaled=False), stem="imagenet", input_shape=(3, 28, 36)),
+        Temperature(0.5, 0.5),
+        seed=28,
+    ),
+    "head norm": Case(operation_spec("group-v1", head_norm=True), seed=34),
+}
+MARGIN = 4e-5
+"""Far above what float32 rounds values of order 1 to."""
+
+
+@cache
+def reference_gradients(name: str, precision: str) -> State:
+    """What the reference's ``gradients`` returns on a case."""
+    case = CASES[name]
+    return case.build(reference, precision).gradients(case.batch(), case.temperature)
+
+
+@cache
+def reference_state(name: str) -> State:
+    """The reference's state after four steps on a case, rounded to float32."""
+    case = CASES[name]
+    network = case.build(reference, "float64")
+    for number in range(4):
+        network.step(GROUPS, case.batch(number), RATES, case.temperature)
+    return {
+        key: value.astype(np.float32) if value.dtype.kind == "f" else value
+        for key, value in network.export_state().items()
+    }
+
+
+@cache
+def reference_step(name: str, precision: str) -> State:
+    """The reference's state one step after `reference_state`."""
+    case = CASES[name]
+    network = case.build(reference, precision)
+    network.import_state(reference_state(name))
+    network.step(GROUPS, case.batch(9), RATES, case.temperature)
+    return network.export_state()
+
+
+@cache
+def reference_losses(name: str, precision: str, steps: int) -> NDArray[np.float64]:
+    """The reference's losses on a case, step by step."""
+    return losses(CASES[name], CASES[name].build(reference, precision), steps)
+
+
+def losses(case: Case, network: Network, steps: int) -> NDArray[np.float64]:
+    """Take steps on four batches in turn and return their losses."""
+    for number in range(steps):
+        network.step(GROUPS, case.batch(number % 4), SLOW_RATES, case.temperature)
+    return network.drain()[:, 0]
+
+
+def assert_identical(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> None:
+    """Assert that two sets of arrays are equal to the last bit."""
+    assert set(first) == set(second)
+    different = [
+        key
+        for key in first
+        if first[key].dtype != second[key].dtype
+        or first[key].shape != second[key].shape
+        or first[key].tobytes() != second[key].tobytes()
+    ]
+    assert not different
+
+
+def part(state: State, *prefixes: str) -> State:
+    """The entries of a state whose key starts with one of the prefixes."""
+    return {key: value for key, value in state.items() if key.startswith(prefixes)}
+
+
+_MOVED_BY = {
+    "w": ("weights/", "momentum/"),
+    "alpha": tuple(f"{sort}/alpha." for sort in ("architecture", "adam.first", "adam.second", "adam.steps")),
+    "beta": tuple(f"{sort}/beta." for sort in ("architecture", "adam.first", "adam.second", "adam.steps")),
+}
+"""Prefixes of the entries that an update of a group moves."""
+
+SUBSETS = tuple(chain.from_iterable(combinations(GROUPS, size) for size in range(len(GROUPS) + 1)))
+
+
+class EngineSuite:
+    """Subclass it, override ``engine``, and set the attributes where the defaults do not fit.
+
+    Attributes
+    ----------
+    precision : str
+        A key of `closeness.FLOORS`.
+    device : str
+    unsupported_precision : str
+        One the engine must refuse.
+    free_running_tolerance : dict
+        Relative error of the loss within twenty steps, by precision. Rounding errors grow with
+        every step, so it tells a wrong update rule from a right one, and no more.
+    """
+
+    precision = "float32"
+    device = "cpu"
+    unsupported_precision = "float8"
+    free_running_tolerance = MappingProxyType({"float32": 1e-2, "float64": 1e-9})
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """The engine under test."""
+        raise NotImplementedError
+
+    def build(self, engine: Engine, name: str = "pairs") -> Network:
+        """Build a case's network at the suite's precision and device."""
+        return CASES[name].build(engine, self.precision, self.device)
+
+    # What an engine says of itself
+
+    def test_versions(self, engine: Engine) -> None:
+        versions = engine.versions()
+        assert versions
+        assert all(isinstance(key, str) and isinstance(value, str) for key, value in versions.items())
+
+    def test_devices(self, engine: Engine) -> None:
+        devices = engine.devices()
+        assert devices
+        assert all(isinstance(device, Device) for device in devices)
+        kinds = {device.name.partition(":")[0] for device in devices}
+        assert self.device.partition(":")[0] in kinds
+
+    def test_unknown_device(self, engine: Engine) -> None:
+        with pytest.raises(EngineMissing, match="abacus"):
+            CASES["pairs"].build(engine, self.precision, "abacus")
+
+    def test_unsupported_precision(self, engine: Engine) -> None:
+        with pytest.raises(UsageError, match=self.unsupported_precision):
+            CASES["pairs"].build(engine, self.unsupported_precision, self.device)
+
+    # State
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_fresh_state(self, engine: Engine, name: str) -> None:
+        case = CASES[name]
+        state = self.build(engine, name).export_state()
+        assert {key: value.shape for key, value in state.items()} == state_shapes(case.spec)
+        for weight, value in drawn_weights(case.spec, case.seed).items():
+            assert np.array_equal(state[f"weights/{weight}"], value)
+        for key, value in state.items():
+            assert value.dtype.kind == ("i" if key.startswith("adam.steps/") else "f")
+            if key.startswith(("momentum/", "adam.")) or key.endswith("running_mean"):
+                assert not value.any()
+            if key.endswith("running_var"):
+                assert np.array_equal(value, np.ones_like(value))
+
+    def test_architecture_is_the_state_s(self, engine: Engine) -> None:
+        network = self.build(engine)
+        architecture = network.architecture()
+        assert {name: value.shape for name, value in architecture.items()} == architecture_shapes(CASES["pairs"].spec)
+        state = network.export_state()
+        assert_identical({f"architecture/{name}": v for name, v in architecture.items()}, part(state, "architecture/"))
+
+    def test_exported_arrays_are_copies(self, engine: Engine) -> None:
+        network = self.build(engine)
+        before = network.export_state()
+        for array in (*network.export_state().values(), *network.architecture().values()):
+            array[...] = 7
+        assert_identical(before, network.export_state())
+
+    def test_imported_arrays_are_copied(self, engine: Engine) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        state = network.export_state()
+        network.import_state(state)
+        kept = {key: value.copy() for key, value in state.items()}
+        network.step(GROUPS, case.batch(), RATES, case.temperature)
+        assert_identical(kept, state)
+
+    @pytest.mark.parametrize("name", ["operations", "pairs", "derived"])
+    def test_round_trip(self, engine: Engine, name: str) -> None:
+        case = CASES[name]
+        network, other = self.build(engine, name), self.build(engine, name)
+        for number in range(2):
+            network.step(GROUPS, case.batch(number), RATES, case.temperature)
+        other.import_state(network.export_state())
+        assert_identical(network.export_state(), other.export_state())
+        network.drain()
+        for each in (network, other):
+            each.step(GROUPS, case.batch(2), RATES, case.temperature)
+        assert_identical(network.export_state(), other.export_state())
+        assert np.array_equal(network.drain(), other.drain())
+
+    @pytest.mark.parametrize(
+        "key", ["weights/stem.conv.weight", "adam.steps/beta.normal", "statistics/stem.norm.running_var"]
+    )
+    def test_state_with_an_entry_missing(self, engine: Engine, key: str) -> None:
+        network = self.build(engine)
+        state = network.export_state()
+        del state[key]
+        with pytest.raises(CorruptFile, match=key):
+            network.import_state(state)
+
+    def test_state_with_an_unknown_entry(self, engine: Engine) -> None:
+        network = self.build(engine)
+        state = {**network.export_state(), "weights/stem.conv.colour": np.zeros(1, np.float32)}
+        with pytest.raises(CorruptFile, match=r"weights/stem\.conv\.colour"):
+            network.import_state(state)
+
+    @pytest.mark.parametrize("key", ["weights/classifier.bias", "architecture/alpha.reduce"])
+    def test_state_with_an_entry_of_the_wrong_shape(self, engine: Engine, key: str) -> None:
+        network = self.build(engine)
+        state = network.export_state()
+        before = dict(state)
+        state[key] = np.zeros((2, 2), np.float32)
+        with pytest.raises(CorruptFile, match=key):
+            network.import_state(state)
+        assert_identical(before, network.export_state())
+
+    # Gradients
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_gradients_change_nothing(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+        before = network.export_state()
+        first = network.gradients(case.batch(), case.temperature)
+        assert_identical(before, network.export_state())
+        assert_identical(first, network.gradients(case.batch(), case.temperature))
+        assert network.drain().shape == (0, 2)
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_gradients_agree_with_the_reference(self, engine: Engine, name: str) -> None:
+        case = CASES[name]
+        found = self.build(engine, name).gradients(case.batch(), case.temperature)
+        names = (*weight_shapes(case.spec), *architecture_shapes(case.spec), "images")
+        assert {key for key in found if key.startswith("gradient/")} == {f"gradient/{name}" for name in names}
+        ref64, ref32 = (reference_gradients(name, precision) for precision in ("float64", "float32"))
+        assert_close(found, ref64, ref32, self.precision)
+
+    # Steps
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_step_agrees_with_the_reference(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+        network.import_state(reference_state(name))
+        network.step(GROUPS, case.batch(9), RATES, case.temperature)
+        ref64, ref32 = (reference_step(name, precision) for precision in ("float64", "float32"))
+        assert_close(network.export_state(), ref64, ref32, self.precision)
+
+    @pytest.mark.parametrize("name", ["operations", "pairs", "derived"])
+    def test_twenty_steps(self, engine: Engine, name: str) -> None:
+        found = losses(CASES[name], self.build(engine, name), 20)
+        ref64, ref32 = (reference_losses(name, precision, 20) for precision in ("float64", "float32"))
+        assert_close({"loss": found[0]}, {"loss": ref64[0]}, {"loss": ref32[0]}, self.precision)
+        error = np.abs(found - ref64) / ref64
+        assert error.max() < self.free_running_tolerance[self.precision], error
+
+    @pytest.mark.parametrize("groups", SUBSETS, ids=lambda groups: "+".join(groups) or "nothing")
+    def test_step_moves_only_the_named_groups(self, engine: Engine, groups: tuple[str, ...]) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        before = network.export_state()
+        network.step(groups, case.batch(), RATES, case.temperature)
+        after = network.export_state()
+        for group, prefixes in _MOVED_BY.items():
+            if group not in groups:
+                assert_identical(part(before, *prefixes), part(after, *prefixes))
+            for key in part(before, *prefixes) if group in groups else ():
+                assert not np.array_equal(before[key], after[key]), f"{key} did not move"
+        for key, value in part(before, "statistics/").items():
+            assert not np.array_equal(value, after[key]), f"{key} did not move"
+
+    def test_one_level_step_takes_every_gradient_at_the_old_point(self, engine: Engine) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        start = network.export_state()
+        network.step(GROUPS, case.batch(), RATES, case.temperature)
+        together = network.export_state()
+        for group, prefixes in _MOVED_BY.items():
+            network.import_state(start)
+            network.step((group,), case.batch(), RATES, case.temperature)
+            alone = part(network.export_state(), *prefixes, "statistics/")
+            assert_close(part(together, *prefixes, "statistics/"), alone, alone, self.precision)
+
+    def test_order_of_groups_does_not_matter(self, engine: Engine) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        start = network.export_state()
+        network.step(GROUPS, case.batch(), RATES, case.temperature)
+        one = network.export_state()
+        network.import_state(start)
+        network.step(GROUPS[::-1], case.batch(), RATES, case.temperature)
+        assert_identical(one, network.export_state())
+
+    def test_groups_without_parameters_do_nothing(self, engine: Engine) -> None:
+        case, network = CASES["derived"], self.build(engine, "derived")
+        before = network.export_state()
+        network.step(("alpha", "beta"), case.batch(), RATES, case.temperature)
+        after = network.export_state()
+        assert_identical(part(before, "weights/", "momentum/"), part(after, "weights/", "momentum/"))
+
+    def test_drain(self, engine: Engine) -> None:
+        case, network = CASES["derived"], self.build(engine, "derived")
+        assert network.drain().shape == (0, 2)
+        expected = []
+        for number in range(3):
+            found = network.gradients(case.batch(number), case.temperature)
+            correct = int((found["logits"].argmax(axis=1) == case.batch(number).labels).sum())
+            expected.append((found["loss"], correct))
+            network.step(("w",), case.batch(number), RATES, case.temperature)
+        rows = network.drain()
+        assert rows.shape == (3, 2)
+        assert rows.dtype == np.float64
+        assert np.array_equal(rows[:, 1], [correct for _, correct in expected])
+        wanted = np.array([float(loss) for loss, _ in expected])
+        assert np.abs(rows[:, 0] - wanted).max() <= FLOORS[self.precision]["forward"] * wanted.max()
+        assert network.drain().shape == (0, 2)
+
+    @pytest.mark.parametrize("name", ["pairs", "derived"])
+    def test_not_a_number_is_reported_not_raised(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+        batch = case.batch()
+        network.step(GROUPS, replace(batch, images=np.full_like(batch.images, np.nan)), RATES, case.temperature)
+        assert not np.isfinite(network.drain()[0, 0])
+
+    # Evaluation
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_evaluate(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+        network.import_state(reference_state(name))
+        before = network.export_state()
+        batch = case.batch(5, samples=6)
+        loss, correct = network.evaluate(batch, case.temperature)
+        assert_identical(before, network.export_state())
+        assert network.drain().shape == (0, 2)
+        assert isinstance(correct, int)
+        assert isinstance(loss, float)
+
+        expected: dict[str, float] = {}
+        for precision in ("float64", "float32"):
+            oracle = case.build(reference, precision)
+            oracle.import_state(reference_state(name))
+            expected[precision], wanted = oracle.evaluate(batch, case.temperature)
+            assert correct == wanted
+        loss64, loss32 = (np.asarray(expected[precision]) for precision in ("float64", "float32"))
+        assert_close({"loss": np.asarray(loss)}, {"loss": loss64}, {"loss": loss32}, self.precision)
+
+        parts = [
+            network.evaluate(Batch(batch.images[cut], batch.labels[cut]), case.temperature)
+            for cut in (slice(0, 1), slice(1, 6))
+        ]
+        assert sum(count for _, count in parts) == correct
+        assert abs(sum(value for value, _ in parts) - loss) <= 10 * FLOORS[self.precision]["forward"] * abs(loss)
