@@ -61,18 +61,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the run directory.")]
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    global _debug
-    _debug = debug
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from dots import __version__
 
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
 
 
 @app.command()
@@ -169,9 +174,7 @@ def train(
     elif quiet:
         print(result.run)
     else:
-        print(
-            f"test accuracy  {result.accuracy:.2%} (last epoch), {result.best_accuracy:.2%} (best epoch)"
-        )
+        print(f"test accuracy  {result.accuracy:.2%} (last epoch), {result.best_accuracy:.2%} (best epoch)")
         print(f"run            {result.run}")
 
 

@@ -441,13 +441,15 @@ def _figure(cells: Sequence[tuple[str, _Layout]]) -> Figure:
             edge, fill = _family(box.role) if operation else (_INK, _FILLS[box.role])
             x, y = box.left + _MARGIN, box.top + below
             shape = f"round,pad=0,rounding_size={box.height / 2 if operation else 0.08}"
-            patch = FancyBboxPatch((x, y), box.width, box.height, boxstyle=shape, facecolor=fill, edgecolor=edge, zorder=5)
+            patch = FancyBboxPatch(
+                (x, y), box.width, box.height, boxstyle=shape, facecolor=fill, edgecolor=edge, zorder=5
+            )
             patch.set_linewidth(0.9)
             axes.add_patch(patch)
             # Braces keep the space of a binary minus out of the subscript.
             words = f"${box.text.replace('-', '{-}')}$" if box.text.startswith("c_") else box.text
             fontsize = 8.5 if operation else 12 if words.startswith("$") else 11
-            middle = "center" if words.startswith("$") else "center_baseline"
-            text(x + box.width / 2, y + box.height / 2, words, fontsize, ha="center", va=middle)
+            anchor = "center" if words.startswith("$") else "center_baseline"
+            text(x + box.width / 2, y + box.height / 2, words, fontsize, ha="center", va=anchor)
         below += layout.height + _MARGIN
     return figure

@@ -30,6 +30,7 @@ from dots_core.data import ImageData, load
 from dots_core.driver import Driver, Outcome
 from dots_core.engine import Engine
 from dots_core.errors import DataMissing, UsageError
+from dots_core.feed import Feed
 from dots_core.files import to_json, write_atomic
 from dots_core.genotype import Genotype
 from dots_core.named_cells import named_cell, named_cells
@@ -112,7 +113,12 @@ class Request:
 
     def overrides(self) -> dict[str, Any]:
         """The explicit settings, nested."""
-        explicit: dict[str, Any] = {"backend": self.backend, "device": self.device, "seed": self.seed, "data": self._data_name()}
+        explicit: dict[str, Any] = {
+            "backend": self.backend,
+            "device": self.device,
+            "seed": self.seed,
+            "data": self._data_name(),
+        }
         values = {key: value for key, value in explicit.items() if value is not None}
         if self.cell is not None:
             values["cell"] = find_cell(self.cell).to_record()
@@ -186,7 +192,12 @@ def prepare(request: Request) -> Prepared:
     device = config.device or engine.devices()[0].name
     config = config.model_copy(update={"backend": backend.name, "device": device})
     plan = plan_of(config)
-    return Prepared(config, plan, engine, _load_data(request, config), out, continues)
+    data = _load_data(request, config)
+    Feed(plan, data).check()
+    cells = plan.stages[0].fixed_cells()
+    if cells is not None:
+        plan.stages[0].network(plan, cells, len(data.classes), data.shape)  # refuses what cannot be built
+    return Prepared(config, plan, engine, data, out, continues)
 
 
 def _load_data(request: Request, config: Config) -> ImageData:

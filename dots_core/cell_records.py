@@ -30,12 +30,16 @@ def cell_from_record(record: Any) -> CellSpec:
         If the record is of another form or describes no valid cell.
     """
     try:
+        numbers = [record["nodes"], *record["concat"], record["topology"]["edges_per_node"]]
+        numbers += [end for source, target, _ in record["edges"] for end in (source, target)]
+        if any(type(number) is not int for number in numbers) or record["nodes"] > len(record["edges"]):
+            raise ValueError("a number is not whole or too large")
         return CellSpec(
-            int(record["nodes"]),
+            record["nodes"],
             tuple(Edge(s, t, tuple(tuple(group) for group in groups)) for s, t, groups in record["edges"]),
             tuple(record["concat"]),
             Topology(**record["topology"]),
             bool(record["mixed"]),
         )
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise CorruptFile(f"a cell's record is damaged ({error})") from None

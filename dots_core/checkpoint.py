@@ -82,11 +82,10 @@ def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
 
 def tidy_checkpoints(folder: Path) -> None:
     """Drop all but the newest checkpoints, and what a crash left half-written."""
-    for old in checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
-    if folder.is_dir():
-        for leftover in folder.glob(".*.new"):
-            shutil.rmtree(leftover)
+    leftovers = list(folder.glob(".*.new")) if folder.is_dir() else []
+    for old in (*checkpoints(folder)[:-KEPT], *leftovers):
+        # What cannot be removed now is tried again after the next checkpoint; nothing depends on it.
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:

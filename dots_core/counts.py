@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dots_core.layers import Convolution, Layer, Linear, Norm, ShiftedPair, output_size
+from dots_core.layers import Convolution, Layer, Linear, ShiftedPair, output_size
 from dots_core.network import NetworkSpec, sequences, weight_shapes
 
 
@@ -31,7 +31,7 @@ def mac_count(spec: NetworkSpec) -> int:
         return layer.inputs * layer.outputs if isinstance(layer, Linear) else 0
 
     total = 0
-    for layers, size in sequences(replace(spec, auxiliary=False)):
+    for layers, size, _ in sequences(replace(spec, auxiliary=False)):
         for layer in layers:
             total += macs(layer, size)
             size = output_size(layer, size)
@@ -44,19 +44,13 @@ def activation_count(spec: NetworkSpec) -> int:
     Nearly all of them are kept for the backward pass, so with the batch size and the bytes of a
     number this estimates the memory a training step needs.
     """
-
-    def width(layer: Layer, before: int) -> int:
-        if isinstance(layer, (Convolution, Linear)):
-            return layer.outputs
-        if isinstance(layer, ShiftedPair):
-            return layer.first.outputs + layer.second.outputs
-        return layer.channels if isinstance(layer, Norm) else before
-
     total = 0
-    for layers, size in sequences(spec):
-        # Sequences without weights begin with a pool of a node, as wide as the norm behind it.
-        channels = next((w for layer in layers if (w := width(layer, 0))), 0)
+    for layers, size, channels in sequences(spec):
         for layer in layers:
-            size, channels = output_size(layer, size), width(layer, channels)
+            size = output_size(layer, size)
+            if isinstance(layer, (Convolution, Linear)):
+                channels = layer.outputs
+            elif isinstance(layer, ShiftedPair):
+                channels = layer.first.outputs + layer.second.outputs
             total += channels * size[0] * size[1]
     return total

@@ -24,9 +24,23 @@ class Feed:
         self._train = _subset(len(data.train), plan.train_images, plan.seed, "train")
         self._test = _subset(len(data.test), plan.test_images, plan.seed, "test")
 
-    def loader(self, stage: Stage, phase: Phase, number: int, spec: NetworkSpec) -> Loader:
-        """Return the loader of the phase's update ``number``."""
+    def check(self) -> None:
+        """Raise `UsageError` if a part of the images is too small for the plan."""
+        for stage in self._plan.stages:
+            for phase in stage.phases:
+                for number in range(len(phase.updates)):
+                    self.loader(stage, phase, number)
+
+    def loader(self, stage: Stage, phase: Phase, number: int, spec: NetworkSpec | None = None) -> Loader:
+        """Return the loader of the phase's update ``number``.
+
+        Parameters
+        ----------
+        spec : NetworkSpec, optional
+            The network the batches are for; needed for drop-path.
+        """
         plan, data, update = self._plan, self._data, phase.updates[number]
+        drop_path = DropPath(spec, plan.seed, stage.drop_path, plan.epochs) if stage.drop_path and spec else None
         return Loader(
             data.train,
             self._part(update.split),
@@ -37,7 +51,7 @@ class Feed:
             data.mean,
             data.std,
             shuffle=update.shuffle,
-            decorate=DropPath(spec, plan.seed, stage.drop_path, plan.epochs) if stage.drop_path else None,
+            decorate=drop_path,
         )
 
     def validation(self, stage: Stage) -> tuple[Split, NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -50,7 +51,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         os.replace(beside, path)
         sync_directory(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise cannot_write(path, error) from None
 
 
@@ -71,7 +73,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
     DotsError
         If it cannot be written; what stood there before stands.
     """
-    beside = folder.with_name(f".{folder.name}.new")
+    beside, old = (folder.with_name(f".{folder.name}.{which}") for which in ("new", "old"))
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
@@ -84,7 +86,6 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
         if folder.exists():
             # A folder cannot be replaced by rename; a crash between the two leaves the old one under
             # its second name, which `recover_folder` puts back.
-            old = folder.with_name(f".{folder.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             os.rename(folder, old)
             os.rename(beside, folder)
@@ -94,7 +95,7 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
             os.rename(beside, folder)
             sync_directory(folder.parent)
     except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
+        recover_folder(folder)
         raise cannot_write(folder, error) from None
 
 
@@ -118,13 +119,20 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     try:
         sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
         names = sorted(sums)
-        plain = all(isinstance(n, str) and n == os.path.basename(n) and n not in ("", ".", "..") for n in names)
+        plain = all(n == os.path.basename(n) and n not in ("", ".", "..") and n.isprintable() for n in names)
+        well_formed = all(isinstance(total, str) for total in sums.values())
     except OSError as error:
         raise CorruptFile(f"{folder}: the manifest cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise CorruptFile(f"{folder / MANIFEST} is not a manifest of sha256 sums") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        well_formed = plain = False
+        names, sums = [], {}
+    if not well_formed:
+        raise CorruptFile(f"{folder / MANIFEST} is not a manifest of sha256 sums")
     if not plain:
         raise CorruptFile(f"{folder / MANIFEST} names a file outside its folder")
+    unlisted = sorted({path.name for path in folder.iterdir()} - {*names, MANIFEST})
+    if unlisted:
+        raise CorruptFile(f"{folder / unlisted[0]} is not listed in {MANIFEST}; it does not belong there")
     files: dict[str, bytes] = {}
     for name in names:
         try:

@@ -98,7 +98,7 @@ class Genotype:
         keys = {"format", "version", "normal", "normal_concat", "reduce", "reduce_concat"}
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise UsageError(f'not a genotype: expected an object with "format": "{FORMAT}"')
-        if record.get("version") != VERSION:
+        if type(record.get("version")) is not int or record["version"] != VERSION:
             raise UsageError(f"genotype version {record.get('version')!r} is not known; this release reads {VERSION}")
         if set(record) != keys:
             odd = sorted(set(record) ^ keys)

@@ -52,5 +52,11 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    """Return the rows of a metrics file; raise `CorruptFile` if a line is damaged."""
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # also of the text's encoding
+            raise CorruptFile(f"{path}, line {number} is not JSON") from None
+    return rows

@@ -234,27 +234,30 @@ def head_layers(spec: NetworkSpec) -> tuple[Layer, ...]:
     return (*norm, GlobalAverage(), Linear("classifier", width, spec.classes))
 
 
-def sequences(spec: NetworkSpec) -> Iterator[tuple[tuple[Layer, ...], tuple[int, int]]]:
-    """Yield every sequence of layers in execution order, each with the height and width of its input."""
-    size = (spec.input_shape[1], spec.input_shape[2])
+def sequences(spec: NetworkSpec) -> Iterator[tuple[tuple[Layer, ...], tuple[int, int], int]]:
+    """Yield every sequence of layers in execution order, with its input's (height, width) and channels."""
+    channels, *size = spec.input_shape
+    height, width = size
     for stem in stem_layers(spec):
-        yield stem, size
+        yield stem, (height, width), channels
         for layer in stem:
-            size = output_size(layer, size)
+            height, width = output_size(layer, (height, width))
+            channels = layer.outputs if isinstance(layer, Convolution) else channels
     auxiliary = auxiliary_layers(spec)
     layouts = cell_layouts(spec)
     for layout in layouts:
         for number in (0, 1):
-            yield layout.preprocess(number, spec.affine), layout.input_sizes[number]
+            yield layout.preprocess(number, spec.affine), layout.input_sizes[number], layout.inputs[number]
         cell = spec.cell(layout.kind)
         for number, edge in enumerate(cell.edges):
             source_size = layout.input_sizes[1] if edge.source < 2 else layout.size
             for operation in edge.operations:
                 if operation != NONE:
-                    yield edge_layers(spec, layout, number, operation), source_size
+                    yield edge_layers(spec, layout, number, operation), source_size, layout.channels
         if auxiliary is not None and auxiliary[0] == layout.index:
-            yield auxiliary[1], layout.size
-    yield head_layers(spec), layouts[-1].size
+            yield auxiliary[1], layout.size, layout.channels * len(cell.concat)
+    last = layouts[-1]
+    yield head_layers(spec), last.size, last.channels * len(spec.cell(last.kind).concat)
 
 
 def _primitives(layers: tuple[Layer, ...]) -> Iterator[Convolution | Norm | Linear]:
@@ -269,7 +272,7 @@ def _primitives(layers: tuple[Layer, ...]) -> Iterator[Convolution | Norm | Line
 def weight_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     """Return the canonical name and shape of every weight, in execution order."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layers, _ in sequences(spec):
+    for layers, *_ in sequences(spec):
         for layer in _primitives(layers):
             if isinstance(layer, Convolution):
                 shapes[f"{layer.name}.weight"] = layer.weight_shape
@@ -284,7 +287,7 @@ def weight_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
 def statistics_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     """Return the canonical name and shape of every batch norm's running mean and variance."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layers, _ in sequences(spec):
+    for layers, *_ in sequences(spec):
         for layer in _primitives(layers):
             if isinstance(layer, Norm):
                 shapes[f"{layer.name}.running_mean"] = shapes[f"{layer.name}.running_var"] = (layer.channels,)

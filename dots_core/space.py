@@ -74,6 +74,8 @@ class CellSpec:
     def __post_init__(self) -> None:
         if self.nodes < 1:
             raise UsageError(f"a cell needs at least one intermediate node, not {self.nodes}")
+        if len(set(self.concat)) != len(self.concat):
+            raise UsageError(f"concat {self.concat} names a node twice")
         if not self.concat or any(not 2 <= node < self.nodes + 2 for node in self.concat):
             raise UsageError(f"concat {self.concat} must name intermediate nodes, 2 to {self.nodes + 1}")
         seen: set[tuple[int, int]] = set()

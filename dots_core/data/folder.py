@@ -112,11 +112,14 @@ def _files_by_class(folder: Path) -> dict[str, list[str]]:
 
 
 def _check_same_classes(train_folder: Path, train: list[str], test_folder: Path, test: list[str]) -> None:
+    lacks = []
     for folder, names, others in ((test_folder, test, train), (train_folder, train, test)):
         missing = [name for name in others if name not in set(names)]
         if missing:
             shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-            raise DataMissing(f"{folder}: no folder for class {shown}; train and test must have the same classes")
+            lacks.append(f"{folder} has no folder for class {shown}")
+    if lacks:
+        raise DataMissing(f"{'; '.join(lacks)}; train and test must have the same classes")
 
 
 def _read(
@@ -144,7 +147,7 @@ def _read(
             if image_size is None and image.size != (width, height):
                 raise DataMissing(
                     f"{path} is {image.width}x{image.height} but {first_path} is {width}x{height}; "
-                    "bring all images to one size with --set data.image_size=32"
+                    "bring all images to one size with --set image_size=32"
                 )
             split.images[row] = decode(image, path, channels, image_size)
 

@@ -74,7 +74,7 @@ class ImageData:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise DataMissing(
                 f"{where} train images are {_size(self.train)} but test images are {_size(self.test)}; "
-                "bring both to one size and one number of channels, e.g. with --set data.image_size=32"
+                "bring both to one size and one number of channels, e.g. with --set image_size=32"
             )
         _, height, width, channels = self.train.images.shape
         if channels not in (1, 3):
@@ -82,7 +82,7 @@ class ImageData:
         if min(height, width) < SMALLEST_SIDE:
             raise DataMissing(
                 f"{where} images are {width}x{height} pixels, but both sides must have at least {SMALLEST_SIDE} "
-                "because networks halve the image twice; give larger images or set --set data.image_size=32"
+                "because networks halve the image twice; give larger images or set image_size: --set image_size=32"
             )
 
     @property

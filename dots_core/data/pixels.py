@@ -31,8 +31,8 @@ def check_image_size(image_size: int | None) -> None:
         return
     if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < SMALLEST_SIDE:
         raise UsageError(
-            f"data.image_size is {image_size!r}, but must be a whole number of at least {SMALLEST_SIDE}; "
-            "use e.g. --set data.image_size=32"
+            f"image_size is {image_size!r}, but must be a whole number of at least {SMALLEST_SIDE}; "
+            "use e.g. --set image_size=32"
         )
 
 
@@ -42,7 +42,7 @@ def check_total(count: int, height: int, width: int, channels: int, where: str) 
     if total > BYTE_LIMIT:
         raise UsageError(
             f"{where}: {count} images of {width}x{height} with {channels} channels need {total / 2**30:.1f} GiB, over "
-            f"the limit of {BYTE_LIMIT / 2**30:.1f} GiB; make them smaller, e.g. with --set data.image_size=64"
+            f"the limit of {BYTE_LIMIT / 2**30:.1f} GiB; make them smaller, e.g. with --set image_size=64"
         )
 
 

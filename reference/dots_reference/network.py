@@ -187,7 +187,7 @@ class ReferenceNetwork:
         shapes = [output.shape for output in outputs]
 
         def pull(gradient: Array, auxiliary_gradient: Array | None) -> Array:
-            gradients = [np.zeros(shape, gradient.dtype) for shape in shapes]
+            gradients: list[Array] = [np.zeros(shape, gradient.dtype) for shape in shapes]
             gradients[-1] += pull_head(gradient)
             for index in reversed(range(len(cell_pulls))):
                 if self._auxiliary is not None and self._auxiliary[0] == index:

@@ -37,7 +37,7 @@ def test_colour_and_oblong_arrays_are_resized_too():
 def test_resizing_keeps_within_memory():
     with pytest.raises(UsageError, match="digits: 1797 images of 50000x50000"):
         load("digits", image_size=50000)
-    with pytest.raises(UsageError, match=r"data\.image_size is 2"):
+    with pytest.raises(UsageError, match=r"image_size is 2"):
         load("digits", image_size=2)
 
 

@@ -117,7 +117,7 @@ def test_class_folders_that_differ(tmp_path):
 
 
 def test_tiny_mixed_huge_and_broken_images(tmp_path):
-    refused(dots("search", "--data", image_folder(tmp_path / "pixels", sizes=((1, 1),))), 4, "1×1")
+    refused(dots("search", "--data", image_folder(tmp_path / "pixels", sizes=((1, 1),))), 4, "1x1")
     refused(dots("search", "--data", image_folder(tmp_path / "mixed", sizes=((8, 8), (9, 9)))), 4, "image_size")
     huge = image_folder(tmp_path / "huge")
     # A small file that claims to be enormous.

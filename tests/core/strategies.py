@@ -1,0 +1,96 @@
+"""Random cells, genotypes and networks for the tests of the core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dots_core.genotype import Genotype
+from dots_core.mixing import MASKED, Blocks
+from dots_core.network import NetworkSpec
+from dots_core.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.topology import Topology
+
+quick = settings(max_examples=40, deadline=None, derandomize=True)
+"""Few examples, the same in every run."""
+
+DERIVABLE = tuple(o for o in OPERATIONS if o != NONE)
+
+
+@st.composite
+def cell_fields(draw: st.DrawFn, pairs: bool = False) -> tuple[Any, tuple[int, ...]]:
+    """The nodes of a derived cell, each with distinct sources, and its concat; ``pairs`` gives every node two edges."""
+    count = draw(st.integers(1, 5))
+    nodes = []
+    for target in range(2, count + 2):
+        sources = st.integers(0, target - 1)
+        chosen = draw(st.lists(sources, min_size=2 if pairs else 1, max_size=2 if pairs else target, unique=True))
+        nodes.append(tuple((draw(st.sampled_from(DERIVABLE)), source) for source in chosen))
+    concat = draw(st.lists(st.integers(2, count + 1), min_size=1, max_size=count, unique=True).map(sorted))
+    return tuple(nodes), tuple(concat)
+
+
+@st.composite
+def genotypes(draw: st.DrawFn, pairs: bool = False) -> Genotype:
+    """Any valid genotype."""
+    normal, normal_concat = draw(cell_fields(pairs))
+    reduce, reduce_concat = draw(cell_fields(pairs))
+    return Genotype(normal, normal_concat, reduce, reduce_concat)
+
+
+topologies = st.builds(
+    Topology,
+    space=st.sampled_from(["none", "k-edges", "arbitrary"]),
+    edges_per_node=st.integers(1, 4),
+    scaled=st.booleans(),
+)
+
+
+@st.composite
+def search_cells(draw: st.DrawFn, topology: Topology | None = None) -> CellSpec:
+    """The cell of a search over random operations, grouped in any of the known ways."""
+    operations = draw(st.lists(st.sampled_from(DERIVABLE), min_size=1, unique=True))
+    if draw(st.booleans()):
+        operations.append(NONE)
+    ordered = tuple(o for o in OPERATIONS if o in operations)
+    groups = draw(st.sampled_from(list(GROUPINGS)))
+    return search_cell(draw(st.integers(1, 4)), ordered, groups, topology or draw(topologies))
+
+
+@st.composite
+def sparse_cells(draw: st.DrawFn) -> CellSpec:
+    """A mixed cell of which edges are missing and whose edges differ in their groups of operations."""
+    count = draw(st.integers(1, 4))
+    edges = []
+    for target in range(2, count + 2):
+        for source in sorted(draw(st.sets(st.integers(0, target - 1), min_size=1))):
+            operations = draw(st.lists(st.sampled_from(OPERATIONS), min_size=1, unique=True))
+            cut = draw(st.integers(0, len(operations) - 1))
+            groups = tuple(tuple(group) for group in (operations[:cut], operations[cut:]) if group)
+            edges.append(Edge(source, target, groups))
+    concat = draw(st.lists(st.integers(2, count + 1), min_size=1, unique=True))
+    return CellSpec(count, tuple(edges), tuple(concat), draw(topologies))
+
+
+@st.composite
+def blocks_and_logits(draw: st.DrawFn, dtype: type = np.float64, limit: float = 5.0) -> tuple[Blocks, np.ndarray]:
+    """Blocks with at least one entry that takes part, and logits of their shape."""
+    shape = draw(hnp.array_shapes(min_dims=1, max_dims=2, max_side=6))
+    labels = draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([MASKED, 0, 1, 2, 7])))
+    labels.flat[draw(st.integers(0, labels.size - 1))] = 3
+    width = 32 if dtype is np.float32 else 64
+    bound = float(np.float32(limit))
+    logits = draw(hnp.arrays(dtype, shape, elements=st.floats(-bound, bound, width=width)))
+    return Blocks(labels), logits
+
+
+def small_network(cell: CellSpec | None = None, **changes: Any) -> NetworkSpec:
+    """A supernet of three small cells."""
+    cell = cell or search_cell(2, topology=Topology("k-edges"))
+    fields = {"layers": 3, "channels": 4, "classes": 3, "input_shape": (3, 8, 8), **changes}
+    return NetworkSpec(cell, cell, **fields)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from dots_core.errors import UsageError
+from dots_core.named_cells import named_cell
+from dots_core.plan import Phase, Plan, Retained, Stage, Update
+from dots_core.schedules import Constant, Cosine
+from dots_core.space import search_cell
+from dots_core.topology import Topology
+
+W = Update(("w",), "all")
+PHASE = Phase("search", 2, (Update(("alpha",), "half-b"), Update(("w",), "half-a")))
+RETAINED = Retained("groups", Topology("k-edges"))
+
+
+def stage(**changes) -> Stage:
+    return Stage(**{"name": "s", "cells": search_cell(2), "layers": 3, "phases": (PHASE,), **changes})
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Update((), "all"), "an update must name some of w, alpha, beta"),
+        (lambda: Update(("gamma",), "all"), r"not \('gamma',\)"),
+        (lambda: Update(("w", "gamma"), "all"), "an update must name some of"),
+        (lambda: Update(("w",), "half-c"), "unknown split 'half-c'; known: all, half-a, half-b"),
+        (lambda: Update(("w",), "test"), "unknown split 'test'"),
+        (lambda: Phase("warm-up", -1, (W,)), "phase warm-up has -1 epochs"),
+        (lambda: Phase("search", 1, ()), "phase search must update w exactly once"),
+        (lambda: Phase("search", 1, (W, W)), "phase search must update w exactly once"),
+        (lambda: Phase("search", 1, (Update(("alpha",), "all"),)), "must update w exactly once"),
+        (lambda: stage(validation="half-a"), "unknown validation split 'half-a'; known: none, half-b, test"),
+        (lambda: stage(drop_path=1.0), "drop_path is 1.0"),
+        (lambda: stage(drop_path=-0.1), "drop_path is -0.1"),
+        (lambda: Plan(()), "at least one epoch"),
+        (lambda: Plan((stage(phases=()),)), "at least one epoch"),
+        (lambda: Plan((stage(phases=(Phase("p", 0, (W,)),)),)), "at least one epoch"),
+        (lambda: Plan((stage(),), batch=1), "batch is 1; batch norm needs at least 2"),
+        (lambda: Plan((stage(cells=RETAINED), stage())), "the first stage cannot retain"),
+    ],
+)
+def test_impossible_plans_are_refused(build, message):
+    with pytest.raises(UsageError, match=message):
+        build()
+
+
+def test_epochs_add_up():
+    long = stage(phases=(Phase("warm-up", 3, (W,)), PHASE))
+    assert long.epochs == 5
+    assert Plan((long, stage(cells=RETAINED))).epochs == 7
+    assert Phase("none", 0, (W,)).epochs == 0
+
+
+def test_the_split_of_w():
+    assert PHASE.weight_split == "half-a"
+    assert Phase("one-level", 1, (Update(("w", "alpha", "beta"), "all"),)).weight_split == "all"
+
+
+def test_defaults_are_the_papers():
+    """methods.md §5: batch 64, 16 channels, stem multiplier 3, cosine from 0.025 to 0.001, T = 1."""
+    plan = Plan((stage(),))
+    assert (plan.batch, plan.channels, plan.stem_multiplier, plan.stem) == (64, 16, 3, "cifar")
+    assert plan.learning_rate == Cosine(0.025, 0.001)
+    assert (plan.split, plan.derive) == (0.5, True)
+    assert PHASE.alpha_temperature == PHASE.beta_temperature == Constant(1.0)
+    assert (stage().initial_scale, stage().drop_path, stage().architecture_rate) == (1e-3, 0.0, 3e-4)
+    optimizers = stage().optimizers
+    assert (optimizers.momentum, optimizers.weight_decay, optimizers.clip) == (0.9, 3e-4, 5.0)
+    assert (optimizers.betas, optimizers.architecture_weight_decay) == ((0.5, 0.999), 1e-3)
+
+
+def test_images_are_shuffled_and_all_are_used_unless_said():
+    assert W.shuffle
+    assert (Plan((stage(),)).train_images, Plan((stage(),)).test_images) == (0, 0)
+
+
+def test_fixed_cells():
+    assert stage(cells=RETAINED).fixed_cells() is None
+    assert stage().fixed_cells() == {"normal": search_cell(2), "reduce": search_cell(2)}
+    genotype = named_cell("DARTS_V2")
+    expected = {"normal": genotype.cell("normal"), "reduce": genotype.cell("reduce")}
+    assert stage(cells=genotype).fixed_cells() == expected
+
+
+def test_the_network_of_a_stage():
+    searched = stage(head_norm=True)
+    plan = Plan((searched,), channels=8, stem="imagenet", stem_multiplier=2)
+    cells = searched.fixed_cells()
+    spec = searched.network(plan, cells, 7, (1, 28, 30))
+    assert (spec.normal, spec.reduce) == (cells["normal"], cells["reduce"])
+    assert (spec.layers, spec.channels, spec.classes, spec.input_shape) == (3, 8, 7, (1, 28, 30))
+    assert (spec.stem, spec.stem_multiplier, spec.head_norm, spec.auxiliary) == ("imagenet", 2, True, False)
+    assert (spec.affine, spec.pool_norm) == (False, True)
+    trained = stage(cells=named_cell("DARTS_V1"), auxiliary=True)
+    spec = trained.network(plan, trained.fixed_cells(), 7, (1, 28, 30))
+    assert (spec.affine, spec.pool_norm, spec.auxiliary, spec.head_norm) == (True, False, True, False)
+    assert spec.normal != spec.reduce

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import quick, small_network
+
+from dots_core.errors import CorruptFile
+from dots_core.network import architecture_shapes, statistics_shapes, weight_shapes
+from dots_core.state import check_state, state_shapes
+
+SPEC = small_network()
+KEYS = sorted(state_shapes(SPEC))
+
+
+def zeros() -> dict[str, np.ndarray]:
+    return {key: np.zeros(shape) for key, shape in state_shapes(SPEC).items()}
+
+
+def test_the_state_holds_everything_that_training_changes():
+    expected = {}
+    for name, shape in weight_shapes(SPEC).items():
+        expected[f"weights/{name}"] = expected[f"momentum/{name}"] = shape
+    for name, shape in statistics_shapes(SPEC).items():
+        expected[f"statistics/{name}"] = shape
+    for name, shape in architecture_shapes(SPEC).items():
+        expected[f"architecture/{name}"] = expected[f"adam.first/{name}"] = expected[f"adam.second/{name}"] = shape
+        expected[f"adam.steps/{name}"] = ()
+    assert state_shapes(SPEC) == expected
+    check_state(SPEC, zeros())
+
+
+@quick
+@given(st.sampled_from(KEYS), st.sampled_from(["missing", "shape", "unknown"]))
+def test_any_difference_is_named(key, fault):
+    state = zeros()
+    if fault == "unknown":
+        state[f"{key}.more"] = state[key]
+    else:
+        value = state.pop(key)
+        if fault == "shape":
+            state[key] = np.zeros((*value.shape, 1))
+    with pytest.raises(CorruptFile, match=f"'{key}"):
+        check_state(SPEC, state)
