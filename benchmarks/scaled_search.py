@@ -27,8 +27,8 @@ SEARCH = {
     "test_images": 2000,
     "batch": 32,
     "channels": 8,
-    "weights.learning_rate": 0.05,
-    "weights.final_learning_rate": 0.002,
+    "weights.learning_rate": 0.025,
+    "weights.final_learning_rate": 0.001,
     # A few hundred steps must decide what the preset decides in some fifteen thousand.
     "architecture.learning_rate": 0.006,
     "operation.epochs": 5,

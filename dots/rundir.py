@@ -105,13 +105,10 @@ def replace_config(path: Path, config: Config) -> None:
 
 
 def differences(saved: Config, asked: Config) -> list[str]:
-    """Return the settings that differ, as ``key: saved → asked``."""
+    """Return the settings that differ, as ``key: saved → asked``; cells, which are long, by name only."""
     before, after = (flattened(config.model_dump(mode="json")) for config in (saved, asked))
-    return [
-        f"{key}: {before.get(key)} → {after.get(key)}"
-        for key in {**before, **after}
-        if before.get(key) != after.get(key)
-    ]
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [key if key == "cell" else f"{key}: {before.get(key)} → {after.get(key)}" for key in changed]
 
 
 @contextlib.contextmanager

@@ -170,10 +170,9 @@ def prepare(request: Request) -> Prepared:
     if continues:
         assert request.out is not None
         saved = read_run_config(request.out, model)
-        base = preset_values(request.kind, request.preset) if request.preset else saved.model_dump(mode="json")
-        config = parse_config(model, merged(base, overrides), "settings")
-        # What the preset leaves open was filled in when the run began.
-        config = config.model_copy(update={k: getattr(saved, k) for k in _MOVABLE if getattr(config, k) is None})
+        # What is not asked for stays as it was when the run began.
+        asked = merged(preset_values(request.kind, request.preset), overrides) if request.preset else overrides
+        config = parse_config(model, merged(saved.model_dump(mode="json"), asked), "settings")
         changed = [text for text in differences(saved, config) if text.partition(":")[0] not in _MOVABLE]
         if changed:
             raise UsageError(f"{request.out} was begun with other settings ({'; '.join(changed)}); start a new run")

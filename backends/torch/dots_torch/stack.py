@@ -8,7 +8,7 @@ them. A sequence that stands alone (stem, preprocessing, heads) is a stack of on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -183,6 +183,12 @@ def _shifted_pair(first: int, second: int, m: int) -> Step:
 
 def _convolution(layer: Convolution, weight: int, m: int, shared: bool) -> Step:
     depthwise = layer.groups > 1
+    if layer.stride == layer.dilation == 2 and layer.padding == layer.kernel - 1:
+        # Its taps fall on every second pixel only: a plain convolution of those pixels is the same,
+        # and several times faster.
+        plain = replace(layer, stride=1, dilation=1, padding=layer.kernel // 2)
+        convolve = _convolution(plain, weight, m, shared)
+        return lambda run, x, gain: convolve(run, x[:, :, ::2, ::2], gain)
     geometry = (layer.stride, layer.padding, layer.dilation)
     if m == 1 or not shared:
         groups = layer.groups * m
