@@ -15,7 +15,6 @@ from dots_core.errors import DotsError, UsageError
 app = typer.Typer(
     name="dots",
     help="Differentiable neural architecture search with topology search, on several frameworks.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -69,8 +68,9 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
@@ -78,6 +78,8 @@ def _options(
 ) -> None:
     global _debug
     _debug = debug
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -196,13 +198,12 @@ def show(
     from dots.drawing import dot_text, draw, terminal_text
     from dots.runs import find_cell
     from dots.show import describe
-    from dots_core.files import write_atomic
 
     genotype = find_cell(cell)
     described = describe(genotype, layers, channels, classes, image_size, stem, auxiliary)
     for path in picture or []:
         if path.suffix == ".dot":
-            write_atomic(path, dot_text(genotype))
+            path.write_text(dot_text(genotype), "utf-8")
         else:
             draw(genotype, path)
     if as_json:
@@ -344,6 +345,7 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
     found = estimate(prepare(request))
     if as_json:
         _print_json("dry-run", found)
+    if as_json or quiet:
         return None
     print(f"engine {found['backend']} on {found['device']}, images {found['data']['name']}, would write {found['out']}")
     for stage in found["stages"]:
@@ -366,12 +368,16 @@ def _print_json(kind: str, document: dict[str, Any]) -> None:
 def main() -> None:
     """Run the command line and exit with the code its error asks for."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except DotsError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
         # Whoever read our output has left; nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

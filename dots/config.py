@@ -170,8 +170,11 @@ def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Con
         return model.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "str")))
-        if problem["type"] == "extra_forbidden":
+        unknown = problem["type"] == "extra_forbidden"
+        # Where a value may be of several types, pydantic adds the type it tried to the place.
+        tried = () if unknown else ("str", "function-", "tuple[")
+        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(tried))
+        if unknown:
             known = known_keys(model)
             raise UsageError(f"{origin}: unknown key '{key}'{nearest(key, known)}") from None
         given = problem["input"]

@@ -61,7 +61,12 @@ def examine(name: str | None = None, device: str | None = None) -> list[dict[str
         For each engine ``name``, ``ok``, ``device``, ``versions``, ``devices`` and ``problem``, empty if ok.
     """
     chosen = [choose_backend(name)] if name else [backend for backend in backends() if backend.available]
-    return [_examine(backend, device) for backend in chosen]
+    reports = [_examine(backend, device) for backend in chosen]
+    if name is None and device is not None:
+        # Of a device nobody asked a particular engine for, only those that have it can say anything.
+        having = [report for report in reports if report["ok"] or device in report.get("devices", {})]
+        return having or reports
+    return reports
 
 
 def _examine(backend: Backend, device: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -15,12 +16,16 @@ from typing import Any
 from dots.config import CONFIGS, Config, ConfigClass, parse_config
 from dots.presets import flattened, read_yaml
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.files import cannot_write, to_json, write_atomic, write_synced
+from dots_core.files import cannot_write, sync_directory, to_json, write_atomic, write_synced
 
 MARKER = "run.json"
 CONFIG = "config.yaml"
 FORMAT = "dots-run"
 VERSION = 1
+
+
+class RunExists(UsageError):
+    """The directory for a new run is taken."""
 
 
 def is_run(path: Path) -> bool:
@@ -41,25 +46,31 @@ def create_run(path: Path, config: Config) -> None:
 
     Raises
     ------
+    RunExists
+        If a run stands there already.
     UsageError
-        If something stands there already.
+        If something else does.
     DotsError
         If it cannot be written.
     """
     if is_run(path):
-        raise UsageError(f"{path} is a run already; go on with it by --resume, or give another --out")
+        raise RunExists(f"{path} is a run already; go on with it by --resume, or give another --out")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not a run of dots; give another --out")
-    beside = path.with_name(f".{path.name}.new")
+    path = path.absolute()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         write_synced(beside / CONFIG, config_text(config).encode())
         marker = to_json({"format": FORMAT, "version": VERSION, "kind": config.kind})
         write_synced(beside / MARKER, marker.encode())
+        sync_directory(beside)
         os.rename(beside, path)
+        sync_directory(path.parent)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise RunExists(f"{path} was just created by another process; give another --out") from None
         raise cannot_write(path, error) from None
 
 
@@ -120,11 +131,18 @@ def owned(path: Path) -> Iterator[None]:
     UsageError
         If another process holds it.
     """
-    with open(path / ".lock", "a+b") as file:
+    try:
+        file = open(path / ".lock", "a+b")  # noqa: SIM115 (closed below, after the caller is done)
+    except OSError as error:
+        raise cannot_write(path / ".lock", error) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError(f"another process is running {path}; wait for it, or give another --out") from None
+        except OSError:
+            # A file system without locks: nothing keeps two processes apart, which is no reason to run none.
+            pass
         yield
 
 

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dots.engines import choose_backend, load_engine
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
 from dots.rundir import (
+    RunExists,
     create_run,
     differences,
     free_directory,
@@ -127,7 +128,7 @@ class Request:
     def _data_name(self) -> str | None:
         if self.data is None or isinstance(self.data, ImageData):
             return None if self.data is None else f"python:{self.data.name}"
-        return "digits" if str(self.data) == "digits" else str(Path(self.data).expanduser().absolute())
+        return str(self.data)
 
 
 def find_cell(cell: str | Genotype) -> Genotype:
@@ -138,8 +139,15 @@ def find_cell(cell: str | Genotype) -> Genotype:
     if is_run(path):
         path = path / "genotype.json"
         if not path.exists():
-            raise UsageError(f"the search in {path.parent} has not finished; go on with it by --resume")
+            raise UsageError(f"{path.parent} holds no genotype: it is no search, or one to go on with by --resume")
     return Genotype.load(path) if path.is_file() or path.suffix or "/" in cell else named_cell(cell)
+
+
+def _located(config: Config) -> Config:
+    """Make the images' path absolute, so that a run can go on from another directory."""
+    if config.data is None or config.data == "digits" or config.data.startswith("python:"):
+        return config
+    return config.model_copy(update={"data": str(Path(config.data).expanduser().absolute())})
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,7 @@ class Prepared:
     engine: Engine
     data: ImageData
     out: Path
+    preset: str
     continues: bool
 
 
@@ -170,33 +179,45 @@ def prepare(request: Request) -> Prepared:
     if continues:
         assert request.out is not None
         saved = read_run_config(request.out, model)
-        # What is not asked for stays as it was when the run began.
-        asked = merged(preset_values(request.kind, request.preset), overrides) if request.preset else overrides
-        config = parse_config(model, merged(saved.model_dump(mode="json"), asked), "settings")
+        begun = saved.model_dump(mode="json")
+        if request.preset:
+            asked = parse_config(model, merged(preset_values(request.kind, request.preset), overrides), "settings")
+            # What the preset leaves open was filled in when the run began.
+            begun |= {key: value for key, value in asked.model_dump(mode="json").items() if value is not None}
+        config = _located(parse_config(model, merged(begun, overrides), "settings"))
         changed = [text for text in differences(saved, config) if text.partition(":")[0] not in _MOVABLE]
         if changed:
-            raise UsageError(f"{request.out} was begun with other settings ({'; '.join(changed)}); start a new run")
+            raise UsageError(
+                f"{request.out} was begun with other settings ({'; '.join(changed)}); start a new run, "
+                f"or go on as it was begun by: dots {request.kind} --out {request.out} --resume"
+            )
         backend = choose_backend(config.backend)
-        out = request.out
+        if request.device is None and config.backend != saved.backend:
+            config = config.model_copy(update={"device": None})  # the old engine's may mean nothing to the new one
+        out, preset = request.out, ""
     else:
-        chosen = request.backend or request.settings.get("backend")
-        backend = choose_backend(chosen)
-        preset = request.preset or (backend.search_preset if request.kind == "search" else backend.train_preset)
-        config = parse_config(model, merged(preset_values(request.kind, preset), overrides), f"preset {preset}")
-        backend = choose_backend(config.backend or backend.name)
+        wanted = parse_config(model, overrides, "settings").backend
+        usual = choose_backend(wanted)
+        preset = request.preset or (usual.search_preset if request.kind == "search" else usual.train_preset)
+        values = preset_values(request.kind, preset)
+        if request.device is None and wanted not in (None, values.get("backend")):
+            values.pop("device", None)  # a saved configuration's device belongs to its own engine
+        config = _located(parse_config(model, merged(values, overrides), f"preset {preset}"))
+        backend = choose_backend(config.backend)
         out = request.out or free_directory(request.kind, preset)
-        if out.exists() and not request.resume and is_run(out):
-            raise UsageError(f"{out} is a run already; go on with it by --resume, or give another --out")
+        if is_run(out):
+            raise RunExists(f"{out} is a run already; go on with it by --resume, or give another --out")
     engine = load_engine(backend.name)
     device = config.device or engine.devices()[0].name
     config = config.model_copy(update={"backend": backend.name, "device": device})
     plan = plan_of(config)
+    engine.check(plan.runtime)
     data = _load_data(request, config)
     Feed(plan, data).check()
     cells = plan.stages[0].fixed_cells()
     if cells is not None:
         plan.stages[0].network(plan, cells, len(data.classes), data.shape)  # refuses what cannot be built
-    return Prepared(config, plan, engine, data, out, continues)
+    return Prepared(config, plan, engine, data, out, preset, continues)
 
 
 def _load_data(request: Request, config: Config) -> ImageData:
@@ -221,13 +242,10 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         See `dots_core.driver.Driver.run` and `prepare`.
     """
     prepared = prepare(request)
-    config, out = prepared.config, prepared.out
-    if prepared.continues:
-        saved = read_run_config(out, type(config))
-        if differences(saved, config):
-            replace_config(out, config)
-    else:
-        create_run(out, config)
+    config = prepared.config
+    if not prepared.continues:
+        prepared = _create(prepared, named=request.out is not None)
+    out = prepared.out
     with owned(out):
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
@@ -236,6 +254,9 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):
+                driver.open()
+                if prepared.continues and differences(read_run_config(out, type(config)), config):
+                    replace_config(out, config)  # it goes on with another engine or device
                 outcome = driver.run()
         except BaseException as error:
             log_event(out, "stopped", reason=f"{type(error).__name__}: {error}")
@@ -245,6 +266,18 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         result = _finish(prepared, outcome)
         log_event(out, "finished")
     return result
+
+
+def _create(prepared: Prepared, named: bool) -> Prepared:
+    """Create the run directory; one that was not named gives way to another process's."""
+    while True:
+        try:
+            create_run(prepared.out, prepared.config)
+            return prepared
+        except RunExists:
+            if named:
+                raise
+            prepared = replace(prepared, out=free_directory(prepared.config.kind, prepared.preset))
 
 
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:

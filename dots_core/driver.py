@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from dots_core.cell_records import cell_from_record, cell_to_record
 from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
 from dots_core.data import ImageData, evaluation_batches
-from dots_core.engine import Engine, Network, Rates, Setup, Temperature
+from dots_core.engine import Engine, Network, Rates, Setup, State, Temperature
 from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss
 from dots_core.feed import Feed, endless
-from dots_core.files import recover_folder, to_json, write_folder
+from dots_core.files import recover_folder, sync_directory, to_json, write_folder
 from dots_core.genotype import Genotype
 from dots_core.initial import initial_architecture, initial_weights
 from dots_core.metrics import MetricsFile
@@ -106,15 +106,11 @@ class Driver:
         """Finish the step at hand, save and raise `Interrupted` with the given exit code."""
         self._stop_code = exit_code
 
-    def run(self) -> Outcome:
-        """Run the plan to its end, going on from the newest checkpoint if there is one.
+    def open(self) -> None:
+        """Take the newest checkpoint up, or begin and write the first.
 
         Raises
         ------
-        Interrupted
-            If a stop was requested; everything is saved.
-        NonFiniteLoss
-            If a loss is not finite; the last checkpoint is from before.
         CorruptFile
             If the checkpoint is damaged or belongs to other data or another plan.
         """
@@ -123,13 +119,27 @@ class Driver:
             recover_folder(self._folder / name)
         found = newest_checkpoint(self._folder / "checkpoints")
         if found is None:
-            self._metrics.cut(0)
+            self._metrics.begin()
+            (self._folder / "checkpoints").mkdir(exist_ok=True)
+            sync_directory(self._folder)
             self._progress = self._fresh_progress()
             self._build(self._cells())
             self._save()
         else:
             self._restore(*found)
-        self._observer.started(self.plan, self._progress, None if found is None else found[0])
+        self._resumed_from = None if found is None else found[0]
+
+    def run(self) -> Outcome:
+        """Run the plan from where `open` took it up to its end.
+
+        Raises
+        ------
+        Interrupted
+            If a stop was requested; everything is saved.
+        NonFiniteLoss
+            If a loss or what was learned is not finite; the last checkpoint is from before.
+        """
+        self._observer.started(self.plan, self._progress, self._resumed_from)
         while self._progress.stage < len(self.plan.stages):
             self._epoch()
         return self._outcome()
@@ -157,7 +167,7 @@ class Driver:
         cells = self.plan.stages[0].fixed_cells()
         assert cells is not None, "Plan refuses a first stage that depends on another"
         records = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
-        return Progress(records, self._engine_record(), self._data.fingerprint)
+        return Progress(records, self._engine_record(), self._data.fingerprint, self.plan.digest)
 
     def _cells(self) -> dict[str, CellSpec]:
         return {kind: cell_from_record(self._progress.cells[kind]) for kind in CELL_TYPES}
@@ -179,6 +189,11 @@ class Driver:
                 f"{path} was written on other images (fingerprint {progress.data[:12]}, "
                 f"now {self._data.fingerprint[:12]}); give the data of that run"
             )
+        if progress.plan != self.plan.digest:
+            raise CorruptFile(
+                f"{path} was written under other settings than {self._folder / 'config.yaml'} now describes; "
+                "restore that file, or start a new run"
+            )
         if not 0 <= progress.stage <= len(self.plan.stages):
             raise CorruptFile(f"{path} stands in stage {progress.stage}, which the plan does not have")
         self._metrics.cut(progress.metrics_bytes)
@@ -197,9 +212,18 @@ class Driver:
         progress.engine = now
 
     def _save(self) -> None:
-        checkpoint = Checkpoint(self._network.export_state(), self._progress.to_record())
+        checkpoint = Checkpoint(self._finite_state(), self._progress.to_record())
         number = self._progress.global_step + self._progress.stage
         write_checkpoint(self._folder / "checkpoints", number, checkpoint)
+
+    def _finite_state(self) -> State:
+        """Export the network's state, refusing one that is not worth keeping."""
+        state = self._network.export_state()
+        for name, array in state.items():
+            if not np.isfinite(array).all():
+                step = self._progress.global_step
+                raise NonFiniteLoss(self._lost(f"'{name}' became non-finite by step {step} of the run"))
+        return state
 
     # -- an epoch
 
@@ -211,9 +235,6 @@ class Driver:
 
     def _epoch(self) -> None:
         progress = self._progress
-        if progress.epoch >= self._phase.epochs:  # a phase of no epochs
-            self._advance()
-            return
         phase, temperature = self._phase, self._temperature()
         rates = Rates(
             self.plan.learning_rate.at(progress.global_epoch, self.plan.epochs), self._stage.architecture_rate
@@ -255,7 +276,7 @@ class Driver:
             update = updates[number % len(updates)]
             if not math.isfinite(loss):
                 step = self._progress.step - pending + number // len(updates) + 1
-                raise NonFiniteLoss(self._non_finite(float(loss), step, steps))
+                raise NonFiniteLoss(self._lost(f"the loss became {loss} at step {step} of {steps}"))
             if "w" in update.groups:
                 sums.steps += 1
                 sums.loss += float(loss)
@@ -264,13 +285,12 @@ class Driver:
                 sums.architecture_steps += 1
                 sums.architecture_loss += float(loss)
 
-    def _non_finite(self, loss: float, step: int, steps: int) -> str:
+    def _lost(self, what: str) -> str:
         found = newest_checkpoint(self._folder / "checkpoints")
         kept = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
         return (
-            f"the loss became {loss} in {self._stage.name}/{self._phase.name}, epoch {self._progress.epoch + 1}, "
-            f"step {step} of {steps}; {kept}. Lower the learning rate (--set weights.learning_rate=…) or raise "
-            "the precision, in a new run"
+            f"{what} in {self._stage.name}/{self._phase.name}, epoch {self._progress.epoch + 1}; {kept}. "
+            "Lower the learning rate (--set weights.learning_rate=…) or raise the precision, in a new run"
         )
 
     def _stop_if_asked(self) -> None:
@@ -283,6 +303,7 @@ class Driver:
 
     def _finish_epoch(self, steps: int, rates: Rates, temperature: Temperature) -> None:
         progress, sums, stage = self._progress, self._progress.sums, self._stage
+        state = self._finite_state()
         row: dict[str, Any] = {
             "epoch": progress.global_epoch + 1,
             "step": progress.global_step,
@@ -307,7 +328,7 @@ class Driver:
         self._last_row = row
         if not self.plan.derive:
             for name in ("last", *(("best",) if best else ())):
-                self._write_weights(name, row)
+                self._write_weights(name, state, row)
         self._observer.epoch(row)
         progress.epoch += 1
         progress.step = 0
@@ -344,8 +365,7 @@ class Driver:
         # Running statistics can overflow though training is finite; JSON has no NaN.
         return (loss / len(indices) if math.isfinite(loss) else None), correct / len(indices)
 
-    def _write_weights(self, name: str, row: dict[str, Any]) -> None:
-        state = self._network.export_state()
+    def _write_weights(self, name: str, state: State, row: dict[str, Any]) -> None:
         arrays = {k: v for k, v in state.items() if k.startswith(("weights/", "statistics/"))}
         write_folder(
             self._folder / name, {"weights.safetensors": pack_arrays(arrays), "metrics.json": to_json(row).encode()}

@@ -200,6 +200,18 @@ class Engine(Protocol):
         """Return the usable devices, the preferred first."""
         ...
 
+    def check(self, runtime: Runtime) -> None:
+        """Say at once whether `build` could run there; must be quick.
+
+        Raises
+        ------
+        EngineMissing
+            If the device is not there.
+        UsageError
+            If the engine cannot compute at that precision.
+        """
+        ...
+
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
         """Build a network from canonical weights and architecture weights; statistics and optimisers start afresh.
 

@@ -20,11 +20,15 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def begin(self) -> None:
+        """Create the file empty; what a run without a checkpoint left in it is dropped."""
+        self._path.write_bytes(b"")
+
     def append(self, row: dict[str, Any]) -> int:
         """Append a row durably and return the file's new length in bytes."""
         try:
             with open(self._path, "ab") as file:
-                file.write(json.dumps(row).encode() + b"\n")
+                file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
                 return file.tell()

@@ -6,8 +6,9 @@ method: DOTS, DARTS and the training of a found cell differ only in their values
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dots_core.data import Augmentation
 from dots_core.engine import GROUPS, Loss, Optimizers, Runtime
@@ -117,6 +118,10 @@ class Stage:
         if self.validation not in VALIDATION_SPLITS:
             known = ", ".join(VALIDATION_SPLITS)
             raise UsageError(f"unknown validation split '{self.validation}'; known: {known}")
+        # A phase of no epochs does nothing; without it the last phase is the one that ends the stage.
+        object.__setattr__(self, "phases", tuple(phase for phase in self.phases if phase.epochs))
+        if not self.phases:
+            raise UsageError(f"stage {self.name} needs at least one epoch")
         if not 0 <= self.drop_path < 1:
             raise UsageError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
 
@@ -203,3 +208,9 @@ class Plan:
     @property
     def epochs(self) -> int:
         return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of all the plan says but the device; equal plans have equal digests."""
+        anywhere = replace(self, runtime=replace(self.runtime, device=""))
+        return hashlib.sha256(repr(anywhere).encode()).hexdigest()

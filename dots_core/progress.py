@@ -43,11 +43,14 @@ class Progress:
         Name, versions and device that wrote the state.
     data : str
         Fingerprint of the images.
+    plan : str
+        Digest of the plan.
     """
 
     cells: dict[str, Any]
     engine: dict[str, Any]
     data: str
+    plan: str
     stage: int = 0
     phase: int = 0
     epoch: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Setup
+from dots_core.engine import Device, Runtime, Setup
 from dots_core.errors import EngineMissing, UsageError
 from dots_reference.network import ReferenceNetwork
 
@@ -31,6 +31,14 @@ class ReferenceEngine:
         processor = platform.processor() or platform.machine()
         return (Device("cpu", f"{processor}, {os.cpu_count()} threads"),)
 
+    def check(self, runtime: Runtime) -> None:
+        """Raise unless the device is the CPU and the precision float64 or float32."""
+        device, precision = runtime.device, runtime.precision
+        if device != "cpu":
+            raise EngineMissing(f"the reference engine has no device '{device}'; it runs on 'cpu'")
+        if precision not in _DTYPES:
+            raise UsageError(f"the reference engine computes in {' or '.join(_DTYPES)}, not in {precision}")
+
     def build(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
     ) -> ReferenceNetwork:
@@ -45,12 +53,8 @@ class ReferenceEngine:
         CorruptFile
             If a weight or architecture weight is missing, unknown or of the wrong shape.
         """
-        device, precision = setup.runtime.device, setup.runtime.precision
-        if device != "cpu":
-            raise EngineMissing(f"the reference engine has no device '{device}'; it runs on 'cpu'")
-        if precision not in _DTYPES:
-            raise UsageError(f"the reference engine computes in {' or '.join(_DTYPES)}, not in {precision}")
-        return ReferenceNetwork(setup, _DTYPES[precision], weights, architecture)
+        self.check(setup.runtime)
+        return ReferenceNetwork(setup, _DTYPES[setup.runtime.precision], weights, architecture)
 
 
 engine = ReferenceEngine()

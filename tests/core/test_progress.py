@@ -21,6 +21,7 @@ def test_round_trip_through_json(sums, stage, phase, step, size, best):
         {"normal": {"nodes": 1}},
         {"name": "torch"},
         "abc",
+        "def",
         stage,
         phase,
         3,
@@ -37,16 +38,16 @@ def test_round_trip_through_json(sums, stage, phase, step, size, best):
 
 
 def test_a_run_starts_at_the_beginning():
-    progress = Progress({}, {}, "x")
+    progress = Progress({}, {}, "x", "p")
     assert (progress.stage, progress.phase, progress.epoch, progress.step) == (0, 0, 0, 0)
     assert (progress.global_epoch, progress.global_step, progress.metrics_bytes) == (0, 0, 0)
     assert progress.best_accuracy == -1.0
     assert progress.sums == Sums() == Sums(0, 0.0, 0, 0, 0.0)
-    assert Progress({}, {}, "y").sums is not progress.sums
+    assert Progress({}, {}, "y", "p").sums is not progress.sums
 
 
 def test_records_are_copies():
-    progress = Progress({}, {}, "x")
+    progress = Progress({}, {}, "x", "p")
     record = progress.to_record()
     record["sums"]["steps"] = 9
     again = Progress.from_record(record)
@@ -67,12 +68,12 @@ def test_records_are_copies():
 )
 def test_other_records_are_refused(change):
     with pytest.raises(CorruptFile, match="progress is of another form"):
-        Progress.from_record({**Progress({}, {}, "x").to_record(), **change})
+        Progress.from_record({**Progress({}, {}, "x", "p").to_record(), **change})
 
 
 @pytest.mark.parametrize("key", ["cells", "engine", "data", "sums"])
 def test_missing_keys_are_refused(key):
-    record = Progress({}, {}, "x").to_record()
+    record = Progress({}, {}, "x", "p").to_record()
     del record[key]
     with pytest.raises(CorruptFile, match=f"progress is of another form.*{key}"):
         Progress.from_record(record)

@@ -49,6 +49,8 @@ def image_folder(root, sizes=((8, 8),), classes=("ant", "bee"), splits=("train",
         (["search", "--set", "topology.epochs=many"], ["topology.epochs", "many"]),
         (["search", "--set", "topology.epochs=-3"], ["topology.epochs", "-3"]),
         (["search", "--set", "weights.learning_rate=.nan"], ["weights.learning_rate"]),
+        (["search", "--set", "structure=tree"], ["unknown key 'structure'"]),
+        (["search", "--set", "backend=5"], ["backend"]),
         (["search", "--set", "topology.space=tree"], ["topology.space", "tree"]),
         (["search", "--set", "batch"], ["KEY=VALUE"]),
         (["search", "--set", "batch=5000"], ["5000", "batch="]),
@@ -92,12 +94,14 @@ def test_a_missing_framework_is_told(tmp_path):
 
 
 @pytest.mark.engine("torch")
-def test_a_missing_device_is_told():
+def test_a_missing_device_is_told(tmp_path):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    refused(dots("search", "--backend", "torch", "--device", "cuda"), 3, "CUDA", "--device cpu")
+    refused(dots("search", "--backend", "torch", "--device", "cuda", cwd=tmp_path), 3, "CUDA", "--device cpu")
+    refused(dots("search", "--backend", "torch", "--set", "precision=tf32", cwd=tmp_path), 2, "tf32")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_missing_and_empty_data(tmp_path):
@@ -246,3 +250,35 @@ def test_debug_shows_the_traceback():
     )
     assert done.returncode == 2
     assert "Traceback" in done.stderr
+
+
+def test_changed_settings_of_a_run_are_noticed(stopped, backend):
+    path = stopped / "config.yaml"
+    text = path.read_text()
+    assert "channels: 2" in text
+    path.write_text(text.replace("channels: 2", "channels: 4"))
+    done = dots("search", "--out", stopped, "--resume")
+    refused(done, 5, "config.yaml", "other settings")
+
+
+def test_a_run_goes_on_by_its_directory_alone_and_refuses_other_settings(stopped, backend, tmp_path):
+    assert dots("search", "--out", stopped, "--resume", "-q", cwd=tmp_path).returncode == 0
+    refused(dots("search", "--out", stopped, "--resume", "--preset", "smoke"), 2, "channels: 2 → 4", "--resume")
+
+
+def test_doctor_fails_where_an_engine_does(tmp_path):
+    done = dots("doctor", "--backend", "reference", "--device", "abacus")
+    assert done.returncode == 3
+    assert "abacus" in done.stdout
+
+
+def test_weights_that_overflow_are_never_saved(backend, tmp_path):
+    """The loss of the last step before a save is finite, what that step did to the weights is not."""
+    run = tmp_path / "run"
+    wild = ["--set", "weights.learning_rate=1e30", "--set", "weights.clip=0", "--set", "weights.weight_decay=1e30"]
+    done = dots(*tiny_training(backend, run, "-q", *wild, "--set", "checkpoint_every=1"))
+    refused(done, 6, "checkpoint")
+    from dots_core.checkpoint import checkpoints, read_checkpoint
+
+    for path in checkpoints(run / "checkpoints"):
+        assert all(np.isfinite(array).all() for array in read_checkpoint(path).state.values())

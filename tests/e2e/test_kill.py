@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -80,7 +81,7 @@ def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, 
     assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
     expected = contents(tmp_path / "whole")
     point = {"save": "dots_core.files.write_synced", "rename": "os.rename"}[name]
-    for moment in (2, 5, 9, 14):
+    for moment in {"save": (2, 5, 9, 14), "rename": (1, 2, 4, 7)}[name]:
         run = tmp_path / f"run-{moment}"
         arguments = [str(a) for a in tiny_search(backend, run, "-q")]
         script = f"""
@@ -99,8 +100,6 @@ sys.argv = ['dots', *{arguments!r}]
 from dots.cli import main
 main()
 """
-        import sys
-
         killed = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         done = dots(*tiny_search(backend, run, "--resume", "-q"))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Setup
+from dots_core.engine import Device, Runtime, Setup
 from dots_torch.network import TorchNetwork
 from dots_torch.runtime import precision
 
@@ -19,7 +19,8 @@ class TorchEngine:
     name = "torch"
 
     def versions(self) -> dict[str, str]:
-        versions = {"torch": str(torch.__version__)}
+        # The number of threads decides how sums are split, and so their last bits.
+        versions = {"torch": str(torch.__version__), "threads": str(torch.get_num_threads())}
         if torch.version.cuda:
             versions["cuda"] = torch.version.cuda
         return versions
@@ -28,6 +29,9 @@ class TorchEngine:
         cuda = [Device(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
         cpu = Device("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads")
         return (*cuda, cpu)
+
+    def check(self, runtime: Runtime) -> None:
+        precision(runtime)
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> TorchNetwork:
         return TorchNetwork(setup, weights, architecture, precision(setup.runtime))

@@ -240,7 +240,11 @@ class TorchNetwork:
         found = torch.autograd.grad(loss * scale if scale != 1 else loss, tensors, allow_unused=True)
         # A weight behind a node that reaches no output has no path to the loss: its gradient is 0.
         whole = [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True)]
-        return [g / scale for g in whole] if scale != 1 else whole
+        if scale == 1:
+            return whole
+        # A gradient that overflowed float16 says nothing; such a step moves by momentum alone.
+        finite = torch.stack([torch.isfinite(g).all() for g in whole]).all()
+        return [torch.where(finite, g / scale, 0.0) for g in whole]
 
 
 def _fresh_statistics(arena: Arena) -> dict[str, NDArray[np.float32]]:
