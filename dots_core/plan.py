@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 
 from dots_core.data import Augmentation
 from dots_core.engine import GROUPS, Loss, Optimizers, Runtime
@@ -211,6 +211,24 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Sha256 of all the plan says but the device; equal plans have equal digests."""
+        """Sha256 of all the plan says but the device; equal plans have equal digests.
+
+        What is left at its default is not part of it, so a setting that a later release adds does
+        not make earlier checkpoints another plan's.
+        """
         anywhere = replace(self, runtime=replace(self.runtime, device=""))
-        return hashlib.sha256(repr(anywhere).encode()).hexdigest()
+        return hashlib.sha256(_described(anywhere).encode()).hexdigest()
+
+
+def _described(value: object) -> str:
+    """Return a value as text, fields of dataclasses that are at their defaults left out."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_described, value))})"
+    if not is_dataclass(value):
+        return repr(value)
+    parts = []
+    for each in fields(value):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if (own := getattr(value, each.name)) != default:
+            parts.append(f"{each.name}={_described(own)}")
+    return f"{type(value).__name__}({', '.join(parts)})"
