@@ -151,12 +151,18 @@ def test_pickle_where_json_belongs(tmp_path):
     refused(dots("show", tmp_path / "genotype.json"), 5, "genotype.json")
 
 
+_finished = {}
+
+
 @pytest.fixture
-def stopped(backend, tmp_path):
-    """A finished run, whose checkpoints can be tampered with."""
-    run = tmp_path / "run"
-    assert dots(*tiny_search(backend, run, "-q")).returncode == 0
-    return run
+def stopped(backend, tmp_path, tmp_path_factory):
+    """A finished run of one's own, whose checkpoints can be tampered with."""
+    if backend not in _finished:
+        run = tmp_path_factory.mktemp("finished") / "run"
+        assert dots(*tiny_search(backend, run, "-q")).returncode == 0
+        _finished[backend] = run
+    shutil.copytree(_finished[backend], tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "manifest.json"])
