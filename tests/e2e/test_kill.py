@@ -12,28 +12,12 @@ import pytest
 from command import command, contents, dots, environment, tiny_search, tiny_training
 
 KILLS = 20
+KILLS_A_RUN = 4
 
 
-def _killed_often(arguments, run, kills, longest):
-    """Kill the run ``kills`` times, each after a random part of the time a run takes, then let it finish."""
-    chance = random.Random(0)
-    killed = 0
-    while killed < kills:
-        process = subprocess.Popen(
-            command(*arguments, "--resume", "-q"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            process.wait(timeout=chance.uniform(0.05, longest))
-        except subprocess.TimeoutExpired:
-            process.kill()
-        _, errors = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
-        if process.returncode == 0:
-            break
-        killed += 1
-    done = dots(*arguments, "--resume", "-q")
-    assert done.returncode == 0, done.stderr
-    return killed
+def _start(arguments):
+    command_line = command(*arguments, "--resume", "-q")
+    return subprocess.Popen(command_line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("kind", ["search", "train"])
@@ -42,17 +26,31 @@ def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
     build = tiny_search if kind == "search" else tiny_training
     begin = time.monotonic()
     assert dots(*build(backend, tmp_path / "whole", "-q")).returncode == 0
-    whole_time = time.monotonic() - begin
+    longest = time.monotonic() - begin
     expected = contents(tmp_path / "whole")
-    killed, attempt = 0, 0
+    chance = random.Random(0)
+    killed, number = 0, 0
     while killed < KILLS:
-        run = tmp_path / f"killed-{attempt}"
-        # A resumed run gets a little further each time, so one run takes a few kills.
-        killed += _killed_often(build(backend, run), run, min(4, KILLS - killed), 1.1 * whole_time)
+        # A resumed run gets a little further each time; after a few kills it is let finish.
+        run, spared = tmp_path / f"killed-{number}", min(killed + KILLS_A_RUN, KILLS)
+        while killed < spared:
+            process = _start(build(backend, run))
+            try:
+                process.wait(timeout=chance.uniform(0.05, longest))
+            except subprocess.TimeoutExpired:
+                process.kill()
+            _, errors = process.communicate()
+            assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+            if process.returncode == 0:
+                longest *= 0.8  # the machine has become faster: kill earlier
+                break
+            killed += 1
+        done = dots(*build(backend, run, "--resume", "-q"))
+        assert done.returncode == 0, done.stderr
         found = contents(run)
         assert found.keys() == expected.keys()
         assert [name for name in expected if found[name] != expected[name]] == []
-        attempt += 1
+        number += 1
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
