@@ -23,7 +23,7 @@ from dots_core.operations import NONE, OPERATIONS
 from dots_core.random import Stream
 
 SEARCH = {
-    "train_images": 3500,
+    "train_images": 4000,
     "test_images": 2000,
     "batch": 32,
     "channels": 8,
@@ -34,7 +34,7 @@ SEARCH = {
     "operation.epochs": 5,
     "operation.warmup": 2,
     "operation.layers": 4,
-    "topology.epochs": 5,
+    "topology.epochs": 6,
     "topology.warmup": 2,
     "topology.layers": 6,
     "topology.temperature.rate": 0.25,
