@@ -34,7 +34,7 @@ from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
 from dots_core.files import to_json, write_atomic
 from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell, named_cells
+from dots_core.named_cells import named_cell
 from dots_core.plan import Plan
 
 Data = str | PathLike[str] | ImageData
@@ -405,6 +405,3 @@ def train(
 
 def _path(out: str | PathLike[str] | None) -> Path | None:
     return None if out is None else Path(out)
-
-
-__all__ = ["Request", "SearchResult", "TrainResult", "find_cell", "named_cells", "prepare", "run", "search", "train"]

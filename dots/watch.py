@@ -68,7 +68,8 @@ class Talking(Silent):
         spent, done = time.monotonic() - self._begin, share - self._begin_share
         left = _span(spent * (1 - share) / done) + " left" if done > 0 else ""
         mean = progress.sums.loss / max(progress.sums.steps, 1)
-        note = f"loss {mean:.3f}  T {temperature.beta:.3g}" if stage.name == "topology" else f"loss {mean:.3f}"
+        searches_edges = any("beta" in update.groups for update in phase.updates)
+        note = f"loss {mean:.3f}  T {temperature.beta:.3g}" if searches_edges else f"loss {mean:.3f}"
         description = f"{stage.name}/{phase.name} {progress.global_epoch + 1}/{self._epochs}"
         self._bar.update(self._task, completed=share, description=description, left=left, note=note)
 

@@ -54,10 +54,6 @@ class Arena:
         """Return every stack as a view of a flat tensor, by stack number."""
         return [flat.narrow(0, start, int(np.prod(shape))).view(shape) for start, shape in self._stacks]
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every array by name."""
-        return {name: shape for name, (_, shape) in self._ranges.items()}
-
     def write(self, flat: Tensor, arrays: Mapping[str, NDArray[np.generic]], prefix: str = "") -> None:
         """Fill a flat tensor from arrays called ``prefix + name``.
 

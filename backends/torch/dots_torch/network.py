@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dots_core.batch import Batch
 from dots_core.engine import Rates, Setup, State, Temperature
-from dots_core.layers import ReLU
+from dots_core.initial import initial_statistics
 from dots_core.mixing import Blocks
 from dots_core.network import (
     architecture_shapes,
@@ -57,7 +57,6 @@ class TorchNetwork:
         arena, statistics = Arena(), Arena()
         self._arena, self._statistics_arena = arena, statistics
         self._stems = [Stack(arena, statistics, (layers,)) for layers in stem_layers(spec)]
-        self._stem_relus = [bool(layers) and isinstance(layers[0], ReLU) for layers in stem_layers(spec)]
         self._cells = [Cell(arena, statistics, spec, layout) for layout in cell_layouts(spec)]
         auxiliary = auxiliary_layers(spec)
         self._auxiliary = None if auxiliary is None else (auxiliary[0], Stack(arena, statistics, (auxiliary[1],)))
@@ -68,7 +67,7 @@ class TorchNetwork:
         self._weights = arena.views(self._flat)
         self._flat_statistics = torch.empty(statistics.size, device=device, dtype=dtype)
         self._statistics = statistics.views(self._flat_statistics)
-        statistics.write(self._flat_statistics, _fresh_statistics(statistics))
+        statistics.write(self._flat_statistics, initial_statistics(spec))
 
         self._architecture = {
             name: torch.from_numpy(np.array(architecture[name])).to(device, dtype) for name in architecture_shapes(spec)
@@ -206,8 +205,8 @@ class TorchNetwork:
         with self._precision.autocast():
             x = images
             outputs = []
-            for stem, relu in zip(self._stems, self._stem_relus, strict=True):
-                x = stem(run, F.relu(x) if relu else x)
+            for stem in self._stems:
+                x = stem(run, F.relu(x) if stem.starts_with_relu else x)
                 outputs.append(x)
             before = (outputs[0], outputs[-1])
             auxiliary = None
@@ -245,7 +244,3 @@ class TorchNetwork:
         # A gradient that overflowed float16 says nothing; such a step moves by momentum alone.
         finite = torch.stack([torch.isfinite(g).all() for g in whole]).all()
         return [torch.where(finite, g / scale, 0.0) for g in whole]
-
-
-def _fresh_statistics(arena: Arena) -> dict[str, NDArray[np.float32]]:
-    return {name: np.full(shape, float(name.endswith("var")), np.float32) for name, shape in arena.shapes().items()}
