@@ -15,7 +15,7 @@ import argparse
 
 import numpy as np
 
-from dots.engines import load_engine
+from dots_core.backends import load_engine
 from dots_core.batch import Batch
 from dots_core.engine import Network, Rates, Runtime, Setup, Temperature
 from dots_core.initial import initial_architecture, initial_weights

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dots.engines import backends
     from dots.runs import SearchResult, TrainResult, search, train
+    from dots_core.backends import backends
     from dots_core.data import from_arrays
     from dots_core.errors import DotsError
     from dots_core.genotype import Genotype
@@ -25,7 +25,7 @@ _HOMES = {
     "Genotype": "dots_core.genotype",
     "SearchResult": "dots.runs",
     "TrainResult": "dots.runs",
-    "backends": "dots.engines",
+    "backends": "dots_core.backends",
     "from_arrays": "dots_core.data",
     "named_cell": "dots_core.named_cells",
     "named_cells": "dots_core.named_cells",

@@ -39,7 +39,7 @@ def _complete(kind: str, incomplete: str) -> list[str]:
 
 
 def _complete_backend(incomplete: str) -> list[str]:
-    from dots.engines import backends
+    from dots_core.backends import backends
 
     return [backend.name for backend in backends() if backend.name.startswith(incomplete)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dots.engines import Backend, backends, choose_backend, load_engine
+from dots_core.backends import Backend, backends, choose_backend, load_engine
 from dots_core.batch import Batch
 from dots_core.engine import Engine, Rates, Runtime, Setup, Temperature
 from dots_core.errors import DotsError

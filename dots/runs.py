@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from dots.config import CONFIGS, Config, parse_config
-from dots.engines import choose_backend, load_engine
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
 from dots.rundir import (
@@ -27,6 +26,7 @@ from dots.rundir import (
     replace_config,
 )
 from dots.watch import Silent, Talking
+from dots_core.backends import choose_backend, load_engine
 from dots_core.data import ImageData, load
 from dots_core.driver import Driver, Outcome
 from dots_core.engine import Engine

@@ -7,7 +7,7 @@ are square; tensors are N, C, H, W and weights O, I, H, W.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dots_core.operations import DILATED, KERNEL, NONE, POOLS, SEPARABLE, SKIP
 
@@ -37,6 +37,17 @@ class Convolution:
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
         return (self.outputs, self.inputs // self.groups, self.kernel, self.kernel)
+
+    @property
+    def of_every_second_pixel(self) -> Convolution | None:
+        """The plain convolution that gives the same result of every second row and column of the input.
+
+        There is one where stride and dilation are 2 and all taps fall on even pixels. It is
+        several times faster on most libraries than the dilated one.
+        """
+        if self.stride == self.dilation == 2 and self.padding == self.kernel - 1:
+            return replace(self, stride=1, dilation=1, padding=self.kernel // 2)
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""Make failing assertions in the shared modules as readable as those in test files."""
+"""Make failing assertions in the shared tests as readable as those in test files."""
 
 import pytest
 
-pytest.register_assert_rewrite("suite", "closeness")
+pytest.register_assert_rewrite("dots_conformance.engine_suite", "dots_conformance.closeness")

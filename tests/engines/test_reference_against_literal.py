@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dots_conformance.networks import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 from dots_reference.engine import engine as reference
 from dots_reference.layers import Pass, sequence
 from dots_reference.loss import cross_entropy
 from numpy.typing import NDArray
-from suite import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 
 from dots_core.batch import Batch
 from dots_core.engine import Loss, Optimizers, Rates, Runtime, Setup, Temperature

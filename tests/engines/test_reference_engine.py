@@ -6,35 +6,21 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from closeness import assert_close, norm
+from dots_conformance.closeness import assert_close, norm
+from dots_conformance.engine_suite import RATES, EngineSuite, reference_gradients, reference_state, reference_step
+from dots_conformance.networks import CASES, MARGIN, derived_spec, drawn_batch, drawn_weights
 from dots_reference import cell, convolution, layers, network, normalisation, optimizers, pooling
 from dots_reference.engine import engine as reference
 from dots_reference.windows import Array, offsets, output_size, pad
-from suite import (
-    CASES,
-    GROUPS,
-    MARGIN,
-    RATES,
-    EngineSuite,
-    derived_spec,
-    drawn_batch,
-    drawn_weights,
-    reference_gradients,
-    reference_state,
-    reference_step,
-)
 
-from dots_core.engine import Engine, Rates, Setup, Temperature
+from dots_core.engine import GROUPS, Rates, Setup, Temperature
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.operations import OPERATIONS
 
 
 class ReferenceSuite(EngineSuite):
+    backend = "reference"
     unsupported_precision = "bfloat16"
-
-    @pytest.fixture
-    def engine(self) -> Engine:
-        return reference
 
 
 class TestReferenceFloat64(ReferenceSuite):

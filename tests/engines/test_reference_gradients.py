@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dots_conformance.networks import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 from dots_reference.engine import engine as reference
 from dots_reference.layers import Pass, sequence
 from dots_reference.loss import cross_entropy
@@ -15,7 +16,6 @@ from dots_reference.windows import Array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from suite import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 
 from dots_core.engine import Loss, Runtime, Setup, Temperature
 from dots_core.initial import initial_architecture

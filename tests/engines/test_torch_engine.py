@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from suite import CASES, RATES, EngineSuite, operation_spec
+from dots_conformance.engine_suite import RATES, EngineSuite
+from dots_conformance.networks import CASES, operation_spec
 
 from dots_core.counts import mac_count, parameter_count
-from dots_core.engine import Engine, Runtime, Setup, Temperature
+from dots_core.engine import Runtime, Setup, Temperature
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.initial import initial_weights
 from dots_core.named_cells import named_cell, named_cells
@@ -17,11 +18,7 @@ pytestmark = pytest.mark.engine("torch")
 
 
 class TorchSuite(EngineSuite):
-    @pytest.fixture
-    def engine(self) -> Engine:
-        from dots_torch.engine import engine
-
-        return engine
+    backend = "torch"
 
 
 class TestTorchFloat32(TorchSuite):

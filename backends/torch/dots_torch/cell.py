@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dots_core.network import CellLayout, NetworkSpec, edge_layers
-from dots_core.operations import NONE, OPERATIONS
-from dots_torch.arena import Arena
+from dots_core import stacking
+from dots_core.operations import OPERATIONS
+from dots_core.stacking import StackedCell
 from dots_torch.stack import Pass, Stack
-
-
-@dataclass(frozen=True)
-class Family:
-    """One operation on all edges out of a node that hold it.
-
-    Attributes
-    ----------
-    operation : int
-        Column of α.
-    edges : tuple of int
-        Edge numbers within the cell.
-    """
-
-    operation: int
-    edges: tuple[int, ...]
-    stack: Stack
 
 
 class Gains:
@@ -72,32 +53,23 @@ def _index(values: list[int], device: torch.device) -> Tensor:
 class Source:
     """Everything that flows out of one node of a cell."""
 
-    def __init__(self, weights: Arena, statistics: Arena, spec: NetworkSpec, layout: CellLayout, node: int) -> None:
-        cell = spec.cell(layout.kind)
-        self.edges = cell.outgoing(node)
-        self._mixed = cell.mixed
-        self.families: list[Family] = []
-        for column, operation in enumerate(OPERATIONS):
-            edges = tuple(e for e in self.edges if operation in cell.edges[e].operations)
-            if edges and operation != NONE:
-                sequences = tuple(edge_layers(spec, layout, e, operation) for e in edges)
-                self.families.append(Family(column, edges, Stack(weights, statistics, sequences)))
-        # Identity and pools give every edge the same tensor; the others give each edge its own.
-        self._common = [f for f in self.families if f.stack.shared]
-        self._separate = [f for f in self.families if not f.stack.shared]
-        self._common_edges = tuple(sorted({e for f in self._common for e in f.edges}))
+    def __init__(self, source: stacking.Source) -> None:
+        self.edges = source.edges
+        self._separate = [(family, Stack(family.stack)) for family in source.separate]
+        self._common = [(family, Stack(family.stack)) for family in source.common]
+        self._common_edges = source.common_edges
 
     def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
         """Return (edge number, weighted output) pairs; an edge may appear more than once."""
         rectified: Tensor | None = None
         sums: dict[tuple[int, ...], Tensor] = {}
-        for family in self._separate:
-            if family.stack.starts_with_relu and rectified is None:
+        for family, stack in self._separate:
+            if stack.rectified and rectified is None:
                 rectified = F.relu(x)
-            start = rectified if family.stack.starts_with_relu else x
+            start = rectified if stack.rectified else x
             assert start is not None
             gain = None if gains is None else gains.column(family.operation, family.edges)
-            y = family.stack(run, start, gain)
+            y = stack(run, start, gain)
             sums[family.edges] = sums[family.edges] + y if family.edges in sums else y
         outputs: list[tuple[int, Tensor]] = []
         for edges, y in sums.items():
@@ -107,11 +79,12 @@ class Source:
     def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
         if not self._common:
             return []
-        basis = [family.stack(run, x) for family in self._common]
+        families = [family for family, _ in self._common]
+        basis = [stack(run, x) for _, stack in self._common]
         if gains is None:
-            return [(e, y) for family, y in zip(self._common, basis, strict=True) for e in family.edges]
+            return [(e, y) for family, y in zip(families, basis, strict=True) for e in family.edges]
         # One matrix product gives every edge its combination of the tensors they share.
-        factors = gains.block(tuple(f.operation for f in self._common), self._common_edges)
+        factors = gains.block(tuple(f.operation for f in families), self._common_edges)
         stacked = torch.stack([_flat(y) for y in basis])
         mixed = factors.to(stacked.dtype) @ stacked
         return [(e, _like(row, basis[0])) for e, row in zip(self._common_edges, mixed.unbind(0), strict=True)]
@@ -135,12 +108,11 @@ def _like(flat: Tensor, x: Tensor) -> Tensor:
 class Cell:
     """One cell of a network."""
 
-    def __init__(self, weights: Arena, statistics: Arena, spec: NetworkSpec, layout: CellLayout) -> None:
-        self.layout = layout
-        self._cell = spec.cell(layout.kind)
-        self._preprocess = [Stack(weights, statistics, (layout.preprocess(number, spec.affine),)) for number in (0, 1)]
-        nodes = range(self._cell.nodes + 2)
-        self.sources = [Source(weights, statistics, spec, layout, node) for node in nodes]
+    def __init__(self, cell: StackedCell) -> None:
+        self.kind = cell.layout.kind
+        self._cell = cell.cell
+        self._preprocess = [Stack(stack) for stack in cell.preprocess]
+        self.sources = [Source(source) for source in cell.sources]
 
     def __call__(self, run: Pass, before: tuple[Tensor, Tensor], gains: Gains | None, keep: Tensor | None) -> Tensor:
         """Run the cell.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,19 +11,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dots_core.arena import Arena
 from dots_core.batch import Batch
 from dots_core.engine import Rates, Setup, State, Temperature
+from dots_core.flat_state import AdamState, FlatState
 from dots_core.initial import initial_statistics
 from dots_core.mixing import Blocks
-from dots_core.network import (
-    architecture_shapes,
-    auxiliary_layers,
-    cell_layouts,
-    head_layers,
-    stem_layers,
-)
-from dots_core.state import check_state
-from dots_torch.arena import Arena
+from dots_core.network import architecture_shapes
+from dots_core.stacking import StackedNetwork
 from dots_torch.cell import Cell, Gains
 from dots_torch.optimizers import Adam, MomentumSGD
 from dots_torch.runtime import Precision
@@ -44,6 +40,16 @@ class BlockSoftmax:
         return (weights.reshape(-1).index_select(0, self._scatter) * self._mask).view_as(logits)
 
 
+def _views(arena: Arena, flat: Tensor) -> list[Tensor]:
+    """Every stack as a view of the flat tensor, by stack number."""
+    return [flat.narrow(0, start, math.prod(shape)).view(shape) for start, shape in arena.stacks]
+
+
+def _host(tensor: Tensor) -> NDArray[np.floating]:
+    """The values as an array, which may share the tensor's memory."""
+    return tensor.detach().cpu().numpy()
+
+
 class TorchNetwork:
     """The `dots_core.engine.Network` verbs on PyTorch."""
 
@@ -54,20 +60,16 @@ class TorchNetwork:
         self.spec = spec = setup.spec
         self._precision = precision
         device, dtype = precision.device, precision.dtype
-        arena, statistics = Arena(), Arena()
-        self._arena, self._statistics_arena = arena, statistics
-        self._stems = [Stack(arena, statistics, (layers,)) for layers in stem_layers(spec)]
-        self._cells = [Cell(arena, statistics, spec, layout) for layout in cell_layouts(spec)]
-        auxiliary = auxiliary_layers(spec)
-        self._auxiliary = None if auxiliary is None else (auxiliary[0], Stack(arena, statistics, (auxiliary[1],)))
-        self._head = Stack(arena, statistics, (head_layers(spec),))
+        network = self._network = StackedNetwork(spec)
+        self._stems = [Stack(stack) for stack in network.stems]
+        self._cells = [Cell(cell) for cell in network.cells]
+        self._auxiliary = None if network.auxiliary is None else (network.auxiliary[0], Stack(network.auxiliary[1]))
+        self._head = Stack(network.head)
 
-        self._flat = torch.empty(arena.size, device=device, dtype=dtype)
-        arena.write(self._flat, weights)
-        self._weights = arena.views(self._flat)
-        self._flat_statistics = torch.empty(statistics.size, device=device, dtype=dtype)
-        self._statistics = statistics.views(self._flat_statistics)
-        statistics.write(self._flat_statistics, initial_statistics(spec))
+        self._flat = self._to_device(network.weights.join(weights, precision.numpy))
+        self._weights = _views(network.weights, self._flat)
+        self._flat_statistics = self._to_device(network.statistics.join(initial_statistics(spec), precision.numpy))
+        self._statistics = _views(network.statistics, self._flat_statistics)
 
         self._architecture = {
             name: torch.from_numpy(np.array(architecture[name])).to(device, dtype) for name in architecture_shapes(spec)
@@ -138,7 +140,7 @@ class TorchNetwork:
             out["auxiliary_logits"] = auxiliary.detach().cpu().numpy()
         out["gradient/images"] = found[0].contiguous().cpu().numpy()
         flat = torch.cat([g.reshape(-1) for g in found[1 : 1 + len(weights)]])
-        out.update(self._arena.read(flat, "gradient/"))
+        out.update(self._network.weights.split(_host(flat), "gradient/"))
         for name, gradient in zip(architecture, found[1 + len(weights) :], strict=True):
             out[f"gradient/{name}"] = gradient.cpu().numpy()
         return out
@@ -147,27 +149,33 @@ class TorchNetwork:
         return {name: value.cpu().numpy().copy() for name, value in self._architecture.items()}
 
     def export_state(self) -> State:
-        state: State = {}
-        state.update(self._arena.read(self._flat, "weights/"))
-        state.update(self._arena.read(self._sgd.buffer, "momentum/"))
-        state.update(self._statistics_arena.read(self._flat_statistics, "statistics/"))
-        for name, value in self._architecture.items():
-            state[f"architecture/{name}"] = value.cpu().numpy().copy()
-            state[f"adam.first/{name}"] = self._adam[name].first.cpu().numpy().copy()
-            state[f"adam.second/{name}"] = self._adam[name].second.cpu().numpy().copy()
-            state[f"adam.steps/{name}"] = np.array(self._adam[name].steps, np.int64)
-        return state
+        flat = FlatState(
+            _host(self._flat),
+            _host(self._sgd.buffer),
+            _host(self._flat_statistics),
+            {
+                name: AdamState(_host(value), _host(adam.first), _host(adam.second), adam.steps)
+                for (name, value), adam in zip(self._architecture.items(), self._adam.values(), strict=True)
+            },
+        )
+        return flat.canonical(self._network)
 
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        check_state(self.spec, state)
-        self._arena.write(self._flat, state, "weights/")
-        self._arena.write(self._sgd.buffer, state, "momentum/")
-        self._statistics_arena.write(self._flat_statistics, state, "statistics/")
+        flat = FlatState.of(self._network, state, self._precision.numpy)
+        pairs = [
+            (self._flat, flat.weights),
+            (self._sgd.buffer, flat.momentum),
+            (self._flat_statistics, flat.statistics),
+        ]
         for name, value in self._architecture.items():
-            adam = self._adam[name]
-            for prefix, target in (("architecture", value), ("adam.first", adam.first), ("adam.second", adam.second)):
-                target.copy_(torch.from_numpy(np.array(state[f"{prefix}/{name}"])))
-            adam.steps = int(np.asarray(state[f"adam.steps/{name}"]).item())
+            new, adam = flat.architecture[name], self._adam[name]
+            pairs += [(value, new.value), (adam.first, new.first), (adam.second, new.second)]
+            adam.steps = new.steps
+        for tensor, array in pairs:
+            tensor.copy_(torch.from_numpy(array))
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._precision.device)
 
     def _leaves(self) -> list[Tensor]:
         return [w.detach().requires_grad_() for w in self._weights]
@@ -206,12 +214,12 @@ class TorchNetwork:
             x = images
             outputs = []
             for stem in self._stems:
-                x = stem(run, F.relu(x) if stem.starts_with_relu else x)
+                x = stem(run, F.relu(x) if stem.rectified else x)
                 outputs.append(x)
             before = (outputs[0], outputs[-1])
             auxiliary = None
             for number, cell in enumerate(self._cells):
-                before = (before[1], cell(run, before, gains[cell.layout.kind], None if keep is None else keep[number]))
+                before = (before[1], cell(run, before, gains[cell.kind], None if keep is None else keep[number]))
                 if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
                     auxiliary = self._auxiliary[1](run, F.relu(before[1]))
             logits = self._head(run, before[1])

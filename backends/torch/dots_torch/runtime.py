@@ -42,6 +42,11 @@ class Precision:
     deterministic: bool
 
     @property
+    def numpy(self) -> type[np.floating]:
+        """The same type on the host."""
+        return np.float64 if self.dtype == torch.float64 else np.float32
+
+    @property
     def loss_scale(self) -> float:
         return _FLOAT16_LOSS_SCALE if self.autocast_dtype == torch.float16 else 1.0
 

@@ -1,17 +1,17 @@
-"""The tests any engine must pass. An engine's test file subclasses `EngineSuite`:
+"""The tests any engine must pass, as an abstract class; an engine's test file subclasses `EngineSuite`:
 
-class TestTorchFloat32(EngineSuite):
-    precision = "float32"
+    from dots_conformance.engine_suite import EngineSuite
 
-    @pytest.fixture
-    def engine(self):
-        return dots_torch.engine
+    class TestMyEngine(EngineSuite):
+        backend = "myengine"
+
+`pytest --dots-backend myengine` runs it for any installed engine without a test file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from itertools import chain, combinations
 from types import MappingProxyType
@@ -19,169 +19,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from closeness import FLOORS, assert_close
-from dots_reference.engine import engine as reference
 from numpy.typing import NDArray
 
+from dots_conformance.closeness import FLOORS, assert_close
+from dots_conformance.networks import CASES, Case, drawn_weights
+from dots_core.backends import load_engine
 from dots_core.batch import Batch
-from dots_core.engine import (
-    GROUPS,
-    Device,
-    Engine,
-    Loss,
-    Network,
-    Optimizers,
-    Rates,
-    Runtime,
-    Setup,
-    State,
-    Temperature,
-)
+from dots_core.engine import GROUPS, Device, Engine, Network, Rates, State
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
-from dots_core.genotype import Genotype
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.network import NetworkSpec, architecture_shapes, cell_layouts, derived_network, weight_shapes
-from dots_core.operations import OPERATIONS, SKIP
-from dots_core.random import Stream
-from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.network import architecture_shapes, weight_shapes
 from dots_core.state import state_shapes
-from dots_core.topology import Topology
-
-RETAINED = (
-    ("skip_connect", "sep_conv_3x3"),
-    ("max_pool_3x3", "dil_conv_5x5"),
-    ("none", "sep_conv_5x5"),
-    ("avg_pool_3x3", "dil_conv_3x3"),
-)
-"""What edges hold in turn in `topology_spec`: every operation occurs."""
-
-GENOTYPE = Genotype(
-    normal=((("sep_conv_3x3", 0), ("skip_connect", 1)), (("dil_conv_5x5", 1), ("max_pool_3x3", 2))),
-    normal_concat=(2, 3),
-    reduce=((("skip_connect", 0), ("avg_pool_3x3", 1)), (("skip_connect", 2), ("sep_conv_5x5", 0))),
-    reduce_concat=(2, 3),
-)
-
-
-def operation_spec(
-    groups: str = "group-v2",
-    operations: tuple[str, ...] = OPERATIONS,
-    nodes: int = 2,
-    topology: Topology | None = None,
-    **changes: Any,
-) -> NetworkSpec:
-    """Supernet of the operation search, small: every edge holds every operation.
-
-    ``changes`` replace fields of the `NetworkSpec`, as in the other builders.
-    """
-    cell = search_cell(nodes, operations, groups, topology)
-    return replace(_small(cell, cell), **changes)
-
-
-def topology_spec(topology: Topology, nodes: int = 2, **changes: Any) -> NetworkSpec:
-    """Supernet of the topology search, small: edges hold two retained operations each."""
-    edges = [(i, j) for j in range(2, nodes + 2) for i in range(j)]
-
-    def cell(shift: int) -> CellSpec:
-        held = tuple(Edge(i, j, (RETAINED[(number + shift) % len(RETAINED)],)) for number, (i, j) in enumerate(edges))
-        return CellSpec(nodes, held, tuple(range(2, nodes + 2)), topology)
-
-    return replace(_small(cell(0), cell(1)), **changes)
-
-
-def derived_spec(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **changes: Any) -> NetworkSpec:
-    """Derived network, small."""
-    spec = derived_network(genotype, layers=3, channels=4, classes=5, input_shape=(2, 8, 8), auxiliary=auxiliary)
-    return replace(spec, **changes)
-
-
-def _small(normal: CellSpec, reduce: CellSpec) -> NetworkSpec:
-    return NetworkSpec(normal, reduce, layers=3, channels=4, classes=5, input_shape=(2, 8, 8))
-
-
-def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, batch norms moved off the identity so that their weights and biases matter."""
-    weights = initial_weights(spec, seed)
-    for name, value in weights.items():
-        if value.ndim == 1:
-            weights[name] = value + (0.2 * Stream(seed, f"tests/{name}").normal(value.shape)).astype(np.float32)
-    return weights
-
-
-def drawn_batch(spec: NetworkSpec, seed: int = 0, samples: int = 4, drop_path: float = 0.0) -> Batch:
-    """Batch of noise, with drop-path at the given probability where that is not 0."""
-    images = Stream(seed, "tests/images").normal((samples, *spec.input_shape)).astype(np.float32)
-    labels = (Stream(seed, "tests/labels").uniform((samples,)) * spec.classes).astype(np.int64)
-    if drop_path == 0:
-        return Batch(images, labels)
-    layouts = cell_layouts(spec)
-    edges = max(len(spec.normal.edges), len(spec.reduce.edges))
-    kept = Stream(seed, "tests/drop").uniform((len(layouts), edges, samples)) >= drop_path
-    factors = np.where(kept, 1.0 / (1.0 - drop_path), 0.0)
-    for layout in layouts:
-        for number, edge in enumerate(spec.cell(layout.kind).edges):
-            if edge.operations == (SKIP,) and layout.stride(edge.source) == 1:
-                factors[layout.index, number] = 1.0
-    return Batch(images, labels, factors.astype(np.float32))
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network, and what to feed it, on which engines are compared with the reference."""
-
-    spec: NetworkSpec
-    temperature: Temperature = field(default_factory=Temperature)
-    optimizers: Optimizers = field(default_factory=Optimizers)
-    loss: Loss = field(default_factory=Loss)
-    drop_path: float = 0.0
-    seed: int = 0
-
-    def build(self, engine: Engine, precision: str, device: str = "cpu") -> Network:
-        """Build the case's network, from the same weights on every engine."""
-        setup = Setup(self.spec, self.optimizers, self.loss, Runtime(device, precision))
-        # Architecture weights of order 1: softmax is then neither uniform nor decided.
-        architecture = initial_architecture(self.spec, self.seed, scale=0.5)
-        return engine.build(setup, drawn_weights(self.spec, self.seed), architecture)
-
-    def batch(self, number: int = 0, samples: int = 4) -> Batch:
-        """Batch of a step."""
-        return drawn_batch(self.spec, 100 * self.seed + number, samples, self.drop_path)
-
 
 RATES = Rates(0.1, 0.01)
 SLOW_RATES = Rates(0.01, 0.001)
 """Of runs of many steps: with larger rates rounding errors grow a thousandfold more."""
-
-# With these seeds no ReLU and no max-pool of a compared pass decides by less than `MARGIN`. One that
-# came nearer to a tie than float32 resolves could fall differently, and move a gradient by a per cent.
-CASES = {
-    "operations": Case(operation_spec(), Temperature(alpha=0.5), Optimizers(clip=0.5, epsilon=1e-3), seed=29),
-    "pairs": Case(topology_spec(Topology("k-edges", 2)), Temperature(0.2, 2.0), seed=5),
-    "arbitrary": Case(topology_spec(Topology("arbitrary"), nodes=3), Temperature(2.0, 0.5), seed=0),
-    "derived": Case(derived_spec(), optimizers=Optimizers(clip=0.0), loss=Loss(0.1, 0.4), drop_path=0.3, seed=24),
-    "imagenet": Case(
-        topology_spec(Topology("k-edges", 2, scaled=False), stem="imagenet", input_shape=(3, 28, 36)),
-        Temperature(0.5, 0.5),
-        seed=28,
-    ),
-    "head norm": Case(operation_spec("group-v1", head_norm=True), seed=34),
-}
-MARGIN = 4e-5
-"""Far above what float32 rounds values of order 1 to."""
 
 
 @cache
 def reference_gradients(name: str, precision: str) -> State:
     """What the reference's ``gradients`` returns on a case."""
     case = CASES[name]
-    return case.build(reference, precision).gradients(case.batch(), case.temperature)
+    return case.build(load_engine("reference"), precision).gradients(case.batch(), case.temperature)
 
 
 @cache
 def reference_state(name: str) -> State:
     """The reference's state after four steps on a case, rounded to float32."""
     case = CASES[name]
-    network = case.build(reference, "float64")
+    network = case.build(load_engine("reference"), "float64")
     for number in range(4):
         network.step(GROUPS, case.batch(number), RATES, case.temperature)
     return {
@@ -194,7 +59,7 @@ def reference_state(name: str) -> State:
 def reference_step(name: str, precision: str) -> State:
     """The reference's state one step after `reference_state`."""
     case = CASES[name]
-    network = case.build(reference, precision)
+    network = case.build(load_engine("reference"), precision)
     network.import_state(reference_state(name))
     network.step(GROUPS, case.batch(9), RATES, case.temperature)
     return network.export_state()
@@ -203,7 +68,7 @@ def reference_step(name: str, precision: str) -> State:
 @cache
 def reference_losses(name: str, precision: str, steps: int) -> NDArray[np.float64]:
     """The reference's losses on a case, step by step."""
-    return losses(CASES[name], CASES[name].build(reference, precision), steps)
+    return losses(CASES[name], CASES[name].build(load_engine("reference"), precision), steps)
 
 
 def losses(case: Case, network: Network, steps: int) -> NDArray[np.float64]:
@@ -242,10 +107,12 @@ SUBSETS = tuple(chain.from_iterable(combinations(GROUPS, size) for size in range
 
 
 class EngineSuite:
-    """Subclass it, override ``engine``, and set the attributes where the defaults do not fit.
+    """Subclass it, name the engine, and set the other attributes where the defaults do not fit.
 
     Attributes
     ----------
+    backend : str
+        The engine's entry point in the group ``dots.backends``.
     precision : str
         A key of `closeness.FLOORS`.
     device : str
@@ -256,6 +123,7 @@ class EngineSuite:
         every step, so it tells a wrong update rule from a right one, and no more.
     """
 
+    backend: str
     precision = "float32"
     device = "cpu"
     unsupported_precision = "float8"
@@ -264,7 +132,7 @@ class EngineSuite:
     @pytest.fixture
     def engine(self) -> Engine:
         """The engine under test."""
-        raise NotImplementedError
+        return load_engine(self.backend)
 
     def build(self, engine: Engine, name: str = "pairs") -> Network:
         """Build a case's network at the suite's precision and device."""
@@ -489,7 +357,7 @@ class EngineSuite:
 
         expected: dict[str, float] = {}
         for precision in ("float64", "float32"):
-            oracle = case.build(reference, precision)
+            oracle = case.build(load_engine("reference"), precision)
             oracle.import_state(reference_state(name))
             expected[precision], wanted = oracle.evaluate(batch, case.temperature)
             assert correct == wanted

@@ -1,0 +1,1 @@
+"""The Jittor engine: `dots_jittor.engine.engine`."""

@@ -1,0 +1,9 @@
+"""What is known of this engine without loading it."""
+
+info = {
+    "framework": "jittor",
+    "install": "pip install 'dots-nas[jittor]'",
+    "description": "Jittor; operations of all edges out of a node run as one",
+    "tried": "CPU; CUDA is written but was not tried on hardware",
+    "priority": 10,
+}

@@ -1,0 +1,1 @@
+"""The MindSpore engine, CPU and Ascend: `dots_mindspore.engine.engine`."""

@@ -1,0 +1,9 @@
+"""What is known of this engine without loading it."""
+
+info = {
+    "framework": "mindspore",
+    "install": "pip install 'dots-nas[mindspore]'",
+    "description": "MindSpore; operations of all edges out of a node run as one",
+    "tried": "CPU; Ascend is written but was not tried on hardware",
+    "priority": 20,
+}

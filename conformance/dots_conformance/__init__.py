@@ -1,0 +1,1 @@
+"""Conformance: how closely an engine agrees with the reference engine, measured, judged and reported."""

@@ -1,0 +1,137 @@
+"""Small networks, weights and batches on which engines are compared with the reference engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.batch import Batch
+from dots_core.engine import Engine, Loss, Network, Optimizers, Runtime, Setup, Temperature
+from dots_core.genotype import Genotype
+from dots_core.initial import initial_architecture, initial_weights
+from dots_core.network import NetworkSpec, cell_layouts, derived_network
+from dots_core.operations import OPERATIONS, SKIP
+from dots_core.random import Stream
+from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.topology import Topology
+
+RETAINED = (
+    ("skip_connect", "sep_conv_3x3"),
+    ("max_pool_3x3", "dil_conv_5x5"),
+    ("none", "sep_conv_5x5"),
+    ("avg_pool_3x3", "dil_conv_3x3"),
+)
+"""What edges hold in turn in `topology_spec`: every operation occurs."""
+
+GENOTYPE = Genotype(
+    normal=((("sep_conv_3x3", 0), ("skip_connect", 1)), (("dil_conv_5x5", 1), ("max_pool_3x3", 2))),
+    normal_concat=(2, 3),
+    reduce=((("skip_connect", 0), ("avg_pool_3x3", 1)), (("skip_connect", 2), ("sep_conv_5x5", 0))),
+    reduce_concat=(2, 3),
+)
+
+
+def operation_spec(
+    groups: str = "group-v2",
+    operations: tuple[str, ...] = OPERATIONS,
+    nodes: int = 2,
+    topology: Topology | None = None,
+    **changes: Any,
+) -> NetworkSpec:
+    """Supernet of the operation search, small: every edge holds every operation.
+
+    ``changes`` replace fields of the `NetworkSpec`, as in the other builders.
+    """
+    cell = search_cell(nodes, operations, groups, topology)
+    return replace(_small(cell, cell), **changes)
+
+
+def topology_spec(topology: Topology, nodes: int = 2, **changes: Any) -> NetworkSpec:
+    """Supernet of the topology search, small: edges hold two retained operations each."""
+    edges = [(i, j) for j in range(2, nodes + 2) for i in range(j)]
+
+    def cell(shift: int) -> CellSpec:
+        held = tuple(Edge(i, j, (RETAINED[(number + shift) % len(RETAINED)],)) for number, (i, j) in enumerate(edges))
+        return CellSpec(nodes, held, tuple(range(2, nodes + 2)), topology)
+
+    return replace(_small(cell(0), cell(1)), **changes)
+
+
+def derived_spec(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **changes: Any) -> NetworkSpec:
+    """Derived network, small."""
+    spec = derived_network(genotype, layers=3, channels=4, classes=5, input_shape=(2, 8, 8), auxiliary=auxiliary)
+    return replace(spec, **changes)
+
+
+def _small(normal: CellSpec, reduce: CellSpec) -> NetworkSpec:
+    return NetworkSpec(normal, reduce, layers=3, channels=4, classes=5, input_shape=(2, 8, 8))
+
+
+def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Initial weights, batch norms moved off the identity so that their weights and biases matter."""
+    weights = initial_weights(spec, seed)
+    for name, value in weights.items():
+        if value.ndim == 1:
+            weights[name] = value + (0.2 * Stream(seed, f"tests/{name}").normal(value.shape)).astype(np.float32)
+    return weights
+
+
+def drawn_batch(spec: NetworkSpec, seed: int = 0, samples: int = 4, drop_path: float = 0.0) -> Batch:
+    """Batch of noise, with drop-path at the given probability where that is not 0."""
+    images = Stream(seed, "tests/images").normal((samples, *spec.input_shape)).astype(np.float32)
+    labels = (Stream(seed, "tests/labels").uniform((samples,)) * spec.classes).astype(np.int64)
+    if drop_path == 0:
+        return Batch(images, labels)
+    layouts = cell_layouts(spec)
+    edges = max(len(spec.normal.edges), len(spec.reduce.edges))
+    kept = Stream(seed, "tests/drop").uniform((len(layouts), edges, samples)) >= drop_path
+    factors = np.where(kept, 1.0 / (1.0 - drop_path), 0.0)
+    for layout in layouts:
+        for number, edge in enumerate(spec.cell(layout.kind).edges):
+            if edge.operations == (SKIP,) and layout.stride(edge.source) == 1:
+                factors[layout.index, number] = 1.0
+    return Batch(images, labels, factors.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and what to feed it, on which engines are compared with the reference."""
+
+    spec: NetworkSpec
+    temperature: Temperature = field(default_factory=Temperature)
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    loss: Loss = field(default_factory=Loss)
+    drop_path: float = 0.0
+    seed: int = 0
+
+    def build(self, engine: Engine, precision: str, device: str = "cpu") -> Network:
+        """Build the case's network, from the same weights on every engine."""
+        setup = Setup(self.spec, self.optimizers, self.loss, Runtime(device, precision))
+        # Architecture weights of order 1: softmax is then neither uniform nor decided.
+        architecture = initial_architecture(self.spec, self.seed, scale=0.5)
+        return engine.build(setup, drawn_weights(self.spec, self.seed), architecture)
+
+    def batch(self, number: int = 0, samples: int = 4) -> Batch:
+        """Batch of a step."""
+        return drawn_batch(self.spec, 100 * self.seed + number, samples, self.drop_path)
+
+
+# With these seeds no ReLU and no max-pool of a compared pass decides by less than `MARGIN`. One that
+# came nearer to a tie than float32 resolves could fall differently, and move a gradient by a per cent.
+CASES = {
+    "operations": Case(operation_spec(), Temperature(alpha=0.5), Optimizers(clip=0.5, epsilon=1e-3), seed=29),
+    "pairs": Case(topology_spec(Topology("k-edges", 2)), Temperature(0.2, 2.0), seed=5),
+    "arbitrary": Case(topology_spec(Topology("arbitrary"), nodes=3), Temperature(2.0, 0.5), seed=0),
+    "derived": Case(derived_spec(), optimizers=Optimizers(clip=0.0), loss=Loss(0.1, 0.4), drop_path=0.3, seed=24),
+    "imagenet": Case(
+        topology_spec(Topology("k-edges", 2, scaled=False), stem="imagenet", input_shape=(3, 28, 36)),
+        Temperature(0.5, 0.5),
+        seed=28,
+    ),
+    "head norm": Case(operation_spec("group-v1", head_norm=True), seed=34),
+}
+MARGIN = 4e-5
+"""Far above what float32 rounds values of order 1 to."""
