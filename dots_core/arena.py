@@ -33,6 +33,11 @@ class Arena:
         self.stacks: list[tuple[int, tuple[int, ...]]] = []
         self._ranges: dict[str, tuple[int, tuple[int, ...]]] = {}
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every array by name."""
+        return {name: shape for name, (_, shape) in self._ranges.items()}
+
     def stack(self, names: tuple[str, ...], shape: tuple[int, ...]) -> int:
         """Place arrays of one shape side by side; return the stack's number."""
         start = self.size

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
+from dots_core.layers import Layer
 from dots_core.network import NetworkSpec
 
 State = dict[str, NDArray[Any]]
@@ -151,14 +152,22 @@ class Network(Protocol):
         """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
         ...
 
-    def gradients(self, batch: Batch, temperature: Temperature) -> State:
+    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
         """Run one training forward and backward pass and change nothing.
+
+        Parameters
+        ----------
+        trace : bool
+            Also return what flows through the network, for finding where engines part.
 
         Returns
         -------
         dict
             ``logits`` (N, classes), ``loss`` (), ``auxiliary_logits`` if there is a head,
             ``gradient/images`` and ``gradient/<name>`` for every weight and architecture weight.
+            With ``trace`` also ``trace/<tensor>`` and ``trace.gradient/<tensor>``, the value and
+            the loss's gradient of every tensor of `dots_core.network.traced_shapes`; a tensor
+            that does not reach the loss has gradient 0.
         """
         ...
 
@@ -221,5 +230,42 @@ class Engine(Protocol):
             If the device is not there.
         UsageError
             If the engine cannot compute at that precision.
+        """
+        ...
+
+    def apply(
+        self,
+        sequences: tuple[tuple[Layer, ...], ...],
+        weights: Mapping[str, NDArray],
+        images: NDArray[np.floating],
+        upstream: NDArray[np.floating],
+        runtime: Runtime,
+    ) -> State:
+        """Run sequences of layers on one input, in training mode, forward and backward.
+
+        For comparing single operations. It takes the way a network takes, stacking included.
+
+        Parameters
+        ----------
+        sequences : tuple of layers, one an edge
+            Of equal kinds and sizes, as `dots_core.stacking` puts together.
+        weights : dict
+            The layers' weights by canonical name.
+        images : (N, C, H, W)
+            What every sequence reads.
+        upstream : like the output
+            Gradient with respect to the output.
+
+        Returns
+        -------
+        dict
+            ``output`` (N, width·C′, H′, W′), sequence after sequence, or (N, C′) after a global
+            average; ``gradient/images``; ``gradient/<name>`` of every weight; and
+            ``statistics/<name>``, the running statistics after this batch, having started at 0 and 1.
+
+        Raises
+        ------
+        EngineMissing, UsageError
+            As `build`.
         """
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,11 +38,13 @@ def initial_weights(spec: NetworkSpec, seed: int, salt: str = "") -> dict[str, N
 
 
 def initial_statistics(spec: NetworkSpec) -> dict[str, NDArray[np.float32]]:
-    """Return running means of 0 and running variances of 1 by canonical name, float32."""
-    return {
-        name: np.full(shape, 0.0 if name.endswith("mean") else 1.0, np.float32)
-        for name, shape in statistics_shapes(spec).items()
-    }
+    """Return a network's running means of 0 and running variances of 1 by canonical name, float32."""
+    return initial_moments(statistics_shapes(spec))
+
+
+def initial_moments(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
+    """Return running means of 0 and running variances of 1 of the given names and shapes, float32."""
+    return {name: np.full(shape, 0.0 if name.endswith("mean") else 1.0, np.float32) for name, shape in shapes.items()}
 
 
 def initial_architecture(

@@ -294,6 +294,31 @@ def statistics_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def traced_shapes(spec: NetworkSpec) -> dict[str, tuple[int, int, int]]:
+    """Return name and shape (channels, height, width) of the tensors between layers, in execution order.
+
+    ``stems.<number>``: outputs of the stem; ``cells.<index>.<node>``: the nodes of each cell, its
+    two preprocessed inputs first; ``cells.<index>``: each cell's output.
+    """
+    shapes: dict[str, tuple[int, int, int]] = {}
+    size = (spec.input_shape[1], spec.input_shape[2])
+    for number, stem in enumerate(stem_layers(spec)):
+        channels = 0
+        for layer in stem:
+            size = output_size(layer, size)
+            channels = layer.outputs if isinstance(layer, Convolution) else channels
+        shapes[f"stems.{number}"] = (channels, *size)
+    for layout in cell_layouts(spec):
+        cell = spec.cell(layout.kind)
+        for node in range(cell.nodes + 2):
+            shapes[f"{layout.name}.{node}"] = (
+                layout.channels,
+                *(layout.input_sizes[1] if node < 2 else layout.size),
+            )
+        shapes[layout.name] = (layout.channels * len(cell.concat), *layout.size)
+    return shapes
+
+
 def architecture_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every architecture weight.
 

@@ -204,53 +204,18 @@ class StackedCell:
     sources: tuple[Source, ...]
 
 
-class StackedNetwork:
-    """A network's stacks, and the arenas their arrays are placed in.
+class Stacker:
+    """Puts sequences of layers together and places their arrays.
 
     Attributes
     ----------
-    spec : NetworkSpec
     weights, statistics : Arena
-    stems : tuple of Stack
-        One (both inputs of the first cell read it) or two (the second reads the first).
-    cells : tuple of StackedCell
-    auxiliary : (int, Stack) or None
-        Index of the cell it reads, and the head.
-    head : Stack
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
-        self.spec = spec
+    def __init__(self) -> None:
         self.weights, self.statistics = Arena(), Arena()
-        self.stems = tuple(self._stack((layers,)) for layers in stem_layers(spec))
-        self.cells = tuple(self._cell(layout) for layout in cell_layouts(spec))
-        auxiliary = auxiliary_layers(spec)
-        self.auxiliary = None if auxiliary is None else (auxiliary[0], self._stack((auxiliary[1],)))
-        self.head = self._stack((head_layers(spec),))
 
-    def _cell(self, layout: CellLayout) -> StackedCell:
-        cell = self.spec.cell(layout.kind)
-        preprocess = [self._stack((layout.preprocess(number, self.spec.affine),)) for number in (0, 1)]
-        sources = tuple(self._source(layout, cell, node) for node in range(cell.nodes + 2))
-        return StackedCell(layout, cell, (preprocess[0], preprocess[1]), sources)
-
-    def _source(self, layout: CellLayout, cell: CellSpec, node: int) -> Source:
-        outgoing = cell.outgoing(node)
-        families = []
-        for column, operation in enumerate(OPERATIONS):
-            edges = tuple(e for e in outgoing if operation in cell.edges[e].operations)
-            if edges and operation != NONE:
-                sequences = tuple(edge_layers(self.spec, layout, e, operation) for e in edges)
-                families.append(Family(column, edges, self._stack(sequences)))
-        common = tuple(f for f in families if f.stack.shared)
-        return Source(
-            outgoing,
-            tuple(f for f in families if not f.stack.shared),
-            common,
-            tuple(sorted({e for f in common for e in f.edges})),
-        )
-
-    def _stack(self, sequences: tuple[tuple[Layer, ...], ...]) -> Stack:
+    def stack(self, sequences: tuple[tuple[Layer, ...], ...]) -> Stack:
         """Stack sequences whose layers are of the same kinds and sizes, and place their arrays."""
         layers = list(zip(*sequences, strict=True))
         rectified = bool(layers) and isinstance(layers[0][0], ReLU)
@@ -297,4 +262,50 @@ class StackedNetwork:
             bias = self.weights.stack(tuple(f"{name}.bias" for name in names), shape)
         return StackedNorm(
             layer.channels, 1 if shared else len(names), mean, variance, weight, bias, gained=last and not shared
+        )
+
+
+class StackedNetwork(Stacker):
+    """A network's stacks.
+
+    Attributes
+    ----------
+    spec : NetworkSpec
+    stems : tuple of Stack
+        One (both inputs of the first cell read it) or two (the second reads the first).
+    cells : tuple of StackedCell
+    auxiliary : (int, Stack) or None
+        Index of the cell it reads, and the head.
+    head : Stack
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stems = tuple(self.stack((layers,)) for layers in stem_layers(spec))
+        self.cells = tuple(self._cell(layout) for layout in cell_layouts(spec))
+        auxiliary = auxiliary_layers(spec)
+        self.auxiliary = None if auxiliary is None else (auxiliary[0], self.stack((auxiliary[1],)))
+        self.head = self.stack((head_layers(spec),))
+
+    def _cell(self, layout: CellLayout) -> StackedCell:
+        cell = self.spec.cell(layout.kind)
+        preprocess = [self.stack((layout.preprocess(number, self.spec.affine),)) for number in (0, 1)]
+        sources = tuple(self._source(layout, cell, node) for node in range(cell.nodes + 2))
+        return StackedCell(layout, cell, (preprocess[0], preprocess[1]), sources)
+
+    def _source(self, layout: CellLayout, cell: CellSpec, node: int) -> Source:
+        outgoing = cell.outgoing(node)
+        families = []
+        for column, operation in enumerate(OPERATIONS):
+            edges = tuple(e for e in outgoing if operation in cell.edges[e].operations)
+            if edges and operation != NONE:
+                sequences = tuple(edge_layers(self.spec, layout, e, operation) for e in edges)
+                families.append(Family(column, edges, self.stack(sequences)))
+        common = tuple(f for f in families if f.stack.shared)
+        return Source(
+            outgoing,
+            tuple(f for f in families if not f.stack.shared),
+            common,
+            tuple(sorted({e for f in common for e in f.edges})),
         )

@@ -25,9 +25,13 @@ from dots_conformance.closeness import FLOORS, assert_close
 from dots_conformance.networks import CASES, Case, drawn_weights
 from dots_core.backends import load_engine
 from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Device, Engine, Network, Rates, State
+from dots_core.engine import GROUPS, Device, Engine, Network, Rates, Runtime, State
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
-from dots_core.network import architecture_shapes, weight_shapes
+from dots_core.layers import operation_layers
+from dots_core.network import architecture_shapes, traced_shapes, weight_shapes
+from dots_core.operations import NONE, OPERATIONS, SKIP
+from dots_core.random import Stream
+from dots_core.stacking import Stacker
 from dots_core.state import state_shapes
 
 RATES = Rates(0.1, 0.01)
@@ -256,6 +260,45 @@ class EngineSuite:
         names = (*weight_shapes(case.spec), *architecture_shapes(case.spec), "images")
         assert {key for key in found if key.startswith("gradient/")} == {f"gradient/{name}" for name in names}
         ref64, ref32 = (reference_gradients(name, precision) for precision in ("float64", "float32"))
+        assert_close(found, ref64, ref32, self.precision)
+
+    @pytest.mark.parametrize("name", ["operations", "derived", "imagenet"])
+    def test_traced_tensors_agree_with_the_reference(self, engine: Engine, name: str) -> None:
+        case = CASES[name]
+        network = self.build(engine, name)
+        found = network.gradients(case.batch(), case.temperature, trace=True)
+        traced = {
+            key.removeprefix("trace/"): value.shape[1:] for key, value in found.items() if key.startswith("trace/")
+        }
+        assert traced == traced_shapes(case.spec)
+        ref64, ref32 = (
+            case.build(load_engine("reference"), precision).gradients(case.batch(), case.temperature, trace=True)
+            for precision in ("float64", "float32")
+        )
+        assert_close(found, ref64, ref32, self.precision)
+        plain = network.gradients(case.batch(), case.temperature)
+        assert_close({key: found[key] for key in plain}, plain, plain, self.precision)
+
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o != NONE])
+    def test_apply_agrees_with_the_reference(self, engine: Engine, operation: str, stride: int) -> None:
+        if operation == SKIP and stride == 1:
+            pytest.skip("the identity has no layers")
+        sequences = tuple(operation_layers(f"edge{e}", operation, 4, stride, True, True) for e in range(3))
+        stacker = Stacker()
+        stacker.stack(sequences)
+        weights = {
+            name: Stream(0, name).normal(shape).astype(np.float32) for name, shape in stacker.weights.shapes.items()
+        }
+        images = Stream(0, "images").normal((3, 4, 7, 8)).astype(np.float32)
+        size = (7, 8) if stride == 1 else (4, 4)
+        upstream = Stream(0, "upstream").normal((3, 12, *size)).astype(np.float32)
+        arguments = (sequences, weights, images, upstream)
+        found = engine.apply(*arguments, Runtime(self.device, self.precision))
+        ref64, ref32 = (
+            load_engine("reference").apply(*arguments, Runtime(precision=precision))
+            for precision in ("float64", "float32")
+        )
         assert_close(found, ref64, ref32, self.precision)
 
     # Steps

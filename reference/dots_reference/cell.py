@@ -81,6 +81,8 @@ class Cell:
             nodes[edge.target] += weighted if kept is None else kept * weighted
 
         node_shapes = [node.shape for node in nodes]
+        names = [f"{layout.name}.{node}" for node in range(len(nodes))]
+        run.traced.update(zip(names, nodes, strict=True))
 
         def pull(gradient: Array) -> tuple[Array, Array]:
             gradients = [np.zeros(node_shape, gradient.dtype) for node_shape in node_shapes]
@@ -97,6 +99,7 @@ class Cell:
                         mixture.alpha_gradient[number, column] += gamma * inner
                         mixture.gamma_gradient[number] += alpha * inner
                     gradients[edge.source] += pull_operation(gamma * alpha * upstream)
+            run.traced_gradients.update(zip(names, gradients, strict=True))
             return pull_inputs[0](gradients[0]), pull_inputs[1](gradients[1])
 
         return np.concatenate([nodes[node] for node in cell.concat], axis=1), pull

@@ -28,6 +28,8 @@ class Pass:
         Of each batch norm, by name, the batch's statistics.
     gradients : dict
         Of each weight, by canonical name, filled by pulling.
+    traced, traced_gradients : dict
+        The tensors of `dots_core.network.traced_shapes`; their gradients are filled by pulling.
     """
 
     weights: Mapping[str, Array]
@@ -35,6 +37,8 @@ class Pass:
     training: bool
     moments: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Array] = field(default_factory=dict)
+    traced: dict[str, Array] = field(default_factory=dict)
+    traced_gradients: dict[str, Array] = field(default_factory=dict)
 
 
 def sequence(layers: tuple[Layer, ...], x: Array, run: Pass) -> tuple[Array, Pull]:

@@ -18,7 +18,7 @@ from dots_reference.cell import Cell, PullCell
 from dots_reference.layers import Pass, sequence
 from dots_reference.loss import correct_predictions, cross_entropy
 from dots_reference.mixture import Mixture
-from dots_reference.normalisation import Moments, moved
+from dots_reference.normalisation import moved
 from dots_reference.optimizers import adam, clipped, sgd
 from dots_reference.pooling import Pull
 from dots_reference.windows import Array
@@ -35,7 +35,7 @@ class _Differentiated:
     loss: Array
     images: Array
     gradients: dict[str, Array]
-    moments: dict[str, Moments]
+    run: Pass
 
 
 class ReferenceNetwork:
@@ -80,7 +80,7 @@ class ReferenceNetwork:
             raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
         with np.errstate(all="ignore"):
             result = self._differentiate(batch, temperature)
-            for name, (mean, variance) in result.moments.items():
+            for name, (mean, variance) in result.run.moments.items():
                 for key, value in ((f"{name}.running_mean", mean), (f"{name}.running_var", variance)):
                     self._statistics[key] = moved(self._statistics[key], value)
             if "w" in groups:
@@ -105,7 +105,7 @@ class ReferenceNetwork:
             losses, _ = cross_entropy(logits, batch.labels)
             return float(losses.sum()), correct_predictions(logits, batch.labels)
 
-    def gradients(self, batch: Batch, temperature: Temperature) -> State:
+    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
         """Run one training forward and backward pass and change nothing."""
         with np.errstate(all="ignore"):
             result = self._differentiate(batch, temperature)
@@ -113,6 +113,9 @@ class ReferenceNetwork:
         if result.auxiliary_logits is not None:
             state["auxiliary_logits"] = result.auxiliary_logits
         state.update({f"gradient/{name}": value for name, value in result.gradients.items()})
+        if trace:
+            state.update({f"trace/{name}": value for name, value in result.run.traced.items()})
+            state.update({f"trace.gradient/{name}": value for name, value in result.run.traced_gradients.items()})
         return state
 
     def architecture(self) -> dict[str, NDArray[np.floating]]:
@@ -169,6 +172,7 @@ class ReferenceNetwork:
         outputs: list[Array] = []
         for layers in self._stems:
             output, pull_stem = sequence(layers, outputs[-1] if outputs else images, run)
+            run.traced[f"stems.{len(outputs)}"] = output
             outputs.append(output)
             stem_pulls.append(pull_stem)
         if len(self._stems) == 1:
@@ -179,6 +183,7 @@ class ReferenceNetwork:
         for index, (kind, cell) in enumerate(zip(self._kinds, self._cells, strict=True)):
             factors = None if drop_path is None else drop_path[index]
             output, pull_cell = cell.forward((outputs[-2], outputs[-1]), mixtures[kind], factors, run)
+            run.traced[f"cells.{index}"] = output
             outputs.append(output)
             cell_pulls.append(pull_cell)
             if self._auxiliary is not None and self._auxiliary[0] == index and run.training:
@@ -194,12 +199,16 @@ class ReferenceNetwork:
                     assert pull_auxiliary is not None
                     assert auxiliary_gradient is not None
                     gradients[index + 2] += pull_auxiliary(auxiliary_gradient)
+                run.traced_gradients[f"cells.{index}"] = gradients[index + 2]
                 first, second = cell_pulls[index](gradients[index + 2])
                 gradients[index] += first
                 gradients[index + 1] += second
             if len(stem_pulls) == 1:
-                return stem_pulls[0](gradients[0] + gradients[1])
-            return stem_pulls[0](gradients[0] + stem_pulls[1](gradients[1]))
+                run.traced_gradients["stems.0"] = stem = gradients[0] + gradients[1]
+            else:
+                run.traced_gradients["stems.1"] = gradients[1]
+                run.traced_gradients["stems.0"] = stem = gradients[0] + stem_pulls[1](gradients[1])
+            return stem_pulls[0](stem)
 
         return logits, auxiliary_logits, pull
 
@@ -224,9 +233,7 @@ class ReferenceNetwork:
         gradients = run.gradients
         for mixture in mixtures.values():
             gradients.update(mixture.pull())
-        return _Differentiated(
-            logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, run.moments
-        )
+        return _Differentiated(logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, run)
 
     def _update_weights(self, gradients: Mapping[str, Array], rate: float) -> None:
         constants = self._setup.optimizers

@@ -109,7 +109,7 @@ class Cell:
     """One cell of a network."""
 
     def __init__(self, cell: StackedCell) -> None:
-        self.kind = cell.layout.kind
+        self.kind, self.name = cell.layout.kind, cell.layout.name
         self._cell = cell.cell
         self._preprocess = [Stack(stack) for stack in cell.preprocess]
         self.sources = [Source(source) for source in cell.sources]
@@ -126,11 +126,14 @@ class Cell:
         keep : Tensor, shape (edges, N), optional
             Drop-path factors.
         """
-        nodes = [stack(run, F.relu(x)) for stack, x in zip(self._preprocess, before, strict=True)]
+        nodes = [
+            run.passing(f"{self.name}.{number}", stack(run, F.relu(x)))
+            for number, (stack, x) in enumerate(zip(self._preprocess, before, strict=True))
+        ]
         pending: dict[int, Tensor] = {}
         for number, source in enumerate(self.sources):
             if number >= 2:
-                nodes.append(pending.pop(number))
+                nodes.append(run.passing(f"{self.name}.{number}", pending.pop(number)))
             if not source.edges:
                 continue
             for edge, y in source(run, nodes[number], gains):
@@ -138,4 +141,4 @@ class Cell:
                     y = y * keep[edge].to(y.dtype)[:, None, None, None]
                 target = self._cell.edges[edge].target
                 pending[target] = pending[target] + y if target in pending else y
-        return torch.cat([nodes[number] for number in self._cell.concat], 1)
+        return run.passing(self.name, torch.cat([nodes[number] for number in self._cell.concat], 1))

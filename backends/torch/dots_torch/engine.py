@@ -5,10 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Runtime, Setup
+from dots_core.engine import Device, Runtime, Setup, State
+from dots_core.layers import Layer
+from dots_torch.apply import apply
 from dots_torch.network import TorchNetwork
 from dots_torch.runtime import precision
 
@@ -35,6 +38,16 @@ class TorchEngine:
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> TorchNetwork:
         return TorchNetwork(setup, weights, architecture, precision(setup.runtime))
+
+    def apply(
+        self,
+        sequences: tuple[tuple[Layer, ...], ...],
+        weights: Mapping[str, NDArray],
+        images: NDArray[np.floating],
+        upstream: NDArray[np.floating],
+        runtime: Runtime,
+    ) -> State:
+        return apply(sequences, weights, images, upstream, precision(runtime))
 
 
 engine = TorchEngine()

@@ -40,14 +40,14 @@ class BlockSoftmax:
         return (weights.reshape(-1).index_select(0, self._scatter) * self._mask).view_as(logits)
 
 
-def _views(arena: Arena, flat: Tensor) -> list[Tensor]:
+def views(arena: Arena, flat: Tensor) -> list[Tensor]:
     """Every stack as a view of the flat tensor, by stack number."""
     return [flat.narrow(0, start, math.prod(shape)).view(shape) for start, shape in arena.stacks]
 
 
-def _host(tensor: Tensor) -> NDArray[np.floating]:
-    """The values as an array, which may share the tensor's memory."""
-    return tensor.detach().cpu().numpy()
+def host(tensor: Tensor) -> NDArray[np.floating]:
+    """The values as a contiguous array, which may share the tensor's memory."""
+    return tensor.detach().contiguous().cpu().numpy()
 
 
 class TorchNetwork:
@@ -67,9 +67,9 @@ class TorchNetwork:
         self._head = Stack(network.head)
 
         self._flat = self._to_device(network.weights.join(weights, precision.numpy))
-        self._weights = _views(network.weights, self._flat)
+        self._weights = views(network.weights, self._flat)
         self._flat_statistics = self._to_device(network.statistics.join(initial_statistics(spec), precision.numpy))
-        self._statistics = _views(network.statistics, self._flat_statistics)
+        self._statistics = views(network.statistics, self._flat_statistics)
 
         self._architecture = {
             name: torch.from_numpy(np.array(architecture[name])).to(device, dtype) for name in architecture_shapes(spec)
@@ -126,21 +126,24 @@ class TorchNetwork:
             correct = (logits.argmax(1) == labels).sum()
         return float(loss), int(correct)
 
-    def gradients(self, batch: Batch, temperature: Temperature) -> State:
+    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
         with self._precision.scope():
             images, labels, keep = self._inputs(batch)
             images.requires_grad_()
             weights = self._leaves()
             architecture = {name: value.detach().requires_grad_() for name, value in self._architecture.items()}
-            run = Pass(weights, self._statistics, training=True, track=False)
+            run = Pass(weights, self._statistics, training=True, track=False, trace=trace)
             loss, logits, auxiliary = self._loss(run, images, labels, keep, architecture, temperature)
-            found = self._differentiate(loss, [images, *weights, *architecture.values()])
+            found = self._differentiate(loss, [*run.traced.values(), images, *weights, *architecture.values()])
         out: State = {"logits": logits.detach().cpu().numpy(), "loss": loss.detach().cpu().numpy()}
         if auxiliary is not None:
             out["auxiliary_logits"] = auxiliary.detach().cpu().numpy()
-        out["gradient/images"] = found[0].contiguous().cpu().numpy()
+        for name, value in run.traced.items():
+            out[f"trace/{name}"] = host(value.to(self._precision.dtype))
+            out[f"trace.gradient/{name}"] = host(found.pop(0).to(self._precision.dtype))
+        out["gradient/images"] = host(found[0])
         flat = torch.cat([g.reshape(-1) for g in found[1 : 1 + len(weights)]])
-        out.update(self._network.weights.split(_host(flat), "gradient/"))
+        out.update(self._network.weights.split(host(flat), "gradient/"))
         for name, gradient in zip(architecture, found[1 + len(weights) :], strict=True):
             out[f"gradient/{name}"] = gradient.cpu().numpy()
         return out
@@ -150,11 +153,11 @@ class TorchNetwork:
 
     def export_state(self) -> State:
         flat = FlatState(
-            _host(self._flat),
-            _host(self._sgd.buffer),
-            _host(self._flat_statistics),
+            host(self._flat),
+            host(self._sgd.buffer),
+            host(self._flat_statistics),
             {
-                name: AdamState(_host(value), _host(adam.first), _host(adam.second), adam.steps)
+                name: AdamState(host(value), host(adam.first), host(adam.second), adam.steps)
                 for (name, value), adam in zip(self._architecture.items(), self._adam.values(), strict=True)
             },
         )
@@ -213,8 +216,8 @@ class TorchNetwork:
         with self._precision.autocast():
             x = images
             outputs = []
-            for stem in self._stems:
-                x = stem(run, F.relu(x) if stem.rectified else x)
+            for number, stem in enumerate(self._stems):
+                x = run.passing(f"stems.{number}", stem(run, F.relu(x) if stem.rectified else x))
                 outputs.append(x)
             before = (outputs[0], outputs[-1])
             auxiliary = None

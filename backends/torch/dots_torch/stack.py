@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +26,23 @@ class Pass:
         Normalise by the batch's statistics.
     track : bool
         Move the running statistics; only in training.
+    traced : dict
+        Left behind: the tensors of `dots_core.network.traced_shapes`, where they are asked for.
+    trace : bool
     """
 
     weights: list[Tensor]
     statistics: list[Tensor]
     training: bool
     track: bool
+    trace: bool = False
+    traced: dict[str, Tensor] = field(default_factory=dict)
+
+    def passing(self, name: str, x: Tensor) -> Tensor:
+        """Return a tensor on its way, kept if the pass is traced."""
+        if self.trace:
+            self.traced[name] = x
+        return x
 
 
 Step = Callable[[Pass, Tensor, "Tensor | None"], Tensor]
