@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dots import conformance_commands
+from dots.output import complete_backend, print_json
 from dots_core.errors import DotsError, UsageError
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 presets_app = typer.Typer(help="List, show and compare presets.", rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(presets_app, name="presets")
+app.add_typer(conformance_commands.app, name="conformance")
 
 _debug = False
 
@@ -38,14 +40,8 @@ def _complete(kind: str, incomplete: str) -> list[str]:
     return [name for name in preset_names(kind) if name.startswith(incomplete)]
 
 
-def _complete_backend(incomplete: str) -> list[str]:
-    from dots_core.backends import backends
-
-    return [backend.name for backend in backends() if backend.name.startswith(incomplete)]
-
-
 Backend = Annotated[
-    str | None, typer.Option(help="Engine; default: the first available.", autocompletion=_complete_backend)
+    str | None, typer.Option(help="Engine; default: the first available.", autocompletion=complete_backend)
 ]
 Device = Annotated[str | None, typer.Option(help="Device, for example cpu or cuda:0; default: the engine's preferred.")]
 Data = Annotated[str | None, typer.Option(help="digits, an image folder, a CIFAR folder or archive, or an .npz file.")]
@@ -113,7 +109,7 @@ def search(
         from dots.show import describe
 
         described = describe(result.genotype)
-        _print_json(
+        print_json(
             "search",
             {
                 "run": str(result.run),
@@ -172,7 +168,7 @@ def train(
         return
     if as_json:
         document = {"run": str(result.run), "backend": result.backend, "accuracy": result.accuracy}
-        _print_json("train", {**document, "best_accuracy": result.best_accuracy, "metrics": result.metrics})
+        print_json("train", {**document, "best_accuracy": result.best_accuracy, "metrics": result.metrics})
     elif quiet:
         print(result.run)
     else:
@@ -207,7 +203,7 @@ def show(
         else:
             draw(genotype, path)
     if as_json:
-        _print_json("show", {**described, "dot": dot_text(genotype)})
+        print_json("show", {**described, "dot": dot_text(genotype)})
         return
     print(terminal_text(genotype))
     print(f"network     {layers} cells, {channels} channels, {classes} classes, {image_size}×{image_size} images")
@@ -233,7 +229,7 @@ def list_presets(as_json: Json = False) -> None:
         for kind in ("search", "train")
     }
     if as_json:
-        _print_json("presets", found)
+        print_json("presets", found)
         return
     for kind, names in found.items():
         print(f"{kind}:")
@@ -252,7 +248,7 @@ def show_preset(
 
     values = _preset(name, kind)
     if as_json:
-        _print_json("preset", values)
+        print_json("preset", values)
     else:
         print(yaml.safe_dump(values, sort_keys=False, default_flow_style=None), end="")
 
@@ -270,7 +266,7 @@ def diff_presets(
     a, b = (flattened(_preset(name, kind)) for name in (first, second))
     changed = {key: [a.get(key), b.get(key)] for key in {**a, **b} if a.get(key) != b.get(key)}
     if as_json:
-        _print_json("preset-diff", changed)
+        print_json("preset-diff", changed)
         return
     for key, (one, other) in changed.items():
         print(f"{key}: {one} → {other}")
@@ -296,7 +292,7 @@ def env(as_json: Json = False) -> None:
 
     found = environment()
     if as_json:
-        _print_json("env", found)
+        print_json("env", found)
         return
     print(f"python    {found['python']}, {found['platform']}")
     for name, number in found["packages"].items():
@@ -316,7 +312,7 @@ def doctor(backend: Backend = None, device: Device = None, as_json: Json = False
 
     reports = examine(backend, device)
     if as_json:
-        _print_json("doctor", {"engines": reports})
+        print_json("doctor", {"engines": reports})
     else:
         for report in reports:
             print(f"{report['name']}: {'works' if report['ok'] else 'DOES NOT WORK'}")
@@ -344,7 +340,7 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
 
     found = estimate(prepare(request))
     if as_json:
-        _print_json("dry-run", found)
+        print_json("dry-run", found)
     if as_json or quiet:
         return None
     print(f"engine {found['backend']} on {found['device']}, images {found['data']['name']}, would write {found['out']}")
@@ -357,12 +353,6 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
             print(f"  {phase['phase']}: {phase['epochs']} epochs, {phase['steps']} steps, {phase['seconds']:,.0f} s")
     print(f"about {found['seconds']:,.0f} s in all on this machine, without evaluation")
     return None
-
-
-def _print_json(kind: str, document: dict[str, Any]) -> None:
-    from dots import __version__
-
-    print(json.dumps({"schema": f"dots/{kind}/1", "version": __version__, **document}, indent=2))
 
 
 def main() -> None:

@@ -82,8 +82,8 @@ def config_text(config: Config) -> str:
     return f"# Every setting of this run; repeat it with: dots {config.kind} --preset config.yaml\n{body}"
 
 
-def read_run_config(path: Path, model: ConfigClass) -> Config:
-    """Return the settings of a run.
+def read_run_config(path: Path, model: ConfigClass | None = None) -> Config:
+    """Return the settings of a run, which must be of the model's kind if one is given.
 
     Raises
     ------
@@ -102,10 +102,10 @@ def read_run_config(path: Path, model: ConfigClass) -> Config:
         raise CorruptFile(f"{path / MARKER} is damaged") from None
     if not known or version != VERSION:
         raise CorruptFile(f"{path} is a run of format {version}, this release reads {VERSION}")
-    if CONFIGS[kind] is not model:
+    if model is not None and CONFIGS[kind] is not model:
         raise UsageError(f"{path} is a {kind}; go on with it by: dots {kind} --out {path} --resume")
     try:
-        return parse_config(model, read_yaml(path / CONFIG), str(path / CONFIG))
+        return parse_config(CONFIGS[kind], read_yaml(path / CONFIG), str(path / CONFIG))
     except UsageError as error:
         raise CorruptFile(str(error)) from None
 

@@ -21,7 +21,7 @@ from dots_core.genotype import Genotype
 from dots_core.initial import initial_architecture, initial_weights
 from dots_core.metrics import MetricsFile
 from dots_core.mixing import block_softmax, entropy
-from dots_core.network import NetworkSpec
+from dots_core.network import NetworkSpec, architecture_shapes
 from dots_core.plan import Phase, Plan, Retained, Stage
 from dots_core.progress import Progress, Sums
 from dots_core.selection import derive, retain
@@ -341,7 +341,7 @@ class Driver:
         row: dict[str, Any] = {}
         architecture = self._network.architecture()
         for group, value in (("alpha", temperature.alpha), ("beta", temperature.beta)):
-            names = [name for name in architecture if name.startswith(group)]
+            names = [name for name in architecture_shapes(self._spec) if name.startswith(group)]
             if not names:
                 continue
             row[f"{group}_temperature"] = value

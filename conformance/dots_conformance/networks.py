@@ -97,8 +97,8 @@ def drawn_batch(spec: NetworkSpec, seed: int = 0, samples: int = 4, drop_path: f
 
 
 @dataclass(frozen=True)
-class Case:
-    """A network, and what to feed it, on which engines are compared with the reference."""
+class NetworkCase:
+    """A network, and what to feed it."""
 
     spec: NetworkSpec
     temperature: Temperature = field(default_factory=Temperature)
@@ -122,16 +122,18 @@ class Case:
 # With these seeds no ReLU and no max-pool of a compared pass decides by less than `MARGIN`. One that
 # came nearer to a tie than float32 resolves could fall differently, and move a gradient by a per cent.
 CASES = {
-    "operations": Case(operation_spec(), Temperature(alpha=0.5), Optimizers(clip=0.5, epsilon=1e-3), seed=29),
-    "pairs": Case(topology_spec(Topology("k-edges", 2)), Temperature(0.2, 2.0), seed=5),
-    "arbitrary": Case(topology_spec(Topology("arbitrary"), nodes=3), Temperature(2.0, 0.5), seed=0),
-    "derived": Case(derived_spec(), optimizers=Optimizers(clip=0.0), loss=Loss(0.1, 0.4), drop_path=0.3, seed=24),
-    "imagenet": Case(
+    "operations": NetworkCase(operation_spec(), Temperature(alpha=0.5), Optimizers(clip=0.5, epsilon=1e-3), seed=29),
+    "pairs": NetworkCase(topology_spec(Topology("k-edges", 2)), Temperature(0.2, 2.0), seed=5),
+    "arbitrary": NetworkCase(topology_spec(Topology("arbitrary"), nodes=3), Temperature(2.0, 0.5), seed=0),
+    "derived": NetworkCase(
+        derived_spec(), optimizers=Optimizers(clip=0.0), loss=Loss(0.1, 0.4), drop_path=0.3, seed=24
+    ),
+    "imagenet": NetworkCase(
         topology_spec(Topology("k-edges", 2, scaled=False), stem="imagenet", input_shape=(3, 28, 36)),
         Temperature(0.5, 0.5),
         seed=28,
     ),
-    "head norm": Case(operation_spec("group-v1", head_norm=True), seed=34),
+    "head norm": NetworkCase(operation_spec("group-v1", head_norm=True), seed=34),
 }
 MARGIN = 4e-5
 """Far above what float32 rounds values of order 1 to."""

@@ -1,0 +1,110 @@
+"""Training steps: one at a time from the reference's state, and many on end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from dots_conformance.cases.base import Case, Recording
+from dots_conformance.networks import CASES, NetworkCase
+from dots_core.backends import load_engine
+from dots_core.engine import GROUPS, Engine, Loss, Optimizers, Rates, Runtime, State
+
+RATES = Rates(0.1, 0.01)
+LEVELS = {
+    # What one search step updates, call after call (DARTS: bi-level; DOTS, topology: one-level).
+    "one-level": (GROUPS,),
+    "bi-level": (("alpha", "beta"), ("w",)),
+    "weights": (("w",),),
+}
+OPTIMIZERS = {
+    "defaults": Optimizers(),
+    "clipped": Optimizers(clip=0.05),
+    "unclipped": Optimizers(clip=0.0),
+    "no-momentum": Optimizers(momentum=0.0, weight_decay=0.0),
+    "large-epsilon": Optimizers(epsilon=1e-3, betas=(0.9, 0.99)),
+    "large-decay": Optimizers(weight_decay=0.05, architecture_weight_decay=0.1),
+}
+FORCED_AT = (0, 1, 5)
+"""Numbers of steps the reference takes before a state is handed over."""
+
+GROWTH_STEPS = 50
+SNAPSHOTS = (1, 2, 3, 5, 8, 12, 20, 35, 50)
+GROWTH_RATES = Rates(0.01, 0.001)
+
+
+def step_cases(seed: int) -> Iterator[Case]:
+    """Steps from the reference's state: optimisers, levels, running statistics, label smoothing."""
+    for level in LEVELS:
+        for stage in ("operations", "pairs", "arbitrary"):
+            yield _forced(
+                f"levels/{level}/{stage}", replace(CASES[stage], seed=seed), level, quick=stage != "arbitrary"
+            )
+    for label, optimizers in OPTIMIZERS.items():
+        network = replace(CASES["pairs"], optimizers=optimizers, seed=seed)
+        yield _forced(f"optimizers/{label}", network, "one-level", quick=True)
+    for smoothing in (0.0, 0.1):
+        network = replace(CASES["derived"], loss=Loss(smoothing, 0.4), seed=seed)
+        yield _forced(f"derived/smoothing-{smoothing}", network, "weights", quick=smoothing > 0)
+
+
+def growth_cases(seed: int) -> Iterator[Case]:
+    """Fifty steps on end: how far trajectories drift apart."""
+    for stage in ("operations", "pairs"):
+        yield _growth(f"{stage}/{GROWTH_STEPS}-steps", replace(CASES[stage], seed=seed), quick=stage == "pairs")
+
+
+@cache
+def _reference_states(network: NetworkCase, level: str) -> tuple[State, ...]:
+    """The reference's states, rounded to float32, after the numbers of steps of `FORCED_AT`."""
+    oracle = network.build(load_engine("reference"), "float64")
+    states = []
+    for number in range(max(FORCED_AT) + 1):
+        if number in FORCED_AT:
+            states.append(
+                {
+                    key: value.astype(np.float32) if value.dtype.kind == "f" else value
+                    for key, value in oracle.export_state().items()
+                }
+            )
+        for groups in LEVELS[level]:
+            oracle.step(groups, network.batch(number), RATES, network.temperature)
+    return tuple(states)
+
+
+def _forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
+    def record(engine: Engine, runtime: Runtime) -> Recording:
+        arrays: State = {}
+        for taken, state in zip(FORCED_AT, _reference_states(network, level), strict=True):
+            built = network.build(engine, runtime.precision, runtime.device)
+            built.import_state(state)
+            for number, groups in enumerate(LEVELS[level]):
+                built.step(groups, network.batch(10 * taken + number), RATES, network.temperature)
+            arrays[f"loss/after-{taken}"] = built.drain()[:, 0]
+            for key, value in built.export_state().items():
+                sort, _, tensor = key.partition("/")
+                arrays[f"{sort}/after-{taken}/{tensor}"] = value
+        return Recording(arrays)
+
+    return Case(f"steps/{name}", record, quick)
+
+
+def _growth(name: str, network: NetworkCase, quick: bool) -> Case:
+    def record(engine: Engine, runtime: Runtime) -> Recording:
+        built = network.build(engine, runtime.precision, runtime.device)
+        arrays: State = {}
+        for number in range(1, GROWTH_STEPS + 1):
+            built.step(GROUPS, network.batch(number % 8), GROWTH_RATES, network.temperature)
+            if number in SNAPSHOTS:
+                state = built.export_state()
+                for sort in ("weights", "architecture", "statistics"):
+                    flat = [value.ravel() for key, value in sorted(state.items()) if key.startswith(f"{sort}/")]
+                    arrays[f"growth.{sort}/{number:03}"] = np.concatenate(flat)
+        for number, loss in enumerate(built.drain()[:, 0], start=1):
+            arrays[f"growth.loss/{number:03}"] = np.asarray(loss)
+        return Recording(arrays)
+
+    return Case(f"growth/{name}", record, quick)

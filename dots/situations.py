@@ -1,0 +1,61 @@
+"""A run's newest checkpoint as a network, a state and a batch, for comparing engines on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dots.plans import plan_of
+from dots.rundir import read_run_config
+from dots_core.cell_records import cell_from_record
+from dots_core.checkpoint import newest_checkpoint
+from dots_core.data import load
+from dots_core.engine import Setup, Temperature
+from dots_core.errors import DataMissing, UsageError
+from dots_core.feed import Feed
+from dots_core.progress import Progress
+from dots_core.space import CELL_TYPES
+
+if TYPE_CHECKING:
+    from dots_conformance.locate import Situation
+
+
+def situation_of_run(run: Path) -> Situation:
+    """Return the network and state of a run's newest checkpoint, with the next batch w would learn from.
+
+    Raises
+    ------
+    UsageError
+        If it is no run, or has no checkpoint.
+    DataMissing
+        If its images were passed from Python.
+    CorruptFile
+        If a file of it is damaged.
+    """
+    from dots_conformance.locate import Situation
+
+    config = read_run_config(run)
+    found = newest_checkpoint(run / "checkpoints")
+    if found is None:
+        raise UsageError(f"{run} has no checkpoint yet")
+    if config.data is None or config.data.startswith("python:"):
+        raise DataMissing(f"{run} was begun with images passed from Python, which are not kept with it")
+    plan, progress = plan_of(config), Progress.from_record(found[1].progress)
+    stage = plan.stages[min(progress.stage, len(plan.stages) - 1)]
+    ended = progress.stage == len(plan.stages)
+    phase = stage.phases[-1 if ended else progress.phase]
+    epoch = phase.epochs - 1 if ended else progress.epoch
+    data = load(config.data, config.image_size)
+    cells = {kind: cell_from_record(progress.cells[kind]) for kind in CELL_TYPES}
+    spec = stage.network(plan, cells, len(data.classes), data.shape)
+    number = ["w" in update.groups for update in phase.updates].index(True)
+    batch = next(iter(Feed(plan, data).loader(stage, phase, number, spec).batches(progress.global_epoch, 0)))
+    temperature = Temperature(
+        phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
+    )
+    state = {
+        key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in found[1].state.items()
+    }
+    return Situation(Setup(spec, stage.optimizers, plan.loss, plan.runtime), state, batch, temperature)

@@ -1,0 +1,251 @@
+"""One-line faults in a copy of an engine, as they are made when a framework is ported to.
+
+Each is an edit of one line of the reference engine's source. The copy is a package of its own,
+so the engine the suite judges by stays whole.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import dots_reference
+
+from dots_core.engine import Engine
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One edit.
+
+    Attributes
+    ----------
+    file : str
+        The file it is in.
+    right, wrong : str
+        What stands there once, and what stands there instead.
+    cases : str
+        Pattern of the conformance cases that must catch it.
+    tensor : str
+        Regular expression of the key that must be off in one of them.
+    place : str
+        Regular expression of what ``locate`` must say.
+    """
+
+    file: str
+    right: str
+    wrong: str
+    cases: str
+    tensor: str
+    place: str
+
+
+FAULTS = {
+    "biased running variance": Fault(
+        "normalisation.py",
+        "(mean, variance * (count / (count - 1)))",
+        "(mean, variance)",
+        "layers/norm/c4-*",
+        "statistics/norm.running_var",
+        "update: running statistics.*running_var",
+    ),
+    "average pool counts the padding": Fault(
+        "pooling.py",
+        "count, _ = _window_sum(real, 3, stride, 1)",
+        "count = x.dtype.type(9)",
+        "layers/pool-avg-*/c4-*",
+        "output",
+        "forward: cell .*, edge .*, avg_pool_3x3 .*Pool",
+    ),
+    "factorised reduce without the shift": Fault(
+        "convolution.py",
+        "shifted[:, :, :-1, :-1] = x[:, :, 1:, 1:]",
+        "shifted[...] = x",
+        "layers/shifted-pair/c4-*",
+        "output",
+        "forward: cell .*ShiftedPair",
+    ),
+    "dilation ignored": Fault(
+        "layers.py",
+        "layer.stride, layer.padding, layer.dilation, layer.groups",
+        "layer.stride, layer.padding // layer.dilation, 1, layer.groups",
+        "layers/dilated-*/c4-*",
+        "output",
+        "forward: cell .*, edge .*, dil_conv_.* Convolution .*depthwise",
+    ),
+    "stride in the second depthwise": Fault(
+        "layers.py",
+        "    for layer in layers:\n",
+        "    for layer in (__import__('dataclasses').replace(one, stride=1 if one.name.endswith('depthwise1') else "
+        "max(each.stride for each in layers if isinstance(each, Convolution))) if isinstance(one, Convolution) "
+        "and one.name.endswith(('depthwise1', 'depthwise2')) else one for one in layers):\n",
+        "operations/sep_conv_3x3-stride2/supernet-*",
+        "output",
+        "forward: cell .*, edge .*, sep_conv_.* Convolution .*depthwise",
+    ),
+    "gamma without 1/N(c)": Fault(
+        "mixture.py",
+        "cell.matrix.shares.astype(dtype)",
+        "(cell.matrix.shares > 0).astype(dtype)",
+        "networks/topology/2-edges/*",
+        "logits",
+        "forward: cell 0 .normal., node 2.* weighs .* should weigh",
+    ),
+    "temperature of beta for alpha": Fault(
+        "mixture.py",
+        "cell.operation_blocks, temperature.alpha)\n        if",
+        "cell.operation_blocks, temperature.beta)\n        if",
+        "networks/mixed/group-v2/*",
+        "gradient/",
+        "forward: cell 0 .normal., node 2.* weighs .* should weigh",
+    ),
+    "momentum of running statistics reversed": Fault(
+        "normalisation.py",
+        "(1.0 - NORM_MOMENTUM) * running + NORM_MOMENTUM * batch",
+        "NORM_MOMENTUM * running + (1.0 - NORM_MOMENTUM) * batch",
+        "layers/norm/c4-*",
+        "statistics/norm.running_mean",
+        "update: running statistics",
+    ),
+    "variance in one pass": Fault(
+        "normalisation.py",
+        "variance = _channel_dot(centred, centred) / count",
+        "variance = _channel_dot(x, x) / count - np.square(mean)",
+        "layers/norm/badly-scaled",
+        "output",
+        "",  # at the scale of a network's tensors it makes no difference
+    ),
+    "Adam's epsilon under the root": Fault(
+        "optimizers.py",
+        "(np.sqrt(square) + constants.epsilon)",
+        "np.sqrt(square + constants.epsilon)",
+        "steps/optimizers/large-epsilon",
+        "architecture/after-0/",
+        "update: Adam's update",
+    ),
+    "Adam's epsilon before the bias correction": Fault(
+        "optimizers.py",
+        "(np.sqrt(square) + constants.epsilon)",
+        "((np.sqrt(second) + constants.epsilon) / np.sqrt(1.0 - beta2**steps))",
+        "steps/optimizers/large-epsilon",
+        "architecture/after-0/",
+        "update: Adam's update",
+    ),
+    "weight decay of alpha dropped": Fault(
+        "optimizers.py",
+        "gradient = gradient + constants.architecture_weight_decay * value",
+        "gradient = gradient + 0.0 * value",
+        "steps/optimizers/large-decay",
+        "adam.first/after-0/",
+        "update: weight decay or first moment of Adam",
+    ),
+    "clipping over a subset": Fault(
+        "optimizers.py",
+        "for gradient in gradients.values()])",
+        "for gradient in gradients.values() if gradient.ndim > 1])",
+        "steps/optimizers/clipped",
+        "momentum/after-",
+        "update: gradient clipping",
+    ),
+    "Nesterov momentum": Fault(
+        "optimizers.py",
+        "return weight - rate * momentum, momentum",
+        "return weight - rate * (gradient + constants.momentum * momentum), momentum",
+        "steps/optimizers/defaults",
+        "weights/after-0/",
+        "update: SGD's update",
+    ),
+    "edges of a reduction cell swapped": Fault(
+        "cell.py",
+        "weighted = mixture.gamma[number] * mixed",
+        "weighted = mixture.gamma[3 - number if layout.kind == 'reduce' and number in (1, 2) else number] * mixed",
+        "networks/topology/2-edges/*",
+        "logits",
+        "forward: cell .* .reduce., node 2.*edge .* weighs .* should weigh",
+    ),
+    "outputs of nodes in reverse": Fault(
+        "cell.py",
+        "[nodes[node] for node in cell.concat]",
+        "[nodes[node] for node in reversed(cell.concat)]",
+        "networks/mixed/group-v2/1-cells",
+        "logits",
+        "forward: cell 0, output",
+    ),
+    "no ReLU before preprocessing": Fault(
+        "cell.py",
+        "layout.preprocess(number, spec.affine) for",
+        "layout.preprocess(number, spec.affine)[1:] for",
+        "networks/mixed/group-v2/1-cells",
+        "gradient/",
+        "forward: cell 0 .normal., preprocessing of input 0",
+    ),
+    "drop-path of another cell": Fault(
+        "network.py",
+        "None if drop_path is None else drop_path[index]",
+        "None if drop_path is None else drop_path[index - 1]",
+        "networks/derived/darts_v2",
+        "logits",
+        "forward: cell 0 .*, node",
+    ),
+    "label smoothing over the other classes": Fault(
+        "loss.py",
+        "smoothing / classes",
+        "smoothing / (classes - 1)",
+        "steps/derived/smoothing-0.1",
+        "loss/after-0",
+        "forward: loss",
+    ),
+    "auxiliary gradient unweighted": Fault(
+        "network.py",
+        "auxiliary_gradient = (constants.auxiliary_weight / samples)",
+        "auxiliary_gradient = (1.0 / samples)",
+        "networks/derived/darts_v2",
+        "gradient/",
+        "backward: cells.2",
+    ),
+    "a tie's gradient to the last maximum": Fault(
+        "pooling.py",
+        "padded[window] > best",
+        "padded[window] >= best",
+        "layers/pool-max-stride1/tied",
+        "gradient/images",
+        "",  # values of a running network do not tie
+    ),
+    "gradient of gamma without alpha": Fault(
+        "cell.py",
+        "mixture.gamma_gradient[number] += alpha * inner",
+        "mixture.gamma_gradient[number] += inner",
+        "networks/topology/2-edges/*",
+        "gradient/beta",
+        "backward: beta",
+    ),
+    "evaluation with the batch's statistics": Fault(
+        "layers.py",
+        "    if not run.training:\n        mean",
+        "    if False:\n        mean",
+        "networks/mixed/group-v2/*",
+        "evaluation/loss",
+        "",  # nothing is evaluated where engines are located
+    ),
+}
+
+
+def faulty_engine(fault: Fault, folder: Path, package: str) -> Engine:
+    """Return the engine of a copy of the reference engine with one fault in it."""
+    home = folder / package
+    shutil.copytree(Path(dots_reference.__file__).parent, home, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in home.glob("*.py"):
+        path.write_text(path.read_text("utf-8").replace("dots_reference", package), "utf-8")
+    path = home / fault.file
+    text = path.read_text("utf-8")
+    assert text.count(fault.right) == 1, f"'{fault.right}' stands {text.count(fault.right)} times in {fault.file}"
+    path.write_text(text.replace(fault.right, fault.wrong), "utf-8")
+    sys.path.insert(0, str(folder))
+    try:
+        importlib.invalidate_caches()
+        return importlib.import_module(f"{package}.engine").engine
+    finally:
+        sys.path.remove(str(folder))
