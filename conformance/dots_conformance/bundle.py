@@ -50,6 +50,11 @@ class Ending:
     decisions: tuple[dict[str, Any], ...] = ()
     sha256: str = ""
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Ending:
+        """Read what `dataclasses.asdict` made of one."""
+        return cls(**{**record, "decisions": tuple(record.get("decisions", ()))})
+
 
 @dataclass
 class Manifest:
@@ -119,7 +124,7 @@ class Bundle:
             record = json.loads(path.read_text("utf-8"))
             if record.pop("format") != FORMAT or record.pop("version") != VERSION:
                 raise ValueError("another format or version")
-            cases = {name: Ending(**ending) for name, ending in record.pop("cases").items()}
+            cases = {name: Ending.of(ending) for name, ending in record.pop("cases").items()}
             manifest = Manifest(**record, cases=cases)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFile(f"{path} is no manifest of a conformance bundle this release reads: {error}") from None
@@ -142,7 +147,7 @@ class Bundle:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != ending.sha256:
             raise CorruptFile(f"{path} is not what was recorded (sha256 differs); copy it again, or record it again")
-        return Recording(unpack_arrays(content, path), tuple(ending.decisions))
+        return Recording(unpack_arrays(content, path), ending.decisions)
 
     def write_manifest(self) -> None:
         """Write the manifest, which makes the bundle whole."""

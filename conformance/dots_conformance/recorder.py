@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -208,8 +208,7 @@ class _Worker:
             watch(report["begin"])
         else:
             name = report.pop("end")
-            ending = Ending(**report)
-            self._done[name] = replace(ending, decisions=tuple(ending.decisions))
+            self._done[name] = Ending.of(report)
             self._current = None
 
 

@@ -1,0 +1,78 @@
+"""What is timed: the networks and batches of a search step, without any framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dots_core.batch import Batch
+from dots_core.engine import Rates, Runtime, Temperature
+from dots_core.network import NetworkSpec
+from dots_core.operations import CONVOLUTIONS, OPERATIONS
+from dots_core.random import Stream
+from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.topology import Topology
+
+SEED = 0
+CLASSES = 10
+IMAGE = (3, 32, 32)
+RATES = Rates(weights=0.025, architecture=3e-4)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is compared, as given on the command line."""
+
+    backend: str
+    stage: str
+    groups: str
+    channels: int
+    cells: int
+    batch: int
+    repeats: int
+    threads: int
+    device: str
+    precision: str
+
+    @property
+    def temperature(self) -> Temperature:
+        """T = 1 in the operation stage; in the topology stage the start of the annealing, T_α = T_β / 1000."""
+        return Temperature() if self.stage == "operation" else Temperature(alpha=0.01, beta=10.0)
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where and how exactly."""
+        return Runtime(self.device, self.precision, deterministic=False)
+
+
+def retained_cell(kind: str) -> CellSpec:
+    """Build a cell whose edges hold two drawn operations each, one without weights and one convolution."""
+    light = [o for o in OPERATIONS if o not in CONVOLUTIONS]
+    cell = search_cell(topology=Topology("k-edges", edges_per_node=2))
+    draws = Stream(SEED, f"benchmark/retained/{kind}").uniform((len(cell.edges), 2))
+    edges = tuple(
+        Edge(e.source, e.target, ((light[int(a * len(light))], CONVOLUTIONS[int(b * len(CONVOLUTIONS))]),))
+        for e, (a, b) in zip(cell.edges, draws, strict=True)
+    )
+    return CellSpec(cell.nodes, edges, cell.concat, cell.topology)
+
+
+def supernet(options: Options) -> NetworkSpec:
+    """Return the network all contestants compute."""
+    if options.stage == "operation":
+        normal = reduce = search_cell(groups=options.groups)
+    else:
+        normal, reduce = retained_cell("normal"), retained_cell("reduce")
+    return NetworkSpec(normal, reduce, options.cells, options.channels, CLASSES, IMAGE)
+
+
+def batches(options: Options) -> tuple[Batch, Batch]:
+    """Return a training and a validation batch of normally distributed images."""
+
+    def draw(name: str) -> Batch:
+        images = Stream(SEED, f"benchmark/images/{name}").normal((options.batch, *IMAGE)).astype(np.float32)
+        labels = Stream(SEED, f"benchmark/labels/{name}").uniform((options.batch,)) * CLASSES
+        return Batch(images, labels.astype(np.int64))
+
+    return draw("train"), draw("validation")

@@ -1,0 +1,78 @@
+"""Engines that exist only for a test, found the way any installed engine is found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def install(folder: Path, name: str, source: str) -> dict[str, str]:
+    """Write a module that holds an ``engine`` and its entry point; return the environment that finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}_engine.py").write_text(source, "utf-8")
+    record = folder / f"{name}-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
+    (record / "entry_points.txt").write_text(f"[dots.backends]\n{name} = {name}_engine:engine\n", "utf-8")
+    path = os.pathsep.join(part for part in (str(folder), os.environ.get("PYTHONPATH", "")) if part)
+    return {"PYTHONPATH": path}
+
+
+MISBEHAVING = '''
+"""The reference engine, but it dies on 7×9 images, hangs on 3×3, raises on 8×8 and refuses 1×1."""
+
+import os
+import signal
+import time
+
+from dots_core.errors import UsageError
+from dots_reference.engine import ReferenceEngine
+
+
+class Misbehaving(ReferenceEngine):
+    name = "misbehaving"
+
+    def apply(self, sequences, weights, images, upstream, runtime):
+        size = images.shape[2:]
+        if size == (7, 9):
+            print("about to die", flush=True)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if size == (3, 3):
+            time.sleep(600)
+        if size == (8, 8):
+            raise RuntimeError("no 8x8")
+        if size == (1, 1):
+            raise UsageError("one pixel is no image")
+        return super().apply(sequences, weights, images, upstream, runtime)
+
+
+engine = Misbehaving()
+'''
+
+BROKEN = '''
+"""An engine that kills the process that loads it."""
+
+import os
+import sys
+
+print("a framework's last words", file=sys.stderr, flush=True)
+os._exit(9)
+'''
+
+WRONG = '''
+"""The reference engine, but every output is a little too large."""
+
+from dots_reference.engine import ReferenceEngine
+
+
+class Wrong(ReferenceEngine):
+    name = "wrong"
+
+    def apply(self, sequences, weights, images, upstream, runtime):
+        found = super().apply(sequences, weights, images, upstream, runtime)
+        found["output"] = found["output"] * 1.001
+        return found
+
+
+engine = Wrong()
+'''

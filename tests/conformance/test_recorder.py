@@ -1,0 +1,79 @@
+"""A crash or a hang of one case is a result, not the end of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dots_conformance.bundle import CRASHED, RAISED, RECORDED, REFUSED, TIMED_OUT, Bundle
+from dots_conformance.comparison import compare
+from dots_conformance.recorder import Job, record
+from out_of_tree import BROKEN, MISBEHAVING, install
+
+from dots_core.errors import EngineMissing, UsageError
+
+
+def test_every_way_a_case_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in install(tmp_path / "site", "misbehaving", MISBEHAVING).items():
+        monkeypatch.setenv(key, value)
+    job = Job("misbehaving", cases=("layers/norm/c4-*",), time_limit=4.0)
+    seen: list[tuple[str, int, int]] = []
+    bundle = record(job, tmp_path / "bundle", lambda *each: seen.append(each))
+    endings = {name.rpartition("-")[2]: ending for name, ending in bundle.manifest.cases.items()}
+    assert {size: ending.status for size, ending in endings.items()} == {
+        "1x1": REFUSED,
+        "3x3": TIMED_OUT,
+        "7x9": CRASHED,
+        "8x8": RAISED,
+        "32x32": RECORDED,
+    }
+    assert "one pixel is no image" in endings["1x1"].message
+    assert "4 s" in endings["3x3"].message
+    assert "SIGSEGV" in endings["7x9"].message
+    assert "about to die" in endings["7x9"].message
+    assert "RuntimeError: no 8x8" in endings["8x8"].message
+    assert [(number, count) for _, number, count in seen] == [(number, 5) for number in range(5)]
+
+    (engine,) = compare([Bundle.open(tmp_path / "bundle")]).engines
+    verdicts = {name.rpartition("-")[2]: case.verdict for name, case in engine.cases.items()}
+    assert verdicts == {"1x1": REFUSED, "3x3": TIMED_OUT, "7x9": CRASHED, "8x8": RAISED, "32x32": "pass"}
+    assert not engine.agrees
+
+
+def test_an_engine_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in install(tmp_path / "site", "broken", BROKEN).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(
+        EngineMissing, match=r"broken engine does not start: it ended with code 9.*a framework's last words"
+    ):
+        record(Job("broken", cases=("layers/norm",)), tmp_path / "bundle")
+
+
+def test_an_unknown_engine_a_missing_device_and_an_impossible_precision(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown backend 'abacus'"):
+        record(Job("abacus", cases=("layers/norm",)), tmp_path / "a")
+    with pytest.raises(EngineMissing, match="no device 'tpu'"):
+        record(Job("reference", device="tpu", cases=("layers/norm",)), tmp_path / "b")
+    with pytest.raises(UsageError, match="bfloat16"):
+        record(Job("reference", precision="bfloat16", cases=("layers/norm",)), tmp_path / "c")
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="holds other files"):
+        record(Job("reference", cases=("layers/norm",)), tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_recordings_repeat(tmp_path: Path) -> None:
+    job = Job("reference", cases=("layers/norm/c4-7x9", "networks/mixed/group-v2/1-cells"))
+    first, second = (record(job, tmp_path / name) for name in "ab")
+    assert {n: e.sha256 for n, e in first.manifest.cases.items()} == {
+        n: e.sha256 for n, e in second.manifest.cases.items()
+    }
+    recording = first.read("layers/norm/c4-7x9")
+    assert recording is not None
+    assert recording.arrays["output"].dtype == np.float32
+    assert first.manifest.versions["numpy"] == np.__version__
+    assert first.manifest.environment["python"]
