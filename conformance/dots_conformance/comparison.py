@@ -235,7 +235,8 @@ def _judge_case(
     else:
         verdict = PASS
     multiple = max((tensor.multiple for tensor in tensors), default=0.0)
-    return CaseVerdict(name, verdict, multiple, tuple(tensors[:_KEPT]), curves, message, ending.seconds)
+    kept = (unexcused + [tensor for tensor in tensors if tensor not in unexcused])[:_KEPT]
+    return CaseVerdict(name, verdict, multiple, tuple(kept), curves, message, ending.seconds)
 
 
 def _judged(arrays: State) -> State:

@@ -1,0 +1,1 @@
+"""Reports of a comparison: for people a page and a summary, for continuous integration JUnit XML."""
