@@ -17,6 +17,12 @@ def pytest_report_header() -> str:
     return f"dots engines: {', '.join(ENGINES)}"
 
 
+@pytest.fixture
+def backends() -> list[str]:
+    """All engines that are tested."""
+    return ENGINES
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", ENGINES)
