@@ -1,0 +1,54 @@
+"""The two update rules (`dots_core.engine.Optimizers`) with the tensors they move."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.engine import Optimizers
+from dots_jittor.arrays import Var, upload
+from dots_jittor.primitives import Primitives
+
+
+class MomentumSGD:
+    """SGD with momentum, weight decay and gradient-norm clipping over one flat tensor.
+
+    Attributes
+    ----------
+    weights, buffer : Var, shape (size,)
+    """
+
+    def __init__(self, weights: NDArray[np.generic], settings: Optimizers, ops: Primitives) -> None:
+        self.weights, self.buffer = upload(weights), upload(np.zeros_like(weights))
+        self._settings = settings
+        self._ops = ops
+
+    def update(self, gradient: Var, rate: float) -> None:
+        """Take one step."""
+        moved = self._ops.momentum_sgd(gradient, self.weights, self.buffer, self._settings, rate)
+        self.weights, self.buffer = (var.stop_grad() for var in moved)
+
+
+class Adam:
+    """Adam with coupled weight decay on one tensor.
+
+    Attributes
+    ----------
+    values, first, second : Var
+        The tensor and its running moments.
+    steps : int
+        Number of updates so far.
+    """
+
+    def __init__(self, values: NDArray[np.generic], settings: Optimizers, ops: Primitives) -> None:
+        self.values = upload(values)
+        self.first, self.second = upload(np.zeros_like(values)), upload(np.zeros_like(values))
+        self.steps = 0
+        self._settings = settings
+        self._ops = ops
+
+    def update(self, gradient: Var, rate: float) -> None:
+        """Take one step."""
+        self.steps += 1
+        moved = self._ops.adam(gradient, self.values, self.first, self.second, self._settings, self.steps, rate)
+        self.values, self.first, self.second = (var.stop_grad() for var in moved)

@@ -1,0 +1,116 @@
+"""The few functions that a network is made of besides Jittor's own, and which implementation a device takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dots_core.engine import Optimizers
+from dots_core.mixing import Blocks
+from dots_jittor.arrays import Var
+from dots_jittor.window import Window
+
+
+class Primitives(Protocol):
+    """Differentiable functions of tensors of shape (N, C, H, W)."""
+
+    def depthwise(self, x: Var, weight: Var, window: Window, rectify: bool) -> Var:
+        """Convolve each channel by itself.
+
+        Parameters
+        ----------
+        x : Var, shape (N, C, H, W)
+        weight : Var, shape (outputs, 1, kernel, kernel)
+            ``outputs`` is a multiple of C; output j reads channel j mod C.
+        rectify : bool
+            Whether the input passes a ReLU first.
+        """
+        ...
+
+    def pointwise(self, x: Var, weight: Var, groups: int, rectify: bool, stride: int = 1, offset: int = 0) -> Var:
+        """Convolve with a 1×1 kernel, of shape (outputs, C/groups, 1, 1).
+
+        At a stride of 2 it reads every second pixel from (offset, offset) on, zeros beyond the
+        border; the output's size is the input's divided by the stride, rounded up.
+        """
+        ...
+
+    def normalise(self, x: Var, scale: Var, shift: Var) -> tuple[Var, Var]:
+        """Normalise by the batch's statistics, then scale and shift.
+
+        Parameters
+        ----------
+        scale, shift : Var
+            Vectors whose lengths divide C: an entry serves as many neighbouring channels.
+
+        Returns
+        -------
+        y : Var, shape of x
+        moments : Var, shape (2, C)
+            Mean and unbiased variance; without gradient.
+        """
+        ...
+
+    def max_pool(self, x: Var, window: Window) -> Var:
+        """Maximum of each window."""
+        ...
+
+    def average_pool(self, x: Var, window: Window) -> Var:
+        """Average of what each window holds; padding is not counted."""
+        ...
+
+    def mix(self, factors: Var, basis: Sequence[Var]) -> Var:
+        """Weighted sums of tensors of one shape: (N, edges·C, H, W), edge after edge.
+
+        ``factors`` has shape (edges, tensors).
+        """
+        ...
+
+    def rectify(self, x: Var) -> Var:
+        """ReLU that keeps a NaN; of any shape."""
+        ...
+
+    def add(self, terms: Sequence[Var]) -> Var:
+        """Sum of Vars of one shape."""
+        ...
+
+    def block_softmax(self, logits: Var, blocks: Blocks, temperature: float) -> Var:
+        """Softmax of logits / temperature within each block, 0 where masked; see `dots_core.mixing`."""
+        ...
+
+    def cross_entropy(self, logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
+        """Cross-entropy with label smoothing, summed over samples and multiplied by ``share``.
+
+        Parameters
+        ----------
+        logits : Var, shape (N, classes)
+        labels : Var, shape (N,), int32
+
+        Returns
+        -------
+        loss, correct : Var, shape (1,)
+            The number of correct predictions carries no gradient.
+        """
+        ...
+
+    # Without gradients
+
+    def normalise_by(self, x: Var, scale: Var, shift: Var, mean: Var, variance: Var) -> Var:
+        """`normalise` by given moments, each of shape (C,)."""
+        ...
+
+    def momentum_sgd(
+        self, gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float
+    ) -> tuple[Var, Var]:
+        """Return new weights and buffer of vectors; the rule is `dots_core.engine.Optimizers`'."""
+        ...
+
+    def adam(
+        self, gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
+    ) -> tuple[Var, Var, Var]:
+        """Return new values and moments, after update number ``step``, counted from 1."""
+        ...
+
+    def approach(self, old: Var, target: Var, share: float) -> Var:
+        """Return (1 − share)·old + share·target, of vectors."""
+        ...

@@ -1,0 +1,236 @@
+"""One stack of layers (`dots_core.stacking`), run with Jittor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from dots_core import stacking
+from dots_core.arena import Arena
+from dots_core.errors import UsageError
+from dots_core.layers import NORM_MOMENTUM, Convolution, GlobalAverage, Pool, ReLU, WindowAverage
+from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_jittor.arrays import Var, joined, upload
+from dots_jittor.primitives import Primitives
+from dots_jittor.startup import jt
+from dots_jittor.window import Window
+
+
+class Constants:
+    """Vectors of equal entries, each made once."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._dtype = dtype
+        self._vectors: dict[tuple[float, int], Var] = {}
+
+    def vector(self, value: float, size: int) -> Var:
+        """Return the vector of a size all of whose entries are the value."""
+        key = (value, size)
+        if key not in self._vectors:
+            self._vectors[key] = upload(np.full(size, value, self._dtype))
+        return self._vectors[key]
+
+
+@dataclass
+class Pass:
+    """What a forward pass reads, and what it leaves behind.
+
+    Attributes
+    ----------
+    ops : Primitives
+    weights, statistics : list of Var
+        Stacked tensors by stack number.
+    training : bool
+        Normalise by the batch's statistics.
+    constants : Constants
+    trace : bool
+        Keep the tensors of `dots_core.network.traced_shapes`.
+    moments : dict of int to Var
+        Left behind in training: the batch's mean and unbiased variance, shape (2, channels), by
+        the number of the mean's stack.
+    traced : dict of str to Var
+        Left behind if ``trace``.
+    """
+
+    ops: Primitives
+    weights: list[Var]
+    statistics: list[Var]
+    training: bool
+    constants: Constants
+    trace: bool = False
+    moments: dict[int, Var] = field(default_factory=dict)
+    traced: dict[str, Var] = field(default_factory=dict)
+
+    def keep(self, name: str, x: Var) -> Var:
+        """Return a tensor on its way, kept if the pass is traced."""
+        if self.trace:
+            self.traced[name] = x
+        return x
+
+
+def moved_statistics(arena: Arena, statistics: Var, run: Pass) -> Var:
+    """Return the running statistics moved towards those of the batch that a pass saw.
+
+    Parameters
+    ----------
+    arena : Arena
+        Of the statistics.
+    statistics : Var, shape (arena.size,)
+    run : Pass
+        In training, through every layer.
+    """
+    # A norm's mean and variance stand next to each other in the arena, as in its moments.
+    numbers = sorted(run.moments, key=lambda number: arena.stacks[number][0])
+    if not numbers:
+        return statistics
+    batch = joined([run.moments[number] for number in numbers])
+    return run.ops.approach(statistics, batch, NORM_MOMENTUM).stop_grad()
+
+
+Step = Callable[[Pass, Var, "Var | None"], Var]
+
+
+class Stack:
+    """A stack's steps as calls of Jittor. It rectifies its input itself where that must be rectified."""
+
+    def __init__(self, stack: stacking.Stack) -> None:
+        self._steps: list[Step] = []
+        rectify = stack.rectified
+        for step in stack.steps:
+            folds = isinstance(step, (StackedConvolution, StackedPair))
+            if rectify and not folds:
+                self._steps.append(_rectify)
+            if isinstance(step, ReLU):
+                rectify = True
+                continue
+            self._steps.append(_step(step, rectify))
+            rectify = False
+        if rectify:
+            self._steps.append(_rectify)
+
+    def __call__(self, run: Pass, x: Var, gain: Var | None = None) -> Var:
+        """Run the layers.
+
+        Parameters
+        ----------
+        x : Var, shape (N, C, H, W)
+            The shared input.
+        gain : Var, shape (width,), optional
+            Factor of each sequence's output.
+
+        Returns
+        -------
+        Var
+            As `dots_core.stacking.Stack.shared` says.
+        """
+        for step in self._steps:
+            x = step(run, x, gain)
+        return x
+
+
+def _rectify(run: Pass, x: Var, gain: Var | None) -> Var:
+    return run.ops.rectify(x)
+
+
+def _step(step: stacking.Step, rectify: bool) -> Step:
+    if isinstance(step, Pool):
+        window = Window(3, step.stride, 1)
+        if step.kind == "max":
+            return lambda run, x, gain: run.ops.max_pool(x, window)
+        return lambda run, x, gain: run.ops.average_pool(x, window)
+    if isinstance(step, WindowAverage):
+        unpadded = Window(step.kernel, step.stride)
+        return lambda run, x, gain: run.ops.average_pool(x, unpadded)
+    if isinstance(step, GlobalAverage):
+        return _global_average
+    if isinstance(step, StackedLinear):
+        return _linear(step)
+    if isinstance(step, StackedNorm):
+        return _norm(step)
+    if isinstance(step, StackedPair):
+        return _shifted_pair(step, rectify)
+    assert isinstance(step, StackedConvolution)
+    return _convolution(step, rectify)
+
+
+def _global_average(run: Pass, x: Var, gain: Var | None) -> Var:
+    # The gradient of Jittor's mean divides in float32, whatever the type.
+    _, channels, height, width = x.shape
+    return x.sum(dims=(2, 3)) * run.constants.vector(1 / (height * width), channels)
+
+
+def _linear(linear: StackedLinear) -> Step:
+    def step(run: Pass, x: Var, gain: Var | None) -> Var:
+        weight, bias = run.weights[linear.weight], run.weights[linear.bias]
+        n, inputs = x.shape
+        outputs = weight.shape[0]
+        y = run.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
+        return y.reshape((n, outputs)) + bias
+
+    return step
+
+
+def _norm(norm: StackedNorm) -> Step:
+    channels = norm.width * norm.channels
+
+    def step(run: Pass, x: Var, gain: Var | None) -> Var:
+        scale = run.constants.vector(1, channels) if norm.weight is None else run.weights[norm.weight]
+        shift = run.constants.vector(0, channels) if norm.bias is None else run.weights[norm.bias]
+        if norm.gained and gain is not None:
+            # Scaling an edge's output is free when batch norm's own weight does it.
+            scale = gain if norm.weight is None else _spread(gain, channels) * scale
+            shift = shift if norm.bias is None else _spread(gain, channels) * shift
+        if run.training:
+            if x.shape[0] * x.shape[2] * x.shape[3] == 1:
+                raise UsageError(
+                    "a batch norm sees a single value a channel, whose variance is undefined; "
+                    "use a larger batch or larger images"
+                )
+            y, run.moments[norm.mean] = run.ops.normalise(x, scale, shift)
+            return y
+        return run.ops.normalise_by(x, scale, shift, run.statistics[norm.mean], run.statistics[norm.variance])
+
+    return step
+
+
+def _spread(values: Var, channels: int) -> Var:
+    """Give every channel its entry: shape (channels,) from a shorter vector."""
+    (count,) = values.shape
+    if count == channels:
+        return values
+    return values.reshape((count, 1)).broadcast((count, channels // count)).reshape((channels,))
+
+
+def _shifted_pair(pair: StackedPair, rectify: bool) -> Step:
+    def step(run: Pass, x: Var, gain: Var | None) -> Var:
+        first = run.ops.pointwise(x, run.weights[pair.first], 1, rectify, stride=2)
+        second = run.ops.pointwise(x, run.weights[pair.second], 1, rectify, stride=2, offset=1)
+        # Each half holds all edges; bring the two halves of an edge together.
+        n, _, h, w = first.shape
+        halves = [y.reshape((n, pair.width, y.shape[1] // pair.width, h * w)) for y in (first, second)]
+        return jt.concat(halves, 2).reshape((n, first.shape[1] + second.shape[1], h, w))
+
+    return step
+
+
+def _convolution(convolution: StackedConvolution, rectify: bool) -> Step:
+    layer, weight, width = convolution.layer, convolution.weight, convolution.width
+    if layer.groups > 1:
+        window = Window(layer.kernel, layer.stride, layer.padding, layer.dilation)
+        return lambda run, x, gain: run.ops.depthwise(x, run.weights[weight], window, rectify)
+    # On a shared input the edges' weights, stacked, are one convolution with more outputs.
+    groups = 1 if convolution.shared else width
+    if layer.kernel == 1 and layer.stride == 1 and layer.padding == 0:
+        return lambda run, x, gain: run.ops.pointwise(x, run.weights[weight], groups, rectify)
+    return _dense(layer, weight, groups, rectify)
+
+
+def _dense(layer: Convolution, weight: int, groups: int, rectify: bool) -> Step:
+    def step(run: Pass, x: Var, gain: Var | None) -> Var:
+        x = run.ops.rectify(x) if rectify else x
+        return jt.nn.conv2d(x, run.weights[weight], None, layer.stride, layer.padding, layer.dilation, groups)
+
+    return step

@@ -1,0 +1,25 @@
+"""How a square window slides over an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a convolution or a pool.
+
+    Attributes
+    ----------
+    kernel, stride, padding, dilation : int
+        In pixels, the same along height and width.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+
+    def output(self, size: int) -> int:
+        """Height or width after, given that before."""
+        return (size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
