@@ -1,0 +1,54 @@
+"""Single operations, run the way a network runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from mindspore import Tensor, ops
+from numpy.typing import NDArray
+
+from dots_core.engine import State
+from dots_core.initial import initial_moments
+from dots_core.layers import Layer
+from dots_core.stacking import Stacker
+from dots_mindspore.differentiate import host, parameters, parts, value_and_gradients
+from dots_mindspore.runtime import Place, upload
+from dots_mindspore.stack import Pass, Stack
+
+
+def apply(
+    sequences: tuple[tuple[Layer, ...], ...],
+    weights: Mapping[str, NDArray],
+    images: NDArray[np.floating],
+    upstream: NDArray[np.floating],
+    place: Place,
+) -> State:
+    """Carry out `dots_core.engine.Engine.apply`."""
+    place.enter()
+    stacker = Stacker()
+    described = stacker.stack(sequences)
+    stack = Stack(described, place)
+    flat = stacker.weights.join(weights, np.float32)
+    leaves = parts(stacker.weights, upload(flat))
+    moments = stacker.statistics.join(initial_moments(stacker.statistics.shapes), np.float32)
+    statistics = parameters(stacker.statistics, moments)
+    direction = upload(np.asarray(upstream, np.float32))
+
+    def objective(x: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
+        run = Pass(list(leaves), statistics, training=True)
+        y = stack(run, ops.relu(x) if stack.rectified else x)
+        if described.shared:
+            y = ops.concat([y] * described.width, 1)
+        return ops.reduce_sum(y * direction), y
+
+    variables = (upload(np.asarray(images, np.float32)), *leaves)
+    (_, y), found = value_and_gradients(objective, variables)
+    state: State = {"output": host(y), "gradient/images": host(found[0])}
+    if leaves:
+        flat = np.concatenate([host(gradient).ravel() for gradient in found[1:]])
+    state.update(stacker.weights.split(flat, "gradient/"))
+    if statistics:
+        moments = np.concatenate([host(parameter) for parameter in statistics])
+    state.update(stacker.statistics.split(moments, "statistics/"))
+    return state

@@ -1,0 +1,61 @@
+"""The two update rules (`dots_core.engine.Optimizers`), as a few calls over flat tensors."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, ops
+
+from dots_core.engine import Optimizers
+
+
+class MomentumSGD:
+    """SGD with momentum, weight decay and gradient-norm clipping over one flat tensor.
+
+    Attributes
+    ----------
+    values, buffer : Tensor
+        The weights and their momentum; replaced by every update.
+    """
+
+    def __init__(self, values: Tensor, settings: Optimizers) -> None:
+        self.values = values
+        self.buffer = ops.zeros_like(values)
+        self._settings = settings
+
+    def update(self, gradient: Tensor, rate: float) -> None:
+        """Take one step."""
+        settings = self._settings
+        if settings.clip:
+            norm = ops.sqrt(ops.reduce_sum(gradient * gradient))
+            gradient = gradient * ops.minimum(settings.clip / (norm + 1e-6), 1.0)
+        self.buffer = settings.momentum * self.buffer + (gradient + settings.weight_decay * self.values)
+        self.values = self.values - rate * self.buffer
+
+
+class Adam:
+    """Adam with coupled weight decay on one tensor.
+
+    Attributes
+    ----------
+    values, first, second : Tensor
+        The weights and both moments; replaced by every update.
+    steps : int
+        Number of updates so far.
+    """
+
+    def __init__(self, values: Tensor, settings: Optimizers) -> None:
+        self.values = values
+        self.first = ops.zeros_like(values)
+        self.second = ops.zeros_like(values)
+        self.steps = 0
+        self._settings = settings
+
+    def update(self, gradient: Tensor, rate: float) -> None:
+        """Take one step."""
+        settings = self._settings
+        b1, b2 = settings.betas
+        self.steps += 1
+        gradient = gradient + settings.architecture_weight_decay * self.values
+        self.first = b1 * self.first + (1.0 - b1) * gradient
+        self.second = b2 * self.second + (1.0 - b2) * (gradient * gradient)
+        scale = ops.sqrt(self.second / (1.0 - b2**self.steps)) + settings.epsilon
+        self.values = self.values - (rate / (1.0 - b1**self.steps)) * self.first / scale

@@ -1,0 +1,245 @@
+"""One stack of layers (`dots_core.stacking`), run with MindSpore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, ops
+
+from dots_core import stacking
+from dots_core.errors import UsageError
+from dots_core.layers import (
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    Convolution,
+    GlobalAverage,
+    Pool,
+    ReLU,
+    WindowAverage,
+)
+from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_mindspore.runtime import Place
+
+
+@dataclass
+class Pass:
+    """What a forward pass reads.
+
+    Attributes
+    ----------
+    weights : list of Tensor
+        Stacked tensors by stack number.
+    statistics : list of Parameter
+        Likewise; in training, batch norm moves them.
+    training : bool
+        Normalise by the batch's statistics.
+    probes : dict of Tensor
+        Zeros to be added to tensors of `dots_core.network.traced_shapes`: the gradient with respect
+        to a probe is that with respect to the tensor.
+    traced : dict of Tensor
+        Left behind: the tensors that were probed.
+    """
+
+    weights: list[Tensor]
+    statistics: list[Parameter]
+    training: bool
+    probes: Mapping[str, Tensor] = field(default_factory=dict)
+    traced: dict[str, Tensor] = field(default_factory=dict)
+
+    def passing(self, name: str, x: Tensor) -> Tensor:
+        """Return a tensor on its way, probed if the pass is traced."""
+        if name in self.probes:
+            x = self.traced[name] = x + self.probes[name]
+        return x
+
+
+Step = Callable[[Pass, Tensor, "Tensor | None"], Tensor]
+
+every_second_pixel: Callable[[Tensor], Tensor] = ops.MaxPool(1, 2, "valid")
+"""(N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉). A slice with a step of 2 has no gradient on CPU (MindSpore 2.10)."""
+
+
+class Stack:
+    """A stack's steps as calls of MindSpore."""
+
+    def __init__(self, stack: stacking.Stack, place: Place) -> None:
+        self.rectified = stack.rectified
+        self._steps: list[Step] = []
+        steps = list(stack.steps)
+        while steps:
+            step = steps.pop(0)
+            following = steps[0] if steps else None
+            if isinstance(step, StackedConvolution) and _composable(step, following, place):
+                assert isinstance(following, StackedConvolution)
+                self._steps.append(_composed(step, following, place))
+                steps.pop(0)
+            else:
+                self._steps.append(_step(step, place))
+
+    def __call__(self, run: Pass, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Run the layers.
+
+        Parameters
+        ----------
+        x : Tensor, shape (N, C, H, W)
+            The shared input; already rectified if `rectified`.
+        gain : Tensor, shape (width·channels,), optional
+            Factor of each channel of the output.
+
+        Returns
+        -------
+        Tensor
+            As `dots_core.stacking.Stack.shared` says.
+        """
+        for step in self._steps:
+            x = step(run, x, gain)
+        return x
+
+
+def _step(step: stacking.Step, place: Place) -> Step:
+    if isinstance(step, ReLU):
+        return lambda run, x, gain: ops.relu(x)
+    if isinstance(step, Pool):
+        return _pool(step)
+    if isinstance(step, WindowAverage):
+        average = ops.AvgPool(step.kernel, step.stride, "valid")
+        return lambda run, x, gain: average(x)
+    if isinstance(step, GlobalAverage):
+        return lambda run, x, gain: ops.mean(x, (2, 3))
+    if isinstance(step, StackedLinear):
+        return _linear(step)
+    if isinstance(step, StackedNorm):
+        return _norm(step)
+    if isinstance(step, StackedPair):
+        return _shifted_pair(step, place)
+    return _convolution(step, place)
+
+
+def _linear(linear: StackedLinear) -> Step:
+    product = ops.MatMul(transpose_b=True)
+    return lambda run, x, gain: product(x, run.weights[linear.weight]) + run.weights[linear.bias]
+
+
+def _norm(norm: StackedNorm) -> Step:
+    size = norm.width * norm.channels
+    ones, zeros = Tensor(np.ones(size, np.float32)), Tensor(np.zeros(size, np.float32))
+    in_training = ops.BatchNorm(is_training=True, epsilon=NORM_EPSILON, momentum=NORM_MOMENTUM)
+    in_evaluation = ops.BatchNorm(is_training=False, epsilon=NORM_EPSILON)
+
+    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+        weight = ones if norm.weight is None else run.weights[norm.weight]
+        bias = zeros if norm.bias is None else run.weights[norm.bias]
+        if norm.gained and gain is not None:
+            # Scaling an edge's output is free when batch norm's own weight does it.
+            weight = gain if norm.weight is None else gain * weight
+            bias = bias if norm.bias is None else gain * bias
+        samples, _, height, width = x.shape
+        if run.training and samples * height * width == 1:
+            raise UsageError(
+                "a batch norm gets one value for each channel and cannot take a variance of it; "
+                "train with larger batches or images"
+            )
+        normalise = in_training if run.training else in_evaluation
+        return normalise(x, weight, bias, run.statistics[norm.mean], run.statistics[norm.variance])[0]
+
+    return step
+
+
+def _pool(layer: Pool) -> Step:
+    # Padding "same" is padding 1 at stride 1, and leaves the padding out of averages. At stride 2 it
+    # would pad images of even size on one side only.
+    pool = (ops.MaxPool if layer.kind == "max" else ops.AvgPool)(3, 1, "same")
+    if layer.stride == 1:
+        return lambda run, x, gain: pool(x)
+    return lambda run, x, gain: every_second_pixel(pool(x))
+
+
+def _shifted_pair(pair: StackedPair, place: Place) -> Step:
+    width, halves = pair.width, (pair.layer.first, pair.layer.second)
+    # A 1×1 convolution of the pixels (2y, 2x) next to one of (2y+1, 2x+1) is a 2×2 convolution whose
+    # other taps are 0; the edges' channels then come out in the right order.
+    taps = [Tensor(np.eye(4, dtype=np.float32)[[tap]].reshape(1, 1, 1, 2, 2)) for tap in (0, 3)]
+    outputs = width * (halves[0].outputs + halves[1].outputs)
+    convolvers: dict[tuple[int, int], Any] = {}
+
+    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+        odd = (x.shape[2] % 2, x.shape[3] % 2)
+        if odd not in convolvers:
+            convolvers[odd] = ops.Conv2D(outputs, 2, pad_mode="pad", pad=(0, odd[0], 0, odd[1]), stride=2)
+        parts = [
+            ops.reshape(run.weights[number], (width, half.outputs, half.inputs, 1, 1)) * tap
+            for number, half, tap in zip((pair.first, pair.second), halves, taps, strict=True)
+        ]
+        weight = ops.reshape(ops.concat(parts, 1), (outputs, halves[0].inputs, 2, 2))
+        return _convolve(convolvers[odd], x, weight, place)
+
+    return step
+
+
+def _convolve(convolution: Any, x: Tensor, weight: Tensor, place: Place) -> Tensor:
+    if place.reduced is None:
+        return convolution(x, weight)
+    return ops.cast(convolution(ops.cast(x, place.reduced), ops.cast(weight, place.reduced)), ms.float32)
+
+
+def _primitive(layer: Convolution, outputs: int, groups: int) -> Any:
+    return ops.Conv2D(
+        outputs,
+        layer.kernel,
+        pad_mode="pad",
+        pad=layer.padding,
+        stride=layer.stride,
+        dilation=layer.dilation,
+        group=groups,
+    )
+
+
+def _convolution(convolution: StackedConvolution, place: Place) -> Step:
+    layer, number, m = convolution.layer, convolution.weight, convolution.width
+    plain = layer.of_every_second_pixel
+    repeated = convolution.shared and m > 1 and layer.groups > 1
+    groups = layer.groups * m if repeated or not convolution.shared else layer.groups
+    primitive = _primitive(plain or layer, m * layer.outputs, groups)
+
+    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+        if plain is not None:
+            x = every_second_pixel(x)
+        if repeated:
+            x = ops.concat([x] * m, 1)
+        return _convolve(primitive, x, run.weights[number], place)
+
+    return step
+
+
+def _composable(first: StackedConvolution, second: stacking.Step | None, place: Place) -> bool:
+    """Whether two convolutions are a depthwise and a pointwise one that are better computed as one."""
+    return (
+        isinstance(second, StackedConvolution)
+        and first.shared
+        and first.layer.groups == first.layer.inputs == first.layer.outputs
+        and second.layer.kernel == second.layer.groups == 1
+        and first.layer.inputs <= place.choices.composed_channels
+    )
+
+
+def _composed(depthwise: StackedConvolution, pointwise: StackedConvolution, place: Place) -> Step:
+    """A depthwise and a pointwise convolution as one: nothing stands between them, so their kernels multiply.
+
+    W[o, i, y, x] = P[o, i]·D[i, y, x], edge by edge.
+    """
+    m, inputs, outputs, k = depthwise.width, depthwise.layer.inputs, pointwise.layer.outputs, depthwise.layer.kernel
+    plain = depthwise.layer.of_every_second_pixel
+    primitive = _primitive(plain or depthwise.layer, m * outputs, 1)
+
+    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+        if plain is not None:
+            x = every_second_pixel(x)
+        spatial = ops.reshape(run.weights[depthwise.weight], (m, 1, inputs, k * k))
+        mixing = ops.reshape(run.weights[pointwise.weight], (m, outputs, inputs, 1))
+        return _convolve(primitive, x, ops.reshape(spatial * mixing, (m * outputs, inputs, k, k)), place)
+
+    return step
