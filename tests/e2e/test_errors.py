@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -219,12 +218,17 @@ def test_no_space_left_is_told_and_nothing_is_lost(backend, tmp_path):
     assert dots(*tiny_search(backend, whole, "-q")).returncode == 0
     largest = max(len(content) for name, content in contents(whole).items() if "state" in name)
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
-
-    done = subprocess.run(
-        command(*tiny_search(backend, run, "-q")), env=environment(), preexec_fn=limit, capture_output=True, text=True
-    )
+    # The limit begins when the engine is there: frameworks write files of their own while they load.
+    script = f"""
+import resource, sys
+from dots_core.backends import load_engine
+load_engine({backend!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, ({largest // 2}, {largest // 2}))
+sys.argv = ["dots", *{[str(a) for a in tiny_search(backend, run, "-q")]!r}]
+from dots.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
     refused(done, 1, "cannot write", "--resume")
     done = dots(*tiny_search(backend, run, "--resume", "-q"))
     assert done.returncode == 0, done.stderr
