@@ -221,7 +221,7 @@ def _judge_case(
         _judged(recording.arrays), _judged(exact.arrays), [_judged(draw.arrays) for draw in draws], manifest.precision
     )
     curves = _curves(recording.arrays, exact.arrays, [draw.arrays for draw in draws])
-    disagreement, message = _decisions(recording, exact)
+    disagreement, message = decisions_differ(recording, exact)
     failing = [tensor for tensor in tensors if tensor.verdict == FAIL]
     unexcused = [tensor for tensor in failing if not excused(tensor.key)]
     if disagreement and not excused("decisions"):
@@ -265,7 +265,7 @@ def _error(found: Any, expected: Any) -> float:
     return distance / size if size else distance
 
 
-def _decisions(actual: Recording, exact: Recording) -> tuple[bool, str]:
+def decisions_differ(actual: Recording, exact: Recording) -> tuple[bool, str]:
     """Whether a decision differs for no good reason, and what is to be said of the first that differs.
 
     One that differs is a tie if its margin is no more than twice what the array it rests on is

@@ -13,7 +13,7 @@ import numpy as np
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.listening import Listener
 from dots_conformance.networks import topology_spec
-from dots_core.data import load
+from dots_core.data import ImageData, load
 from dots_core.driver import Driver
 from dots_core.engine import Engine, Optimizers, Runtime, State
 from dots_core.mixing import Blocks
@@ -92,23 +92,25 @@ def _topology_stage(cells: CellSpec | Retained, level: str) -> Stage:
 
 
 def _search(name: str, plan: Plan, quick: bool = False) -> Case:
-    def record(engine: Engine, runtime: Runtime) -> Recording:
-        heard = Listener(engine)
-        with tempfile.TemporaryDirectory() as folder:
-            driver = Driver(replace(plan, runtime=runtime), load("digits"), heard, Path(folder), Unwatched())
-            driver.open()
-            driver.run()
-        arrays: State = {}
-        decisions: list[dict[str, Any]] = []
-        for number, loss in enumerate(heard.networks[0].losses[:COMPARED_STEPS], start=1):
-            arrays[f"growth.loss/{number:03}"] = np.asarray(loss)
-        for stage, network in zip(plan.stages, heard.networks, strict=True):
-            for weight, value in network.architecture().items():
-                arrays[f"info.architecture/{stage.name}.{weight}"] = value
-            decisions += _decisions(stage, network.cells, network.architecture())
-        return Recording(arrays, tuple(decisions))
+    return Case(name, lambda engine, runtime: record_search(plan, load("digits"), engine, runtime), quick)
 
-    return Case(name, record, quick)
+
+def record_search(plan: Plan, data: ImageData, engine: Engine, runtime: Runtime) -> Recording:
+    """Run a plan to its end and return its first losses, its architecture weights and its decisions."""
+    heard = Listener(engine)
+    with tempfile.TemporaryDirectory() as folder:
+        driver = Driver(replace(plan, runtime=runtime), data, heard, Path(folder), Unwatched())
+        driver.open()
+        driver.run()
+    arrays: State = {}
+    decisions: list[dict[str, Any]] = []
+    for number, loss in enumerate(heard.networks[0].losses[:COMPARED_STEPS], start=1):
+        arrays[f"growth.loss/{number:03}"] = np.asarray(loss)
+    for stage, network in zip(plan.stages, heard.networks, strict=True):
+        for weight, value in network.architecture().items():
+            arrays[f"info.architecture/{stage.name}.{weight}"] = value
+        decisions += _decisions(stage, network.cells, network.architecture())
+    return Recording(arrays, tuple(decisions))
 
 
 class Unwatched:

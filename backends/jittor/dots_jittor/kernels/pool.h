@@ -30,7 +30,8 @@ void max_pool(const Window& v, const T* x, T* y, unsigned char* winners, Index p
                     for (int t = 0; t < count; t++) {
                         const T* in = from + tap[t] + at;
                         for (int l = 0; l < L; l++) {
-                            const bool better = !(in[l] <= best[l]);  // true for a NaN
+                            // A NaN beats every number and is beaten by none.
+                            const bool better = (best[l] == best[l]) & !(in[l] <= best[l]);
                             first[l] = better ? t : first[l];
                             best[l] = better ? in[l] : best[l];
                         }
