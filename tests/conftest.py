@@ -25,10 +25,13 @@ def backends() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", ENGINES)
+        # Some frameworks take seconds to load; what no engine has a part in is not tried on all.
+        any_engine = metafunc.definition.get_closest_marker("any_engine") is not None
+        metafunc.parametrize("backend", ENGINES[:2] if any_engine else ENGINES)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "any_engine: about what no engine has a part in; runs on the first two")
     config.addinivalue_line("markers", "engine(name): runs only when that engine is among those tested")
 
 

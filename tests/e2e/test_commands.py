@@ -41,6 +41,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(backend, tmp_pa
     assert a["metrics.jsonl"] != c["metrics.jsonl"]
 
 
+@pytest.mark.any_engine
 def test_json_is_one_document_and_quiet_prints_only_the_run(backend, tmp_path):
     done = dots(*tiny_search(backend, tmp_path / "run", "--json"))
     document = json.loads(done.stdout)
@@ -65,6 +66,7 @@ def test_train_evaluates_and_keeps_best_and_last_weights(backend, tmp_path):
     assert best["validation_accuracy"] == document["best_accuracy"]
 
 
+@pytest.mark.any_engine
 def test_a_found_cell_is_trained_and_shown_by_its_run(backend, tmp_path):
     assert dots(*tiny_search(backend, tmp_path / "found")).returncode == 0
     short = settings(["epochs=1", "train_images=64", "test_images=20", "batch=16", "channels=4", "layers=3"])
@@ -76,6 +78,7 @@ def test_a_found_cell_is_trained_and_shown_by_its_run(backend, tmp_path):
     assert json.loads(shown.stdout)["genotype"] == json.loads((tmp_path / "found" / "genotype.json").read_text())
 
 
+@pytest.mark.any_engine
 def test_a_saved_configuration_repeats_its_run(backend, tmp_path):
     assert dots(*tiny_search(backend, tmp_path / "a")).returncode == 0
     done = dots("search", "--preset", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b")
@@ -83,6 +86,7 @@ def test_a_saved_configuration_repeats_its_run(backend, tmp_path):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+@pytest.mark.any_engine
 def test_dry_run_estimates_and_writes_nothing(backend, tmp_path):
     done = dots(*tiny_search(backend, tmp_path / "run", "--dry-run", "--json"))
     document = json.loads(done.stdout)
@@ -189,12 +193,14 @@ def test_python_module_is_the_command():
     assert done.stdout.strip() == dots.__version__
 
 
+@pytest.mark.any_engine
 def test_no_colour_and_no_animation_away_from_a_terminal(backend, tmp_path):
     done = dots(*tiny_search(backend, tmp_path / "run"))
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stderr
 
 
+@pytest.mark.any_engine
 def test_runs_are_numbered_when_no_directory_is_given(backend, tmp_path: Path):
     arguments = tiny_search(backend, tmp_path / "unused", "-q")
     del arguments[arguments.index("--out") : arguments.index("--out") + 2]

@@ -132,6 +132,7 @@ def test_tiny_mixed_huge_and_broken_images(tmp_path):
     refused(dots("search", "--data", broken), 5, "0.png")
 
 
+@pytest.mark.any_engine
 def test_mixed_sizes_work_with_the_remedy_the_error_names(backend, tmp_path):
     root = image_folder(tmp_path / "mixed", sizes=((8, 8), (9, 11)))
     done = dots(*tiny_search(backend, tmp_path / "run", "-q", "--data", root, "--set", "image_size=8"))
@@ -164,6 +165,7 @@ def stopped(backend, tmp_path, tmp_path_factory):
     return tmp_path / "run"
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "pickle", "gone"])
 def test_damaged_checkpoints_are_refused_and_untouched(stopped, backend, name, damage, tmp_path):
@@ -185,12 +187,14 @@ def test_damaged_checkpoints_are_refused_and_untouched(stopped, backend, name, d
     assert dots(*tiny_search(backend, stopped, "--resume", "-q")).returncode == 0
 
 
+@pytest.mark.any_engine
 def test_manifest_that_leaves_its_folder(stopped, backend):
     newest = sorted((stopped / "checkpoints").iterdir())[-1]
     (newest / "manifest.json").write_text(json.dumps({"sha256": {"../../genotype.json": "0" * 64}}))
     refused(dots(*tiny_search(backend, stopped, "--resume")), 5, "outside")
 
 
+@pytest.mark.any_engine
 def test_a_run_is_never_overwritten(stopped, backend, tmp_path):
     before = contents(stopped)
     refused(dots(*tiny_search(backend, stopped)), 2, "--resume")
@@ -204,6 +208,7 @@ def test_a_run_is_never_overwritten(stopped, backend, tmp_path):
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.any_engine
 def test_resuming_on_other_images_is_refused(backend, tmp_path):
     root = image_folder(tmp_path / "data", count=50)
     run = tmp_path / "run"
@@ -247,6 +252,7 @@ def test_nan_in_training_stops_with_step_phase_and_checkpoint(backend, tmp_path)
     assert all(np.isfinite(array).all() for array in found[1].state.values())
 
 
+@pytest.mark.any_engine
 def test_two_processes_never_share_a_run(stopped, backend):
     from dots.rundir import owned
 
@@ -262,6 +268,7 @@ def test_debug_shows_the_traceback():
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.any_engine
 def test_changed_settings_of_a_run_are_noticed(stopped, backend):
     path = stopped / "config.yaml"
     text = path.read_text()
@@ -271,6 +278,7 @@ def test_changed_settings_of_a_run_are_noticed(stopped, backend):
     refused(done, 5, "config.yaml", "other settings")
 
 
+@pytest.mark.any_engine
 def test_a_run_goes_on_by_its_directory_alone_and_refuses_other_settings(stopped, backend, tmp_path):
     assert dots("search", "--out", stopped, "--resume", "-q", cwd=tmp_path).returncode == 0
     refused(dots("search", "--out", stopped, "--resume", "--preset", "smoke"), 2, "channels: 2 → 4", "--resume")

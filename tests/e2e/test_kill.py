@@ -76,6 +76,7 @@ def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
     assert contents(run) == contents(tmp_path / "whole")
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("name", ["save", "rename"])
 def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, tmp_path):
     """The process kills itself at a chosen point of a chosen save."""
