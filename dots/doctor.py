@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -60,13 +62,26 @@ def examine(name: str | None = None, device: str | None = None) -> list[dict[str
     list of dict
         For each engine ``name``, ``ok``, ``device``, ``versions``, ``devices`` and ``problem``, empty if ok.
     """
-    chosen = [choose_backend(name)] if name else [backend for backend in backends() if backend.available]
-    reports = [_examine(backend, device) for backend in chosen]
-    if name is None and device is not None:
+    if name:
+        return [_examine(choose_backend(name), device)]
+    reports = [_examine_apart(backend, device) for backend in backends() if backend.available]
+    if device is not None:
         # Of a device nobody asked a particular engine for, only those that have it can say anything.
         having = [report for report in reports if report["ok"] or device in report.get("devices", {})]
         return having or reports
     return reports
+
+
+def _examine_apart(backend: Backend, device: str | None) -> dict[str, Any]:
+    """Examine an engine in a process of its own: not every two frameworks can share one."""
+    command = [sys.executable, "-m", "dots", "doctor", "--backend", backend.name, "--json"]
+    done = subprocess.run([*command, *(["--device", device] if device else [])], capture_output=True, text=True)
+    try:
+        (report,) = json.loads(done.stdout)["engines"]
+        return report
+    except (ValueError, KeyError):
+        last = " | ".join(done.stderr.split("\n")[-5:]).strip(" |")
+        return {"name": backend.name, "ok": False, "problem": f"its process ended with code {done.returncode}: {last}"}
 
 
 def _examine(backend: Backend, device: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ An engine is an entry point of the group ``dots.backends``; an entry point of th
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -34,6 +35,8 @@ class Backend:
         With no ``--backend``, the available engine of the highest priority is taken.
     search_preset, train_preset : str
         The preset that suits it when none is named.
+    not_beside : tuple of str
+        Modules after which its framework cannot be loaded in the same process.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Backend:
     priority: int = 0
     search_preset: str = "smoke"
     train_preset: str = "smoke"
+    not_beside: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:
@@ -96,8 +100,16 @@ def load_engine(name: str) -> Engine:
     Raises
     ------
     EngineMissing
-        If the framework fails to load; the message says why.
+        If the framework fails to load, or cannot share this process with what it has loaded; the
+        message says why.
     """
+    backend = next(backend for backend in backends() if backend.name == name)
+    for module in backend.not_beside:
+        if module in sys.modules:
+            raise EngineMissing(
+                f"the {name} engine cannot be loaded in a process that has loaded {module}, whose libraries would "
+                f"take the place of its own; load {name} first, or use another process"
+            )
     (point,) = (p for p in entry_points(group=ENGINES) if p.name == name)
     try:
         return point.load()

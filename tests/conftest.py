@@ -17,7 +17,7 @@ def pytest_report_header() -> str:
     return f"dots engines: {', '.join(ENGINES)}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def backends() -> list[str]:
     """All engines that are tested."""
     return ENGINES

@@ -223,14 +223,16 @@ def test_no_space_left_is_told_and_nothing_is_lost(backend, tmp_path):
     assert dots(*tiny_search(backend, whole, "-q")).returncode == 0
     largest = max(len(content) for name, content in contents(whole).items() if "state" in name)
 
-    # The limit begins when the engine is there: frameworks write files of their own while they load.
+    # The limit begins when the engine is there: frameworks write files of their own while they load, and
+    # Python writes what it compiled, which must not be cut short for those who come after.
     script = f"""
 import resource, sys
+sys.dont_write_bytecode = True
+from dots.cli import main
 from dots_core.backends import load_engine
 load_engine({backend!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, ({largest // 2}, {largest // 2}))
 sys.argv = ["dots", *{[str(a) for a in tiny_search(backend, run, "-q")]!r}]
-from dots.cli import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
