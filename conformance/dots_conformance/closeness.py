@@ -120,7 +120,8 @@ def judge(actual: Arrays, ref64: Arrays, draws: Sequence[Arrays], precision: str
     lacking += [(key, "the reference has no such tensor") for key in actual if key not in ref64]
     verdicts = [TensorVerdict(key, FAIL, np.inf, reason=reason) for key, reason in lacking]
     grown: dict[str, float] = {}
-    for key, expected in ref64.items():
+    # In order of the keys, so that trajectories are followed from step to step however arrays were stored.
+    for key, expected in sorted(ref64.items()):
         if key not in actual:
             continue
         found, sort = np.asarray(actual[key]), sort_of(key)
@@ -137,7 +138,7 @@ def judge(actual: Arrays, ref64: Arrays, draws: Sequence[Arrays], precision: str
             if sort.startswith("growth"):
                 own = grown[sort] = max(own, grown.get(sort, 0.0))
             verdicts.append(_judge_tensor(key, found, expected, rough, own, precision, largest[sort]))
-    return sorted(verdicts, key=lambda v: (v.verdict == PASS, -v.multiple))
+    return sorted(verdicts, key=lambda v: (v.verdict == PASS, -v.multiple, v.key))
 
 
 def _relative(found: NDArray[Any], expected: NDArray[Any]) -> float:

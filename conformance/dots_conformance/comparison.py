@@ -244,10 +244,10 @@ def _judged(arrays: State) -> State:
 
 
 def _curves(actual: State, exact: State, draws: list[State]) -> tuple[Curve, ...]:
-    sorts = dict.fromkeys(key.partition("/")[0] for key in exact if key.startswith(GROWTH))
+    sorts = sorted({key.partition("/")[0] for key in exact if key.startswith(GROWTH)})
     curves = []
     for sort in sorts:
-        keys = [key for key in exact if key.startswith(f"{sort}/") and key in actual]
+        keys = sorted(key for key in exact if key.startswith(f"{sort}/") and key in actual)
         curves.append(
             Curve(
                 sort,

@@ -124,3 +124,15 @@ def test_the_worst_come_first() -> None:
     found = {f"output/{n}": shifted(1e-5 * (n + 0.5)) for n in range(4)}
     verdicts = judge(found, exact, [exact], "float32")
     assert [v.key for v in verdicts] == ["output/3", "output/2", "output/1", "output/0"]
+
+
+@given(st.permutations(range(4)))
+def test_the_order_in_which_arrays_are_stored_does_not_matter(order) -> None:
+    exact = {f"growth.loss/{n:03}": np.asarray(1.0) for n in order}
+    draws = [{key: np.asarray(1.0 + 10.0 ** (int(key[-3:]) - 6)) for key in exact}]
+    found = {key: np.asarray(1.0 + 0.5 * GROWTH * 10.0 ** (int(key[-3:]) - 6)) for key in exact}
+    found["growth.loss/000"] = np.asarray(1.0 + FLOORS["float32"][2] * 2)
+    verdicts = judge(found, exact, draws, "float32")
+    assert [v.key for v in verdicts if v.verdict == FAIL] == ["growth.loss/000"]
+    again = judge(dict(sorted(found.items())), dict(sorted(exact.items())), draws, "float32")
+    assert [v.key for v in verdicts] == [v.key for v in again]
