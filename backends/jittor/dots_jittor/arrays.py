@@ -16,9 +16,15 @@ Var = Any
 
 
 def upload(array: NDArray[np.generic]) -> Var:
-    """Copy an array to Jittor, float64 as float64."""
+    """Copy an array to Jittor, float64 as float64.
+
+    At once: Jittor would fuse a copy that is still to be made with what reads it, and round otherwise
+    than where the values are there, so that a resumed run would part from an uninterrupted one.
+    """
     with jt.flag_scope(auto_convert_64_to_32=0):
-        return jt.array(np.ascontiguousarray(array)).stop_grad()
+        var = jt.array(np.ascontiguousarray(array)).stop_grad()
+    var.sync()
+    return var
 
 
 def download(var: Var) -> NDArray[Any]:
