@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dots.plans import plan_of
 from dots.rundir import read_run_config
 from dots_core.cell_records import cell_from_record
@@ -17,6 +15,7 @@ from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
 from dots_core.progress import Progress
 from dots_core.space import CELL_TYPES
+from dots_core.state import rounded_state
 
 if TYPE_CHECKING:
     from dots_conformance.locate import Situation
@@ -55,7 +54,5 @@ def situation_of_run(run: Path) -> Situation:
     temperature = Temperature(
         phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
     )
-    state = {
-        key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in found[1].state.items()
-    }
-    return Situation(Setup(spec, stage.optimizers, plan.loss, plan.runtime), state, batch, temperature)
+    setup = Setup(spec, stage.optimizers, plan.loss, plan.runtime)
+    return Situation(setup, rounded_state(found[1].state), batch, temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,3 +36,8 @@ def check_state(spec: NetworkSpec, state: Mapping[str, NDArray[np.generic]]) -> 
     unknown = sorted(set(state) - set(expected))
     if unknown:
         raise CorruptFile(f"the state holds '{unknown[0]}', which the network does not have")
+
+
+def rounded_state(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return a state with its floating arrays rounded to float32, so that every engine starts from the same values."""
+    return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in state.items()}

@@ -34,7 +34,7 @@ from dots_core.network import architecture_shapes, traced_shapes, weight_shapes
 from dots_core.operations import NONE, OPERATIONS, SKIP
 from dots_core.random import Stream
 from dots_core.stacking import Stacker
-from dots_core.state import state_shapes
+from dots_core.state import rounded_state, state_shapes
 
 RATES = Rates(0.1, 0.01)
 SLOW_RATES = Rates(0.01, 0.001)
@@ -59,10 +59,7 @@ def reference_state(name: str) -> State:
     network = case.build(load_engine("reference"), "float64")
     for number in range(4):
         network.step(GROUPS, case.batch(number), RATES, case.temperature)
-    return {
-        key: value.astype(np.float32) if value.dtype.kind == "f" else value
-        for key, value in network.export_state().items()
-    }
+    return rounded_state(network.export_state())
 
 
 @cache

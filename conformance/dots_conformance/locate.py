@@ -35,6 +35,7 @@ from dots_core.network import (
 )
 from dots_core.operations import NONE, OPERATIONS
 from dots_core.stacking import Stacker
+from dots_core.state import rounded_state
 
 _RATES = Rates(0.1, 0.01)
 
@@ -63,10 +64,7 @@ class Situation:
         network = case.build(load_engine("reference"), "float64")
         for number in range(steps):
             network.step(GROUPS, case.batch(number), _RATES, case.temperature)
-        state = {
-            key: value.astype(np.float32) if value.dtype.kind == "f" else value
-            for key, value in network.export_state().items()
-        }
+        state = rounded_state(network.export_state())
         return cls(Setup(case.spec, case.optimizers, case.loss), state, case.batch(steps), case.temperature)
 
     def build(self, engine: Engine, precision: str, device: str) -> Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from command import command, dots, environment, tiny_search
+from out_of_tree import install
 
 CASES = ["--cases", "layers/norm/c4-*", "--cases", "networks/topology/2-edges"]
 
 WRONG = '''
-"""The reference engine, but every output of a single operation is a little too large, and every logit."""
+"""The reference engine, but every output of a single operation is a little too large."""
 
 from dots_reference.engine import ReferenceEngine
 
@@ -34,13 +34,7 @@ engine = Wrong()
 
 def with_engine(folder: Path, name: str, source: str) -> dict[str, str]:
     """Return the environment in which an engine of this name is installed."""
-    record = folder / f"{name}-1.0.dist-info"
-    record.mkdir(parents=True)
-    (folder / f"{name}_engine.py").write_text(source, "utf-8")
-    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
-    (record / "entry_points.txt").write_text(f"[dots.backends]\n{name} = {name}_engine:engine\n", "utf-8")
-    outer = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**environment(), "PYTHONPATH": os.pathsep.join([str(folder), *outer])}
+    return {**environment(), **install(folder, name, source)}
 
 
 def test_the_quick_set_agrees_on_every_engine(backends, tmp_path):

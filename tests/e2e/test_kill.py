@@ -107,3 +107,27 @@ main()
         done = dots(*tiny_search(backend, run, "--resume", "-q"))
         assert done.returncode == 0, done.stderr
         assert contents(run) == expected
+
+
+def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, tmp_path):
+    """Killed as soon as the first epoch is saved: the first step of the new process already drops paths."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert dots(*tiny_training(backend, whole, "-q")).returncode == 0
+    script = f"""
+import os, signal, sys
+import dots_core.driver
+original = dots_core.driver.write_checkpoint
+def killing(folder, number, checkpoint):
+    original(folder, number, checkpoint)
+    if checkpoint.progress["global_epoch"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+dots_core.driver.write_checkpoint = killing
+sys.argv = ['dots', *{[str(a) for a in tiny_training(backend, run, "-q")]!r}]
+from dots.cli import main
+main()
+"""
+    killed = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    done = dots(*tiny_training(backend, run, "--resume", "-q"))
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == contents(whole)

@@ -12,6 +12,7 @@ from dots_conformance.cases.base import Case, Recording
 from dots_conformance.networks import CASES, NetworkCase
 from dots_core.backends import load_engine
 from dots_core.engine import GROUPS, Engine, Loss, Optimizers, Rates, Runtime, State
+from dots_core.state import rounded_state
 
 RATES = Rates(0.1, 0.01)
 LEVELS = {
@@ -64,12 +65,7 @@ def _reference_states(network: NetworkCase, level: str) -> tuple[State, ...]:
     states = []
     for number in range(max(FORCED_AT) + 1):
         if number in FORCED_AT:
-            states.append(
-                {
-                    key: value.astype(np.float32) if value.dtype.kind == "f" else value
-                    for key, value in oracle.export_state().items()
-                }
-            )
+            states.append(rounded_state(oracle.export_state()))
         for groups in LEVELS[level]:
             oracle.step(groups, network.batch(number), RATES, network.temperature)
     return tuple(states)

@@ -58,21 +58,3 @@ import sys
 print("a framework's last words", file=sys.stderr, flush=True)
 os._exit(9)
 '''
-
-WRONG = '''
-"""The reference engine, but every output is a little too large."""
-
-from dots_reference.engine import ReferenceEngine
-
-
-class Wrong(ReferenceEngine):
-    name = "wrong"
-
-    def apply(self, sequences, weights, images, upstream, runtime):
-        found = super().apply(sequences, weights, images, upstream, runtime)
-        found["output"] = found["output"] * 1.001
-        return found
-
-
-engine = Wrong()
-'''
