@@ -10,8 +10,12 @@ by their stack number in two arenas (`dots_core.arena`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import DTypeLike, NDArray
 
 from dots_core.arena import Arena
+from dots_core.initial import initial_moments
 from dots_core.layers import (
     Convolution,
     GlobalAverage,
@@ -214,6 +218,10 @@ class Stacker:
 
     def __init__(self) -> None:
         self.weights, self.statistics = Arena(), Arena()
+
+    def initial_statistics(self, dtype: DTypeLike) -> NDArray[Any]:
+        """Return the flat running statistics that training starts from, shape (statistics.size,)."""
+        return self.statistics.join(initial_moments(self.statistics.shapes), dtype)
 
     def stack(self, sequences: tuple[tuple[Layer, ...], ...]) -> Stack:
         """Stack sequences whose layers are of the same kinds and sizes, and place their arrays."""

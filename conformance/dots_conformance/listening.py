@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Device, Engine, Network, Rates, Runtime, Setup, State, Temperature
-from dots_core.layers import Layer
+from dots_conformance.proxies import EngineProxy, NetworkProxy
+from dots_core.engine import Engine, Network, Setup
 from dots_core.space import CELL_TYPES, CellSpec
 
 
-class Listener:
+class Listener(EngineProxy):
     """An engine whose networks are kept.
 
     Attributes
@@ -24,37 +22,17 @@ class Listener:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.name = engine.name
+        super().__init__(engine)
         self.networks: list[HeardNetwork] = []
 
-    def versions(self) -> dict[str, str]:
-        return self._engine.versions()
-
-    def devices(self) -> tuple[Device, ...]:
-        return self._engine.devices()
-
-    def check(self, runtime: Runtime) -> None:
-        self._engine.check(runtime)
-
-    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> HeardNetwork:
+    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
         cells = {kind: setup.spec.cell(kind) for kind in CELL_TYPES}
-        network = HeardNetwork(self._engine.build(setup, weights, architecture), cells)
+        network = HeardNetwork(super().build(setup, weights, architecture), cells)
         self.networks.append(network)
         return network
 
-    def apply(
-        self,
-        sequences: tuple[tuple[Layer, ...], ...],
-        weights: Mapping[str, NDArray],
-        images: NDArray[np.floating],
-        upstream: NDArray[np.floating],
-        runtime: Runtime,
-    ) -> State:
-        return self._engine.apply(sequences, weights, images, upstream, runtime)
 
-
-class HeardNetwork:
+class HeardNetwork(NetworkProxy):
     """A network whose losses are kept.
 
     Attributes
@@ -66,28 +44,11 @@ class HeardNetwork:
     """
 
     def __init__(self, network: Network, cells: dict[str, CellSpec]) -> None:
-        self._network, self.cells = network, cells
+        super().__init__(network)
+        self.cells = cells
         self.losses: list[float] = []
 
-    def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        self._network.step(groups, batch, rates, temperature)
-
     def drain(self) -> NDArray[np.float64]:
-        rows = self._network.drain()
+        rows = super().drain()
         self.losses += rows[:, 0].tolist()
         return rows
-
-    def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
-        return self._network.evaluate(batch, temperature)
-
-    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
-        return self._network.gradients(batch, temperature, trace)
-
-    def architecture(self) -> dict[str, NDArray[np.floating]]:
-        return self._network.architecture()
-
-    def export_state(self) -> State:
-        return self._network.export_state()
-
-    def import_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._network.import_state(state)

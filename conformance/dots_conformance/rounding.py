@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_conformance.proxies import EngineProxy, NetworkProxy
 from dots_core.backends import load_engine
 from dots_core.batch import Batch
-from dots_core.engine import Device, Engine, Network, Rates, Runtime, Setup, State, Temperature
+from dots_core.engine import Engine, Network, Rates, Runtime, Setup, State, Temperature
 from dots_core.layers import Layer
 from dots_core.random import Stream
 
@@ -37,30 +38,19 @@ def references(record: Callable[[Engine, str], T]) -> tuple[T, list[T]]:
     return record(RoundingDraw(0), "float64"), [record(RoundingDraw(number), "float32") for number in range(DRAWS)]
 
 
-class RoundingDraw:
+class RoundingDraw(EngineProxy):
     """The reference engine, every floating input moved by up to a relative 2⁻²³.
 
     Draw 0 moves nothing.
     """
 
-    name = "reference"
-
     def __init__(self, number: int) -> None:
+        super().__init__(load_engine("reference"))
         self._number = number
-        self._engine: Engine = load_engine("reference")
-
-    def versions(self) -> dict[str, str]:
-        return self._engine.versions()
-
-    def devices(self) -> tuple[Device, ...]:
-        return self._engine.devices()
-
-    def check(self, runtime: Runtime) -> None:
-        self._engine.check(runtime)
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
-        network = self._engine.build(setup, self._moved_all(weights), self._moved_all(architecture))
-        return network if self._number == 0 else _Network(network, self)
+        network = super().build(setup, self._moved_all(weights), self._moved_all(architecture))
+        return network if self._number == 0 else _MovedNetwork(network, self)
 
     def apply(
         self,
@@ -71,7 +61,7 @@ class RoundingDraw:
         runtime: Runtime,
     ) -> State:
         x, gradient = self.moved("images", images), self.moved("upstream", upstream)
-        return self._engine.apply(sequences, self._moved_all(weights), x, gradient, runtime)
+        return super().apply(sequences, self._moved_all(weights), x, gradient, runtime)
 
     def moved(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
         """Return values moved by a rounding error, a different one for each name."""
@@ -84,32 +74,24 @@ class RoundingDraw:
         return {name: self.moved(name, value) for name, value in arrays.items()}
 
 
-class _Network:
+class _MovedNetwork(NetworkProxy):
     """A network whose every input is moved on its way in."""
 
     def __init__(self, network: Network, draw: RoundingDraw) -> None:
-        self._network, self._draw = network, draw
+        super().__init__(network)
+        self._draw = draw
 
     def _batch(self, batch: Batch) -> Batch:
         return replace(batch, images=self._draw.moved("images", batch.images))
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        self._network.step(groups, self._batch(batch), rates, temperature)
-
-    def drain(self) -> NDArray[np.float64]:
-        return self._network.drain()
+        super().step(groups, self._batch(batch), rates, temperature)
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
-        return self._network.evaluate(self._batch(batch), temperature)
+        return super().evaluate(self._batch(batch), temperature)
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
-        return self._network.gradients(self._batch(batch), temperature, trace)
-
-    def architecture(self) -> dict[str, NDArray[np.floating]]:
-        return self._network.architecture()
-
-    def export_state(self) -> State:
-        return self._network.export_state()
+        return super().gradients(self._batch(batch), temperature, trace)
 
     def import_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._network.import_state({key: self._draw.moved(key, value) for key, value in state.items()})
+        super().import_state({key: self._draw.moved(key, value) for key, value in state.items()})

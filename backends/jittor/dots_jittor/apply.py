@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine import State
-from dots_core.initial import initial_moments
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
 from dots_jittor.arrays import download, joined, upload, views
@@ -33,7 +32,7 @@ def apply(
         leaves = views(stacker.weights, upload(stacker.weights.join(weights, place.dtype)))
         for var in (x, *leaves):
             var.start_grad()
-        statistics = upload(stacker.statistics.join(initial_moments(stacker.statistics.shapes), place.dtype))
+        statistics = upload(stacker.initial_statistics(place.dtype))
         run = Pass(place.ops, leaves, [], training=True, constants=Constants(place.dtype))
         y = stack(run, x)
         if described.shared:

@@ -10,7 +10,6 @@ from numpy.typing import DTypeLike, NDArray
 from dots_core.batch import Batch
 from dots_core.engine import Rates, Setup, State, Temperature
 from dots_core.flat_state import AdamState, FlatState
-from dots_core.initial import initial_statistics
 from dots_core.network import architecture_shapes
 from dots_core.stacking import StackedNetwork
 from dots_jittor.arrays import Var, download, joined, upload, views
@@ -39,7 +38,7 @@ class JittorNetwork:
         with place.scope():
             self._constants = Constants(dtype)
             self._sgd = MomentumSGD(network.weights.join(weights, dtype), setup.optimizers, place.ops)
-            self._statistics = upload(network.statistics.join(initial_statistics(spec), dtype))
+            self._statistics = upload(network.initial_statistics(dtype))
             self._adam = {
                 name: Adam(np.array(architecture[name], dtype), setup.optimizers, place.ops)
                 for name in architecture_shapes(spec)

@@ -9,7 +9,6 @@ from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
 from dots_core.engine import State
-from dots_core.initial import initial_moments
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
 from dots_mindspore.differentiate import host, parameters, parts, value_and_gradients
@@ -31,7 +30,7 @@ def apply(
     stack = Stack(described, place)
     flat = stacker.weights.join(weights, np.float32)
     leaves = parts(stacker.weights, upload(flat))
-    moments = stacker.statistics.join(initial_moments(stacker.statistics.shapes), np.float32)
+    moments = stacker.initial_statistics(np.float32)
     statistics = parameters(stacker.statistics, moments)
     direction = upload(np.asarray(upstream, np.float32))
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dots_core.batch import Batch
 from dots_core.engine import Rates, Setup, State, Temperature
 from dots_core.flat_state import AdamState, FlatState
-from dots_core.initial import initial_statistics
 from dots_core.network import architecture_shapes, traced_shapes
 from dots_core.stacking import StackedNetwork
 from dots_mindspore.cell import Cell
@@ -47,8 +46,7 @@ class MindSporeNetwork:
             name: Adam(upload(np.asarray(architecture[name], np.float32)), setup.optimizers)
             for name in architecture_shapes(spec)
         }
-        statistics = network.statistics.join(initial_statistics(spec), np.float32)
-        self._statistics = parameters(network.statistics, statistics)
+        self._statistics = parameters(network.statistics, network.initial_statistics(np.float32))
         self._log: list[tuple[Tensor, Tensor]] = []
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:

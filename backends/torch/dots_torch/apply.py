@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from dots_core.engine import State
-from dots_core.initial import initial_moments
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
 from dots_torch.network import host, views
@@ -38,7 +37,7 @@ def apply(
         x = to_device(images).to(memory_format=precision.memory_format).requires_grad_()
         flat = to_device(stacker.weights.join(weights, precision.numpy))
         leaves = [view.detach().requires_grad_() for view in views(stacker.weights, flat)]
-        statistics = to_device(stacker.statistics.join(initial_moments(stacker.statistics.shapes), precision.numpy))
+        statistics = to_device(stacker.initial_statistics(precision.numpy))
         run = Pass(leaves, views(stacker.statistics, statistics), training=True, track=True)
         with precision.autocast():
             y = stack(run, F.relu(x) if stack.rectified else x)

@@ -15,7 +15,6 @@ from dots_core.arena import Arena
 from dots_core.batch import Batch
 from dots_core.engine import Rates, Setup, State, Temperature
 from dots_core.flat_state import AdamState, FlatState
-from dots_core.initial import initial_statistics
 from dots_core.mixing import Blocks
 from dots_core.network import architecture_shapes
 from dots_core.stacking import StackedNetwork
@@ -68,7 +67,7 @@ class TorchNetwork:
 
         self._flat = self._to_device(network.weights.join(weights, precision.numpy))
         self._weights = views(network.weights, self._flat)
-        self._flat_statistics = self._to_device(network.statistics.join(initial_statistics(spec), precision.numpy))
+        self._flat_statistics = self._to_device(network.initial_statistics(precision.numpy))
         self._statistics = views(network.statistics, self._flat_statistics)
 
         self._architecture = {
