@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dots import conformance_commands
+from dots import conformance_commands, study_commands
 from dots.output import complete_backend, print_json
 from dots_core.errors import DotsError, UsageError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 presets_app = typer.Typer(help="List, show and compare presets.", rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(presets_app, name="presets")
 app.add_typer(conformance_commands.app, name="conformance")
+app.add_typer(study_commands.app, name="study")
 
 _debug = False
 
@@ -120,6 +121,9 @@ def search(
                 "network": described["network"],
                 "metrics": result.metrics,
                 "margins": result.margins,
+                "warnings": list(result.warnings),
+                "early_stops": list(result.early_stops),
+                "report": str(result.report),
             },
         )
     elif quiet:
@@ -128,11 +132,12 @@ def search(
         from dots.drawing import terminal_text
 
         print(terminal_text(result.genotype))
-        accuracy = result.metrics.get("validation_accuracy")
-        if accuracy is not None:
-            print(f"supernet accuracy  {accuracy:.2%} ({result.metrics['validation_split']} images)")
+        from dots.summary import search_summary
+
+        print(search_summary(result.metrics, result.margins, result.warnings, result.early_stops))
         print(f"run                {result.run}")
         print(f"picture            {result.run / 'cell.svg'}")
+        print(f"report             {result.report}")
         print(f"train it           dots train --cell {result.run}")
 
 
@@ -168,12 +173,14 @@ def train(
         return
     if as_json:
         document = {"run": str(result.run), "backend": result.backend, "accuracy": result.accuracy}
-        print_json("train", {**document, "best_accuracy": result.best_accuracy, "metrics": result.metrics})
+        document |= {"best_accuracy": result.best_accuracy, "metrics": result.metrics, "report": str(result.report)}
+        print_json("train", document)
     elif quiet:
         print(result.run)
     else:
         print(f"test accuracy  {result.accuracy:.2%} (last epoch), {result.best_accuracy:.2%} (best epoch)")
         print(f"run            {result.run}")
+        print(f"report         {result.report}")
 
 
 @app.command()
@@ -209,6 +216,26 @@ def show(
     print(f"network     {layers} cells, {channels} channels, {classes} classes, {image_size}×{image_size} images")
     print(f"parameters  {described['params']:,}" + (" with the auxiliary head" if auxiliary else ""))
     print(f"MACs        {described['macs']:,} (multiply-accumulates of one image; 1 MAC = 2 FLOPs)")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The directory of a search or a training, finished or not.")],
+    as_json: Json = False,
+) -> None:
+    """Write a run's page, report.html, again."""
+    from dots.report import read_run, write_report
+
+    path = write_report(run)
+    record = read_run(run)
+    if as_json:
+        last = record.rows[-1] if record.rows else {}
+        found = {"report": str(path), "finished": record.finished, "metrics": last}
+        print_json("report", {**found, "warnings": record.warnings, "early_stops": record.early_stops})
+        return
+    for told in (*record.early_stops, *record.warnings):
+        print(told, file=sys.stderr)
+    print(path)
 
 
 @presets_app.callback()

@@ -67,8 +67,15 @@ class SpaceSection(Section):
     edges: tuple[tuple[int, int], ...] | None = None
 
 
+class DiagnosticsSection(Section):
+    """What is measured beside the search; it does not change what is found."""
+
+    discretisation_gap: bool = True
+    every: CountOrZero = 0
+
+
 class OperationSection(Section):
-    """The operation search."""
+    """The operation search; an early stop ends it by a criterion of DARTS+, warm-up excepted."""
 
     epochs: Count = 30
     warmup: CountOrZero = 15
@@ -77,6 +84,9 @@ class OperationSection(Section):
     betas: tuple[Moment, Moment] = (0.5, 0.999)
     temperature: TemperatureSection = TemperatureSection()
     retain: Literal["groups", "top-1", "top-2"] = "groups"
+    early_stop: Literal["none", "skips", "stable-ranking"] = "none"
+    early_stop_skips: Count = 2
+    early_stop_epochs: Count = 10
 
 
 class TopologySection(Section):
@@ -128,6 +138,7 @@ class SearchConfig(RunConfig):
     topology: TopologySection = TopologySection()
     split: Share = 0.5
     head_norm: bool = False
+    diagnostics: DiagnosticsSection = DiagnosticsSection()
 
 
 class TrainConfig(RunConfig):

@@ -368,6 +368,15 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise UsageError(f"cannot draw '{path.name}': the name must end in {' or '.join(FORMATS)}")
+    content = picture(genotype, suffix)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"cannot write the picture {path}: {error.strerror}") from None
+
+
+def picture(genotype: Genotype, suffix: str) -> bytes:
+    """Return what `draw` writes into a file whose name ends in the suffix, one of `FORMATS`."""
     # Matplotlib takes a second to load, which only a picture is worth.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -391,10 +400,7 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
             FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None, "Creator": None})
         else:
             FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})
-    try:
-        path.write_bytes(content.getvalue())
-    except OSError as error:
-        raise UsageError(f"cannot write the picture {path}: {error.strerror}") from None
+    return content.getvalue()
 
 
 def _figure(cells: Sequence[tuple[str, _Layout]]) -> Figure:

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from dots.config import Config, OperationSection, RunConfig, SearchConfig, TemperatureSection, TrainConfig
 from dots_core.data import Augmentation
+from dots_core.early_stop import EarlyStop
 from dots_core.engine import Loss, Optimizers, Runtime
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
-from dots_core.plan import Phase, Plan, Retained, Stage, Update
+from dots_core.plan import GapChecks, Phase, Plan, Retained, Stage, Update
 from dots_core.schedules import Constant, Cosine, Schedule, temperature_schedule
 from dots_core.space import search_cell
 from dots_core.topology import Topology
@@ -58,16 +59,20 @@ def _search_plan(config: SearchConfig) -> Plan:
                 optimizers=_optimizers(config, topology.betas),
             )
         )
-    return replace(_common(config, tuple(stages)), split=config.split)
+    measured = GapChecks(config.diagnostics.discretisation_gap, config.diagnostics.every)
+    return replace(_common(config, tuple(stages)), split=config.split, gap=measured)
 
 
 def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
     bilevel = section.level == "bi"
     updates = (Update(("alpha",), "half-b"), Update(("w",), "half-a")) if bilevel else (Update(("w", "alpha"), "all"),)
     temperature = _temperature(section.temperature)
+    stop = None
+    if section.early_stop != "none":
+        stop = EarlyStop(section.early_stop, section.early_stop_skips, section.early_stop_epochs)
     return (
         Phase("warm-up", section.warmup, (Update(("w",), "half-a" if bilevel else "all"),)),
-        Phase("search", section.epochs - section.warmup, updates, alpha_temperature=temperature),
+        Phase("search", section.epochs - section.warmup, updates, alpha_temperature=temperature, early_stop=stop),
     )
 
 

@@ -54,8 +54,15 @@ class SearchResult:
     metrics : dict
         The last epoch's row of metrics.
     margins : dict
-        The smallest gap between best and second-best candidate, for each kind of decision.
+        The smallest margin of the chosen candidate over the next, for each sort of decision and cell
+        type, for example ``"alpha.normal"`` (`dots_core.diagnostics.Decision`).
     backend : str
+    report : Path
+        The run's page, ``report.html``.
+    warnings : tuple of str
+        What makes the result doubtful, in plain words; empty if nothing does.
+    early_stops : tuple of str
+        Which phases ended early, when and why.
     """
 
     genotype: Genotype
@@ -63,6 +70,9 @@ class SearchResult:
     metrics: dict[str, Any]
     margins: dict[str, float]
     backend: str
+    report: Path
+    warnings: tuple[str, ...] = ()
+    early_stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,8 @@ class TrainResult:
     metrics : dict
         The last epoch's row of metrics.
     backend : str
+    report : Path
+        The run's page, ``report.html``.
     """
 
     accuracy: float
@@ -87,6 +99,7 @@ class TrainResult:
     run: Path
     metrics: dict[str, Any]
     backend: str
+    report: Path
 
 
 @dataclass
@@ -250,7 +263,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
-        observer = Talking() if talk else Silent()
+        observer = Talking(out) if talk else Silent(out)
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):
@@ -283,12 +296,14 @@ def _create(prepared: Prepared, named: bool) -> Prepared:
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     """Write what a finished run leaves; doing so again writes the same."""
     from dots.drawing import dot_text, draw
+    from dots.report import read_run, write_report
 
     out, backend = prepared.out, prepared.engine.name
     genotype = outcome.genotype
     if genotype is None:
+        report = write_report(out)
         result = TrainResult(
-            outcome.last_row["validation_accuracy"], outcome.best_accuracy, out, outcome.last_row, backend
+            outcome.last_row["validation_accuracy"], outcome.best_accuracy, out, outcome.last_row, backend, report
         )
         summary = {"accuracy": result.accuracy, "best_accuracy": result.best_accuracy, "metrics": result.metrics}
         write_atomic(out / "summary.json", to_json(summary))
@@ -297,8 +312,11 @@ def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     for suffix in ("svg", "png"):
         draw(genotype, out / f"cell.{suffix}")
     write_atomic(out / "genotype.json", genotype.to_json())
-    write_atomic(out / "summary.json", to_json({"metrics": outcome.last_row, "margins": outcome.margins}))
-    return SearchResult(genotype, out, outcome.last_row, outcome.margins, backend)
+    report, record = write_report(out), read_run(out)
+    told, stops = record.warnings, record.early_stops
+    summary = {"metrics": outcome.last_row, "margins": outcome.margins, "warnings": told, "early_stops": stops}
+    write_atomic(out / "summary.json", to_json(summary))
+    return SearchResult(genotype, out, outcome.last_row, outcome.margins, backend, report, tuple(told), tuple(stops))
 
 
 @contextlib.contextmanager

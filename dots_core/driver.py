@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dots_core.cell_records import cell_from_record, cell_to_record
 from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
 from dots_core.data import ImageData, evaluation_batches
+from dots_core.diagnostics import Standing, completed, decisions, retention_margin, smallest_margins, standing
+from dots_core.discretisation import TEMPERATURE, hardened, sub_network, sub_state
+from dots_core.early_stop import Stability, convolution_ranking
 from dots_core.engine import Engine, Network, Rates, Setup, State, Temperature
 from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss
 from dots_core.feed import Feed, endless
@@ -20,15 +22,21 @@ from dots_core.files import recover_folder, sync_directory, to_json, write_folde
 from dots_core.genotype import Genotype
 from dots_core.initial import initial_architecture, initial_weights
 from dots_core.metrics import MetricsFile
-from dots_core.mixing import block_softmax, entropy
-from dots_core.network import NetworkSpec, architecture_shapes
+from dots_core.network import NetworkSpec
 from dots_core.plan import Phase, Plan, Retained, Stage
 from dots_core.progress import Progress, Sums
 from dots_core.selection import derive, retain
 from dots_core.space import CELL_TYPES, CellSpec
 
+METRICS = "metrics.jsonl"
+ARCHITECTURE = "architecture.jsonl"
+"""Files of a run: a row of metrics an epoch, and the architecture weights after it."""
+
 _DRAIN_EVERY = 20
 """Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
+
+_BUILT_OF = ("weights/", "architecture/")
+"""The parts of a state that ``Engine.build`` takes."""
 
 
 class Interrupted(DotsError):
@@ -72,8 +80,8 @@ class Outcome:
     best_accuracy : float
         Best accuracy on the test split; −1 if it was never evaluated.
     margins : dict
-        For each cell type's ``alpha`` and ``beta``, the smallest gap between the weights of the
-        best and the second-best candidate over all decisions.
+        For each sort of decision and trained cell type (``"alpha.normal"``, …), the smallest margin
+        of the chosen candidate over the next (`dots_core.diagnostics.Decision`).
     """
 
     genotype: Genotype | None
@@ -88,7 +96,8 @@ class Driver:
     Parameters
     ----------
     folder : Path
-        An existing folder; ``metrics.jsonl``, ``checkpoints/``, ``best/`` and ``last/`` are kept in it.
+        An existing folder; ``metrics.jsonl``, ``architecture.jsonl`` (of a search), ``checkpoints/``,
+        ``best/`` and ``last/`` are kept in it.
     """
 
     def __init__(self, plan: Plan, data: ImageData, engine: Engine, folder: Path, observer: Observer) -> None:
@@ -97,7 +106,8 @@ class Driver:
         self._engine = engine
         self._folder = folder
         self._observer = observer
-        self._metrics = MetricsFile(folder / "metrics.jsonl")
+        self._metrics = MetricsFile(folder / METRICS)
+        self._evolution = MetricsFile(folder / ARCHITECTURE)
         self._stop_code: int | None = None
         self._feed = Feed(plan, data)
         self._last_row: dict[str, Any] = {}
@@ -120,6 +130,8 @@ class Driver:
         found = newest_checkpoint(self._folder / "checkpoints")
         if found is None:
             self._metrics.begin()
+            if self.plan.derive:
+                self._evolution.begin()
             (self._folder / "checkpoints").mkdir(exist_ok=True)
             sync_directory(self._folder)
             self._progress = self._fresh_progress()
@@ -197,6 +209,10 @@ class Driver:
         if not 0 <= progress.stage <= len(self.plan.stages):
             raise CorruptFile(f"{path} stands in stage {progress.stage}, which the plan does not have")
         self._metrics.cut(progress.metrics_bytes)
+        self._evolution.cut(progress.architecture_bytes)
+        if self.plan.derive and not progress.architecture_bytes:
+            self._evolution.begin()
+            sync_directory(self._folder)
         self._build(self._cells())
         try:
             self._network.import_state(checkpoint.state)
@@ -315,16 +331,33 @@ class Driver:
         }
         if sums.architecture_steps:
             row["architecture_loss"] = sums.architecture_loss / sums.architecture_steps
-        row.update(self._architecture_metrics(temperature))
-        last_of_stage = progress.phase == len(stage.phases) - 1 and progress.epoch == self._phase.epochs - 1
+        stands = standing(self._spec, self._network.architecture(), temperature)
+        reason = None
+        if stands is not None:
+            row.update(stands.metrics)
+            reason = self._early_stop(stands)
+        if reason is not None:
+            row["stopped_early"] = reason
+        last_of_phase = reason is not None or progress.epoch == self._phase.epochs - 1
+        last_of_stage = last_of_phase and progress.phase == len(stage.phases) - 1
+        if last_of_stage:
+            row.update(self._retention_margins())
         due = (progress.global_epoch + 1) % self.plan.evaluate_every == 0
+        measure_gap = stands is not None and self._gap_is_due(last_of_stage)
         best = False
-        if stage.validation != "none" and (due or last_of_stage):
-            loss, accuracy = self._validate(temperature)
+        if stage.validation != "none" and (due or last_of_stage or measure_gap):
+            loss, accuracy = self._validate(self._network, temperature)
             row.update(validation_split=stage.validation, validation_loss=loss, validation_accuracy=accuracy)
+            if measure_gap and stands is not None:
+                derived = self._derived_accuracy(stands.genotype, state)
+                if derived is not None:
+                    row.update(derived_accuracy=derived, discretisation_gap=accuracy - derived)
             if stage.validation == "test" and accuracy > progress.best_accuracy:
                 progress.best_accuracy, best = accuracy, True
         progress.metrics_bytes = self._metrics.append(row)
+        if stands is not None:
+            place = {key: row[key] for key in ("epoch", "stage", "phase")}
+            progress.architecture_bytes = self._evolution.append({**place, **stands.record})
         self._last_row = row
         if not self.plan.derive:
             for name in ("last", *(("best",) if best else ())):
@@ -334,32 +367,65 @@ class Driver:
         progress.step = 0
         progress.global_epoch += 1
         progress.sums = Sums()
-        if progress.epoch == self._phase.epochs:
+        if last_of_phase:
             self._advance()
 
-    def _architecture_metrics(self, temperature: Temperature) -> dict[str, Any]:
-        row: dict[str, Any] = {}
-        architecture = self._network.architecture()
-        for group, value in (("alpha", temperature.alpha), ("beta", temperature.beta)):
-            names = [name for name in architecture_shapes(self._spec) if name.startswith(group)]
-            if not names:
-                continue
-            row[f"{group}_temperature"] = value
-            for name in names:
-                kind = name.partition(".")[2]
-                cell = self._spec.cell(kind)
-                blocks = cell.operation_blocks if group == "alpha" else cell.combination_blocks
-                assert blocks is not None
-                weights = block_softmax(architecture[name].astype(np.float64), blocks, value)
-                row[f"{group}_entropy_{kind}"] = entropy(weights, blocks)
-        return row
+    def _early_stop(self, stands: Standing) -> str | None:
+        """Say why the phase ends with this epoch though epochs are left; None if it does not."""
+        progress, rule = self._progress, self._phase.early_stop
+        if rule is None or "normal" not in self._spec.kinds():
+            return None
+        progress.stability.count(convolution_ranking(self._spec.normal, self._network.architecture()["alpha.normal"]))
+        if progress.epoch == self._phase.epochs - 1:
+            return None
+        return rule.reason(stands.genotype, progress.stability)
 
-    def _validate(self, temperature: Temperature) -> tuple[float | None, float]:
+    def _retention_margins(self) -> dict[str, float]:
+        """How clear the choice is of what the next stage retains."""
+        number = self._progress.stage + 1
+        cells = self.plan.stages[number].cells if number < len(self.plan.stages) else None
+        if not isinstance(cells, Retained):
+            return {}
+        architecture = self._network.architecture()
+        found = {
+            kind: retention_margin(self._spec.cell(kind), architecture[f"alpha.{kind}"], cells.rule)
+            for kind in self._spec.kinds()
+        }
+        return {f"retained_margin_{kind}": margin for kind, margin in found.items() if margin is not None}
+
+    def _gap_is_due(self, last_of_stage: bool) -> bool:
+        # A stage that only chooses what the next one retains derives no cell.
+        derives = self._spec.normal.matrix is not None or self._progress.stage == len(self.plan.stages) - 1
+        gap, epoch = self.plan.gap, self._progress.global_epoch + 1
+        return derives and ((gap.last and last_of_stage) or (gap.every > 0 and epoch % gap.every == 0))
+
+    def _derived_accuracy(self, genotype: Genotype, state: State) -> float | None:
+        """Return the accuracy of the derived sub-network with the supernet's weights, as they are.
+
+        The network ends as it was: what a run does next does not depend on whether this was measured.
+        """
+        hard = hardened(self._spec, genotype, state)
+        if hard is not None:
+            self._network.import_state(hard)
+            try:
+                return self._validate(self._network, TEMPERATURE)[1]
+            finally:
+                self._network.import_state(state)
+        if self._spec.normal.matrix is not None:
+            return None
+        sub = sub_network(self._spec, genotype)
+        stage, plan, taken = self._stage, self.plan, sub_state(sub, state)
+        parts = {part: {k.removeprefix(part): v for k, v in taken.items() if k.startswith(part)} for part in _BUILT_OF}
+        network = self._engine.build(Setup(sub, stage.optimizers, plan.loss, plan.runtime), *parts.values())
+        network.import_state(taken)
+        return self._validate(network, TEMPERATURE)[1]
+
+    def _validate(self, network: Network, temperature: Temperature) -> tuple[float | None, float]:
         data, plan = self._data, self.plan
         split, indices = self._feed.validation(self._stage)
         loss, correct = 0.0, 0
         for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
-            some_loss, some_correct = self._network.evaluate(batch, temperature)
+            some_loss, some_correct = network.evaluate(batch, temperature)
             loss += some_loss
             correct += some_correct
         # Running statistics can overflow though training is finite; JSON has no NaN.
@@ -377,6 +443,7 @@ class Driver:
         """Go to the next phase, or build the next stage's network, or finish."""
         progress = self._progress
         progress.epoch = 0
+        progress.stability = Stability()
         progress.phase += 1
         if progress.phase < len(self._stage.phases):
             return
@@ -388,46 +455,22 @@ class Driver:
         cells = stage.fixed_cells()
         if cells is None:
             assert isinstance(stage.cells, Retained)
-            alpha = self._network.architecture()
+            before = self._cells()
+            alpha = completed(before, self._network.architecture())
             cells = {
-                kind: retain(self._cells()[kind], self._alpha(alpha, kind), stage.cells.rule, stage.cells.topology)
+                kind: retain(before[kind], alpha[f"alpha.{kind}"], stage.cells.rule, stage.cells.topology)
                 for kind in CELL_TYPES
             }
         progress.cells = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
         self._build(cells)
 
-    def _alpha(self, architecture: dict[str, NDArray[np.floating]], kind: str) -> NDArray[np.floating]:
-        # A network too shallow to hold a reduction cell never trained that type's α: all equal.
-        name = f"alpha.{kind}"
-        return architecture[name] if name in architecture else np.zeros(self._cells()[kind].operation_blocks.shape)
-
     def _outcome(self) -> Outcome:
         genotype, margins = None, {}
         if self.plan.derive:
             cells = self._cells()
-            architecture = dict(self._network.architecture())
-            for kind in CELL_TYPES:
-                architecture.setdefault(f"alpha.{kind}", self._alpha(architecture, kind))
-                blocks = cells[kind].combination_blocks
-                if blocks is not None:
-                    architecture.setdefault(f"beta.{kind}", np.zeros(blocks.shape))
+            architecture = completed(cells, self._network.architecture())
             genotype = derive(cells, architecture)
-            margins = _margins(cells, architecture)
+            margins = smallest_margins(decisions(cells, architecture, self._spec.kinds()))
         if not self._last_row:
             self._last_row = self._metrics.last()
         return Outcome(genotype, self._last_row, self._progress.best_accuracy, margins)
-
-
-def _margins(cells: dict[str, CellSpec], architecture: dict[str, NDArray[np.floating]]) -> dict[str, float]:
-    margins = {}
-    for kind in CELL_TYPES:
-        cell = cells[kind]
-        for name, blocks in ((f"alpha.{kind}", cell.operation_blocks), (f"beta.{kind}", cell.combination_blocks)):
-            if blocks is None:
-                continue
-            flat = architecture[name].ravel()
-            ranked = [np.sort(flat[members])[::-1] for members in blocks.members if len(members) > 1]
-            gaps = [float(values[0] - values[1]) for values in ranked]
-            if gaps:
-                margins[name] = min(gaps)
-    return margins

@@ -1,4 +1,4 @@
-"""The metrics of a run, one JSON line an epoch."""
+"""The metrics and the architecture weights of a run, one JSON line an epoch."""
 
 from __future__ import annotations
 
@@ -55,10 +55,19 @@ class MetricsFile:
             os.truncate(self._path, length)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; raise `CorruptFile` if a line is damaged."""
+def read_metrics(path: Path, growing: bool = False) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; raise `CorruptFile` if a line is damaged.
+
+    Parameters
+    ----------
+    growing : bool
+        Whether another process may be writing the file: what follows the last end of line is left out.
+    """
     rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    content = path.read_bytes()
+    if growing:
+        content = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(content.splitlines(), start=1):
         try:
             rows.append(json.loads(line))
         except ValueError:  # also of the text's encoding

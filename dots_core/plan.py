@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 
 from dots_core.data import Augmentation
+from dots_core.early_stop import EarlyStop
 from dots_core.engine import GROUPS, Loss, Optimizers, Runtime
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
@@ -55,6 +56,9 @@ class Phase:
         number of steps in an epoch; other splits are read on and on.
     alpha_temperature, beta_temperature : Schedule
         Indexed by the epoch within the phase.
+    early_stop : EarlyStop, optional
+        When the phase ends before its last epoch. Schedules over the whole run stay indexed by the
+        epochs that were run: what follows goes on where the phase ended.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Phase:
     updates: tuple[Update, ...]
     alpha_temperature: Schedule = field(default_factory=lambda: Constant(1.0))
     beta_temperature: Schedule = field(default_factory=lambda: Constant(1.0))
+    early_stop: EarlyStop | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -159,6 +164,24 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class GapChecks:
+    """When the discretisation gap is measured (`dots_core.discretisation`); it costs one more evaluation.
+
+    Only in stages that search a topology, and in the last: others do not derive a cell.
+
+    Attributes
+    ----------
+    last : bool
+        After the last epoch of the stage.
+    every : int
+        Also after every so many epochs of the run; 0 means never.
+    """
+
+    last: bool = True
+    every: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a run does, on whatever data and engine.
 
@@ -196,6 +219,7 @@ class Plan:
     evaluate_every: int = 1
     train_images: int = 0
     test_images: int = 0
+    gap: GapChecks = field(default_factory=GapChecks)
 
     def __post_init__(self) -> None:
         if not self.stages or self.epochs < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dots_core.early_stop import Stability
 from dots_core.errors import CorruptFile
 
 
@@ -35,8 +36,8 @@ class Progress:
         Completed since the run began.
     cells : dict
         Records of the current stage's cells by type.
-    metrics_bytes : int
-        Length of the metrics file that belongs to this point.
+    metrics_bytes, architecture_bytes : int
+        Lengths of the metrics and the architecture file that belong to this point.
     best_accuracy : float
         Best accuracy on the test split so far; −1 before the first evaluation.
     engine : dict
@@ -45,6 +46,8 @@ class Progress:
         Fingerprint of the images.
     plan : str
         Digest of the plan.
+    stability : Stability
+        Of the current phase, for its early stop.
     """
 
     cells: dict[str, Any]
@@ -60,6 +63,8 @@ class Progress:
     metrics_bytes: int = 0
     best_accuracy: float = -1.0
     sums: Sums = field(default_factory=Sums)
+    architecture_bytes: int = 0
+    stability: Stability = field(default_factory=Stability)
 
     def to_record(self) -> dict[str, Any]:
         """Return the progress as plain values, ready for JSON."""
@@ -69,7 +74,10 @@ class Progress:
     def from_record(cls, record: dict[str, Any]) -> Progress:
         """Read what `to_record` returned; raise `CorruptFile` if it is of another form."""
         try:
-            fields = dict(record)
-            return cls(**{**fields, "sums": Sums(**fields["sums"])})
-        except (TypeError, KeyError) as error:
+            fields = {**record, "sums": Sums(**record["sums"])}
+            # Checkpoints of earlier releases have neither early stops nor an architecture file.
+            if "stability" in fields:
+                fields["stability"] = Stability.from_record(fields["stability"])
+            return cls(**fields)
+        except (TypeError, KeyError, ValueError) as error:
             raise CorruptFile(f"the checkpoint's progress is of another form ({error})") from None

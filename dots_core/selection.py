@@ -98,12 +98,22 @@ def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
     return sorted(kept)
 
 
-def _darts_edges(cell: CellSpec, alpha: NDArray[np.floating]) -> list[int]:
+def edge_strengths(cell: CellSpec, alpha: NDArray[np.floating]) -> list[float]:
+    """Return how much each edge's best operation other than ``none`` weighs; the DARTS policy keeps the strongest.
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    """
     weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks)
-    strength = [
+    return [
         max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)
         for n, edge in enumerate(cell.edges)
     ]
+
+
+def _darts_edges(cell: CellSpec, alpha: NDArray[np.floating]) -> list[int]:
+    strength = edge_strengths(cell, alpha)
     kept: list[int] = []
     for target in range(2, cell.nodes + 2):
         kept += sorted(cell.incoming(target), key=lambda n: (-strength[n], n))[:2]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dots_core.space import Edge
 
 SPACES = ("none", "k-edges", "arbitrary")
+SIDES = ("input", "output")
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,33 @@ class Topology:
     ----------
     space : str
         ``"none"``: γ ≡ 1, nothing is searched (DARTS). ``"k-edges"``: all subsets of
-        ``edges_per_node`` incoming edges of a node (DOTS eq. 5-8; 2 gives its pairs).
+        ``edges_per_node`` edges of a node (DOTS eq. 5-8; 2 gives its pairs).
         ``"arbitrary"``: all non-empty subsets (DOTS eq. 11-13).
     edges_per_node : int
-        k of ``"k-edges"``; a node with fewer incoming edges keeps them all.
+        k of ``"k-edges"``; a node with fewer edges keeps them all.
     scaled : bool
-        Whether an edge's share is 1/N(c), N(c) the size of the combination (DOTS, CVPR 2021,
-        eq. 7 and 13), or 1 (arXiv version of DOTS, eq. 9-11; TopoNAS eq. 6).
+        Whether shares are scaled, or 1 (arXiv version of DOTS, eq. 9-11; TopoNAS eq. 6). On the
+        input side an edge's share is 1/N(c), N(c) the size of the combination (DOTS, CVPR 2021,
+        eq. 7 and 13). On the output side it is the inverse of the share of combinations that
+        hold the edge, m/k or (2^m − 1)/2^(m−1) for m edges, so that γ is 1 where all
+        combinations weigh the same (TopoNAS eq. 7-13).
+    side : str
+        Which edges of a node compete: the ``"input"`` edges of every intermediate node, or the
+        ``"output"`` edges of every node (TopoNAS). On the output side, the last two nodes with
+        output edges keep one edge in ``"k-edges"`` (TopoNAS §4.1).
     """
 
     space: str = "none"
     edges_per_node: int = 2
     scaled: bool = True
+    side: str = "input"
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
             hint = nearest(self.space, SPACES)
             raise UsageError(f"unknown topology space '{self.space}'{hint}; known: {', '.join(SPACES)}")
+        if self.side not in SIDES:
+            raise UsageError(f"unknown side '{self.side}'{nearest(self.side, SIDES)}; known: {', '.join(SIDES)}")
         if self.edges_per_node < 1:
             raise UsageError(f"edges_per_node is {self.edges_per_node}; a node keeps at least one edge")
 
@@ -60,7 +71,7 @@ class TopologyMatrix:
     shares : float64 array A, shape (edges, combinations)
     combinations : tuple of tuples of edge numbers, one a column of A
     groups : int64 array, shape (combinations,)
-        The competing group (a node) each combination belongs to; softmax runs within a group.
+        The node whose edges compete, for each combination; softmax runs within a group.
     """
 
     shares: NDArray[np.float64]
@@ -74,17 +85,36 @@ def topology_matrix(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatr
         return None
     columns: list[tuple[int, ...]] = []
     groups: list[int] = []
-    for target in sorted({edge.target for edge in edges}):
-        incoming = [number for number, edge in enumerate(edges) if edge.target == target]
+    shares: list[float] = []
+    by_node: dict[int, list[int]] = {}
+    for number, edge in enumerate(edges):
+        by_node.setdefault(edge.target if topology.side == "input" else edge.source, []).append(number)
+    last_two = sorted(by_node)[-2:]
+    for node in sorted(by_node):
+        competing = by_node[node]
+        m = len(competing)
         if topology.space == "k-edges":
-            sizes = [min(topology.edges_per_node, len(incoming))]
+            single = topology.side == "output" and node in last_two
+            sizes = [min(1 if single else topology.edges_per_node, m)]
         else:
-            sizes = list(range(1, len(incoming) + 1))
+            sizes = list(range(1, m + 1))
         for size in sizes:
-            for chosen in combinations(incoming, size):
+            for chosen in combinations(competing, size):
                 columns.append(chosen)
-                groups.append(target)
-    shares = np.zeros((len(edges), len(columns)))
+                groups.append(node)
+                shares.append(_share(topology, size, m))
+    matrix = np.zeros((len(edges), len(columns)))
     for number, chosen in enumerate(columns):
-        shares[list(chosen), number] = 1.0 / len(chosen) if topology.scaled else 1.0
-    return TopologyMatrix(shares, tuple(columns), np.asarray(groups, np.int64))
+        matrix[list(chosen), number] = shares[number]
+    return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64))
+
+
+def _share(topology: Topology, size: int, competing: int) -> float:
+    """Share of each edge of a combination of some size, of so many edges that compete."""
+    if not topology.scaled:
+        return 1.0
+    if topology.side == "input":
+        return 1.0 / size
+    if topology.space == "k-edges":
+        return competing / size
+    return (2.0**competing - 1.0) / 2.0 ** (competing - 1)

@@ -112,3 +112,15 @@ def test_a_damaged_file_is_an_error_with_the_path(tmp_path, content):
     (tmp_path / "m.jsonl").write_bytes(content)
     with pytest.raises(CorruptFile, match=r"m\.jsonl"):
         read_metrics(tmp_path / "m.jsonl")
+
+
+def test_a_row_that_is_being_written_is_left_out(tmp_path):
+    path = tmp_path / "m.jsonl"
+    MetricsFile(path).append(ROWS[0])
+    whole = path.read_bytes()
+    for part in (b"", b"{", b'{"epoch": 1}'):
+        path.write_bytes(whole + part)
+        assert read_metrics(path, growing=True) == ROWS[:1]
+    path.write_bytes(b"xyz\n" + whole)
+    with pytest.raises(CorruptFile, match="line 1 is not JSON"):
+        read_metrics(path, growing=True)

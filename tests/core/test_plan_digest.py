@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dots_core.early_stop import EarlyStop
 from dots_core.engine import Runtime
 from dots_core.plan import Phase, Plan, Stage, Update
 from dots_core.schedules import Cosine
@@ -29,6 +30,8 @@ def test_whatever_else_changes_changes_the_digest():
         plan(stages=(replace(stage, layers=4),)),
         plan(stages=(replace(stage, cells=search_cell(nodes=2)),)),
         plan(stages=(replace(stage, phases=(replace(stage.phases[0], epochs=3),)),)),
+        plan(stages=(replace(stage, phases=(replace(stage.phases[0], early_stop=EarlyStop("skips")),)),)),
+        plan(stages=(replace(stage, phases=(replace(stage.phases[0], early_stop=EarlyStop("skips", 3)),)),)),
     ]
     assert len({plan().digest, *(other.digest for other in others)}) == len(others) + 1
 

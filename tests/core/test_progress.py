@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
+from dots_core.early_stop import Stability
 from dots_core.errors import CorruptFile
 from dots_core.progress import Progress, Sums
 
@@ -63,6 +64,10 @@ def test_records_are_copies():
         {"sums": {"steps": 1, "more": 2}},
         {"sums": [1]},
         {"more": 1},
+        {"stability": None},
+        {"stability": {"ranking": []}},
+        {"stability": {"ranking": 3, "epochs": 1}},
+        {"stability": {"ranking": [], "epochs": "many"}},
     ],
     ids=str,
 )
@@ -77,3 +82,17 @@ def test_missing_keys_are_refused(key):
     del record[key]
     with pytest.raises(CorruptFile, match=f"progress is of another form.*{key}"):
         Progress.from_record(record)
+
+
+def test_what_an_early_stop_counts_survives():
+    stability = Stability([["sep_conv_3x3", "dil_conv_5x5"], []], 7)
+    progress = Progress({}, {}, "x", "p", architecture_bytes=123, stability=stability)
+    again = Progress.from_record(json.loads(json.dumps(progress.to_record())))
+    assert again == progress
+    assert isinstance(again.stability, Stability)
+
+
+def test_records_of_the_first_release_lack_what_came_later():
+    record = Progress({}, {}, "x", "p").to_record()
+    del record["stability"], record["architecture_bytes"]
+    assert Progress.from_record(record) == Progress({}, {}, "x", "p")

@@ -19,6 +19,13 @@ searched = st.builds(
     edges_per_node=st.integers(1, 7),
     scaled=st.booleans(),
 )
+output_side = st.builds(
+    Topology,
+    space=st.sampled_from(["k-edges", "arbitrary"]),
+    edges_per_node=st.integers(1, 4),
+    scaled=st.booleans(),
+    side=st.just("output"),
+)
 
 
 def literal_combinations(topology: Topology, edges) -> dict[tuple[int, frozenset[int]], dict[int, float]]:
@@ -67,6 +74,45 @@ def test_gamma_is_the_papers_sum(topology, nodes, seed, temperature):
             for edge in matrix.combinations[column]:
                 expected[edge] += probability / (len(matrix.combinations[column]) if topology.scaled else 1)
     np.testing.assert_allclose(gamma, expected, rtol=1e-12, atol=1e-300)
+
+
+@quick
+@given(output_side, st.integers(1, 4))
+def test_the_output_side_matrix_is_the_papers_formula(topology, nodes):
+    """Every subset of a node's output edges is tried (TopoNAS eq. 7-13)."""
+    edges = search_cell(nodes).edges
+    matrix = topology_matrix(topology, edges)
+    sources = sorted({edge.source for edge in edges})
+    expected = {}
+    for source in sources:
+        outgoing = [number for number, edge in enumerate(edges) if edge.source == source]
+        m = len(outgoing)
+        k = min(1 if source in sources[-2:] else topology.edges_per_node, m)
+        for bits in range(1, 2**m):
+            subset = frozenset(edge for place, edge in enumerate(outgoing) if bits >> place & 1)
+            if topology.space == "k-edges" and len(subset) != k:
+                continue
+            scale = comb(m, k) / comb(m - 1, k - 1) if topology.space == "k-edges" else (2**m - 1) / 2 ** (m - 1)
+            expected[source, subset] = scale if topology.scaled else 1.0
+    columns = list(zip(matrix.groups.tolist(), map(frozenset, matrix.combinations), strict=True))
+    assert sorted(columns, key=str) == sorted(expected, key=str)
+    for number, column in enumerate(columns):
+        for edge in range(len(edges)):
+            assert matrix.shares[edge, number] == pytest.approx(expected[column] if edge in column[1] else 0.0)
+
+
+@pytest.mark.parametrize("space", ["k-edges", "arbitrary"])
+def test_gamma_is_1_on_the_output_side_where_no_combination_is_preferred(space):
+    cell = search_cell(4, topology=Topology(space, side="output"))
+    gamma = cell.matrix.shares @ block_softmax(np.zeros(cell.combination_blocks.shape), cell.combination_blocks)
+    np.testing.assert_allclose(gamma, 1.0, rtol=1e-12)
+
+
+def test_toponas_keeps_eight_edges():
+    """Two output edges of x1, x2, x3 and one of x4, x5 (TopoNAS §4.1)."""
+    cell = search_cell(4, topology=Topology("k-edges", 2, side="output"))
+    kept = [len(cell.matrix.combinations[members[0]]) for members in cell.combination_blocks.members]
+    assert kept == [2, 2, 2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -125,5 +171,7 @@ def test_nothing_is_searched_without_a_space():
 def test_impossible_spaces_are_refused():
     with pytest.raises(UsageError, match=r"'arbitary'.*did you mean 'arbitrary'"):
         Topology("arbitary")
+    with pytest.raises(UsageError, match=r"'outputs'.*did you mean 'output'"):
+        Topology("k-edges", side="outputs")
     with pytest.raises(UsageError, match="edges_per_node is 0"):
         Topology("k-edges", 0)

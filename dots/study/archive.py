@@ -1,0 +1,98 @@
+"""What the finished runs of a study left, read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots.plans import plan_of
+from dots.rundir import read_run_config
+from dots_core.cell_records import cell_from_record
+from dots_core.checkpoint import newest_checkpoint
+from dots_core.counts import mac_count, parameter_count
+from dots_core.data import load
+from dots_core.errors import CorruptFile
+from dots_core.genotype import Genotype
+from dots_core.progress import Progress
+from dots_core.space import CELL_TYPES, CellSpec
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a search ended.
+
+    Attributes
+    ----------
+    cells : mapping of cell type to CellSpec
+        Of its last stage.
+    architecture : mapping
+        ``alpha.<cell type>`` (α′) and, where a topology was searched, ``beta.<cell type>`` (β′).
+    """
+
+    genotype: Genotype
+    cells: Mapping[str, CellSpec]
+    architecture: Mapping[str, NDArray[np.floating]]
+
+
+class Archive:
+    """Read access to the runs of a study's directory."""
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+
+    def path(self, name: str) -> Path:
+        """Return the directory of a run."""
+        return self.study / "runs" / name
+
+    def done(self, name: str) -> bool:
+        """Whether a run has come to its end; its summary is the last file it writes."""
+        return (self.path(name) / "summary.json").is_file()
+
+    def accuracy(self, name: str) -> float:
+        """Return a finished training's accuracy on the test split after the last epoch."""
+        path = self.path(name) / "summary.json"
+        try:
+            return float(json.loads(path.read_bytes())["accuracy"])
+        except (ValueError, KeyError, TypeError):
+            raise CorruptFile(f"{path} is damaged; delete {path.parent} and run the study again") from None
+
+    def genotype(self, name: str) -> Genotype:
+        """Return a finished search's cell."""
+        return Genotype.load(self.path(name) / "genotype.json")
+
+    def searched(self, name: str) -> Searched:
+        """Return a finished search's cells and architecture weights, from its last checkpoint."""
+        found = newest_checkpoint(self.path(name) / "checkpoints")
+        if found is None:
+            raise CorruptFile(f"{self.path(name)} has lost its checkpoints; delete it and run the study again")
+        progress = Progress.from_record(found[1].progress)
+        state: dict[str, Any] = dict(found[1].state)
+        prefix = "architecture/"
+        architecture = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+        cells = {kind: cell_from_record(progress.cells[kind]) for kind in CELL_TYPES}
+        return Searched(self.genotype(name), cells, architecture)
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Return parameters and MACs of a training's network, the auxiliary head left out of both."""
+        config = read_run_config(self.path(name))
+        assert config.data is not None, "a study names its images"
+        classes, shape = _image_form(config.data, config.image_size)
+        plan = plan_of(config)
+        stage = plan.stages[0]
+        cells = stage.fixed_cells()
+        assert cells is not None, "a training's cells are given"
+        spec = replace(stage.network(plan, cells, classes, shape), auxiliary=False)
+        return parameter_count(spec), mac_count(spec)
+
+
+@cache
+def _image_form(data: str, image_size: int | None) -> tuple[int, tuple[int, int, int]]:
+    images = load(data, image_size)
+    return len(images.classes), images.shape

@@ -1,0 +1,127 @@
+"""The pieces of a run's page: charts, the terminal's summary, the planned number of epochs."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dots.report.charts import Frame, Line, chart, decades, linear_ticks
+from dots.summary import search_summary
+from dots.watch import planned_epochs, standing_text
+from dots_core.plan import Phase, Plan, Stage, Update
+from dots_core.progress import Progress
+from dots_core.space import search_cell
+
+values = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
+positive = st.floats(1e-12, 1e12)
+
+
+@given(values, values)
+@example(-400001.0, 1.0)
+def test_linear_ticks_are_few_even_and_enclose(a, b):
+    low, high = sorted((a, b))
+    ticks = linear_ticks(low, high)
+    slack = 1e-6 * max(1.0, abs(low), abs(high))
+    assert 2 <= len(ticks) <= 6
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    steps = [second - first for first, second in pairwise(ticks)]
+    assert steps == pytest.approx([steps[0]] * len(steps), rel=1e-6)
+
+
+def test_linear_ticks_are_round():
+    assert linear_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert linear_ticks(0, 0.16) == [0, 0.05, 0.1, 0.15, 0.2]
+    assert linear_ticks(3, 3) == [1, 2, 3, 4, 5]
+    assert linear_ticks(0, 0) == [-0.5, -0.25, 0, 0.25, 0.5]
+
+
+@given(st.lists(positive, min_size=1, max_size=5))
+def test_decades_are_few_powers_of_ten_and_enclose(found):
+    ticks = decades(found)
+    assert 2 <= len(ticks) <= 6
+    assert ticks[0] <= min(found) * (1 + 1e-6)
+    assert ticks[-1] >= max(found) * (1 - 1e-6)
+    assert all(math.log10(tick) == pytest.approx(round(math.log10(tick))) for tick in ticks)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 99), st.floats(allow_nan=True, width=32)), max_size=4).map(
+            lambda points: tuple((float(epoch), value) for epoch, value in points)
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_is_drawn_is_xml_inside_its_frame(series, logarithmic, small):
+    lines = [Line(f"s{number}", "a < b & c", points) for number, points in enumerate(series)]
+    root = ElementTree.fromstring(chart(lines, Frame(logarithmic=logarithmic, small=small), "<title>"))
+    width, height = map(float, root.get("viewBox").split()[2:])
+    for path in root.iter("path"):
+        if path.get("class").startswith("s"):
+            for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path.get("d")):
+                assert 0 <= float(x) <= width
+                assert 0 <= float(y) <= height
+
+
+def test_a_line_rises_with_its_values():
+    drawn = chart([Line("s0", "x", ((1, 0.0), (2, 0.5), (3, 1.0)))], Frame(limits=(0, 1)), "x")
+    ((_, first), (_, second), (_, third)) = re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn[drawn.index('class="s0"') :])
+    assert float(first) > float(second) > float(third)
+    assert float(first) - float(second) == pytest.approx(float(second) - float(third), abs=0.2)
+
+
+def test_single_points_are_not_joined():
+    points = ((1.0, 0.2), (2.0, 0.4))
+    joined, single = (chart([Line("s0", "x", points, alone)], Frame(), "x") for alone in (False, True))
+    assert "L" in joined.partition('class="s0"')[2].partition("/>")[0]
+    assert single.partition('class="s0"')[2].count("h.01") == 2
+
+
+ROW = {
+    "validation_accuracy": 0.875, "validation_split": "test", "derived_accuracy": 0.5, "discretisation_gap": 0.375,
+    "skip_count_normal": 3, "skip_count_reduce": 1, "alpha_entropy_normal": 0.5, "alpha_entropy_reduce": 0.7,
+}  # fmt: skip
+
+
+def test_the_summary_reads_like_this():
+    margins = {"alpha.normal": 0.25, "alpha.reduce": 0.001, "beta.normal": 0.5}
+    assert search_summary(ROW, margins, ["beware"], ["early"]).splitlines() == [
+        "supernet accuracy  87.50% (test images)",
+        "derived from it    50.00% without retraining (gap +37.5 points)",
+        "skip connections   3 (normal), 1 (reduction)",
+        "entropy of α       0.50 (normal), 0.70 (reduction)",
+        "smallest margin    0.25 (normal), 0.001 (reduction) of operations",
+        "smallest margin    0.5 (normal) of combinations",
+        "stopped early      early",
+        "warning            beware",
+    ]
+    assert search_summary({}, {}, [], []) == ""
+
+
+def test_the_progress_line_shows_entropies_and_skips():
+    assert standing_text(ROW) == "H(α) 0.60  skips 3/1"
+    assert standing_text({"train_loss": 1.0}) == ""
+
+
+def test_epochs_that_an_early_stop_spared_are_planned_no_more():
+    warm, search = (Phase(name, 5, (Update(("w",), "all"),)) for name in ("warm-up", "search"))
+    stages = [Stage(name, search_cell(1), 3, (warm, search)) for name in ("operation", "topology")]
+    plan = Plan(tuple(stages))
+
+    def planned(**place):
+        return planned_epochs(plan, Progress({}, {}, "", "", **place))
+
+    assert planned() == 20
+    assert planned(phase=1, epoch=2, global_epoch=7) == 20
+    assert planned(stage=1, global_epoch=7) == 17
+    assert planned(stage=1, phase=1, epoch=1, global_epoch=13) == 17
+    assert planned(stage=2, global_epoch=17) == 17

@@ -1,0 +1,93 @@
+"""Runs handed to submitit, by a stand-in of it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from stand_in import events
+
+from dots.study import cluster
+from dots.study.paths import all_paths, first_cell
+from dots.study.processes import Job
+from dots_core.errors import UsageError
+
+STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
+
+
+class Executor:
+    """What `Submitter` uses of submitit's AutoExecutor; its jobs run when they are asked for."""
+
+    made: list[Executor] = []  # noqa: RUF012
+
+    def __init__(self, folder, cluster=None):
+        self.folder, self.cluster, self.parameters, self.batches, self.submitted = folder, cluster, {}, 0, []
+        self.made.append(self)
+
+    def update_parameters(self, **parameters):
+        if "color" in parameters:
+            raise NameError("Unknown argument 'color'")
+        self.parameters |= parameters
+
+    @contextlib.contextmanager
+    def batch(self):
+        self.batches += 1
+        yield
+
+    def submit(self, function):
+        self.submitted.append(function)
+        return SimpleNamespace(job_id=f"7_{len(self.submitted)}", exception=function, stderr=lambda: function.said)
+
+
+class CommandFunction:
+    def __init__(self, command):
+        self.command = command
+
+    def __call__(self):
+        done = subprocess.run(self.command, capture_output=True, text=True)
+        self.said = done.stderr
+        return None if done.returncode == 0 else RuntimeError("the job failed\nsee its log")
+
+
+@pytest.fixture
+def submitit(monkeypatch):
+    helpers = SimpleNamespace(CommandFunction=CommandFunction)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=Executor, helpers=helpers))
+    monkeypatch.setattr(cluster, "dots_command", lambda: STAND_IN)
+    Executor.made.clear()
+
+
+def test_jobs_are_one_batch_and_failures_are_told(submitit, monkeypatch, tmp_path):
+    (tmp_path / "runs").mkdir()
+    cell = tmp_path / "cell.json"
+    cell.write_text(first_cell(all_paths()[0]).to_json())
+    jobs = []
+    for name in "abc":
+        run = tmp_path / "runs" / name
+        jobs.append(Job(name, ["train", "--cell", str(cell), "--out", str(run)], run, tmp_path / f"{name}.txt"))
+    monkeypatch.setenv("STAND_IN_FAILS", "b")
+    said = []
+    submitter = cluster.Submitter(tmp_path / "logs", {"cluster": "local", "timeout_min": 5}, said.append)
+    assert submitter(jobs) == {"b": "job 7_2: the loss became nan"}
+    (executor,) = Executor.made
+    assert (executor.folder, executor.cluster, executor.parameters) == (tmp_path / "logs", "local", {"timeout_min": 5})
+    assert executor.batches == 1
+    assert events(tmp_path) == {"a": ["started"], "c": ["started"]}
+    assert said[0] == "submitted 3 jobs: 7_1 to 7_3"
+    assert submitter([]) == {}
+    assert executor.batches == 1
+
+
+def test_a_parameter_submitit_refuses_is_told(submitit, tmp_path):
+    with pytest.raises(UsageError, match="color"):
+        cluster.Submitter(tmp_path, {"color": "red"}, print)
+
+
+def test_a_missing_submitit_is_told_with_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(UsageError, match=r"dots-nas\[submitit\].*--commands"):
+        cluster.Submitter(tmp_path, {}, print)

@@ -1,0 +1,301 @@
+"""``dots study``, as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stand_in import accuracy_of, events
+
+from dots_core.genotype import Genotype
+
+STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
+WITH_STAND_IN = f"""
+import sys
+from dots.study import processes
+processes.dots_command = lambda: {STAND_IN!r}
+from dots.cli import main
+main()
+"""
+NAMED = os.environ.get("DOTS_TEST_ENGINES", "reference").split(",")
+ENGINE = "reference" if "reference" in NAMED else NAMED[0]
+PATHS = ["paths", "--backend", ENGINE, "--topologies", "4", "--best", "2"]
+SMALL = [
+    "train_images=64", "test_images=80", "batch=16", "channels=2", "space.nodes=2",
+    "operation.epochs=1", "operation.warmup=0", "operation.layers=3",
+    "topology.epochs=1", "topology.warmup=0", "topology.layers=3",
+]  # fmt: skip
+SMALL_TRAINING = [
+    "train_images=64", "test_images=80", "batch=16", "channels=2", "layers=3", "epochs=2", "auxiliary=false",
+    "checkpoint_every=1",
+]  # fmt: skip
+
+
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NO_COLOR": "1", **more}
+
+
+def study(*arguments, script=None, **more):
+    """Run ``dots study`` to its end; with a script, in place of the command."""
+    start = [sys.executable, "-c", script] if script else [str(Path(sys.executable).with_name("dots"))]
+    return subprocess.run(
+        [*start, "study", *map(str, arguments)], env=environment(**more), text=True, capture_output=True, timeout=300
+    )
+
+
+def options(option, values):
+    return [part for value in values for part in (option, value)]
+
+
+def soon(true):
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_rank_correlation_runs_whole_and_its_numbers_are_those_of_its_runs(tmp_path):
+    """Everything is recomputed from the run directories, by other code."""
+    out = tmp_path / "study"
+    asked = [*options("--set", SMALL), *options("--train-set", [*SMALL_TRAINING, "epochs=1"])]
+    asked += ["--seeds", "2", "--backend", ENGINE]
+    done = study("rank-correlation", *asked, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == "dots/study/1"
+    assert document["complete"]
+    pairs = list(combinations(range(3), 2))
+    expected = {f"{m}-pair-{a}-{b}-seed-{s}" for m in ("darts", "dots") for a, b in pairs for s in (0, 1)}
+    assert set(events(out)) == expected | {"darts-search", "dots-search"}
+    assert all(names == ["started", "finished"] for names in events(out).values())
+    means = {}
+    for row in document["rows"]:
+        rows = [json.loads((out / "runs" / run / "metrics.jsonl").read_text().splitlines()[-1]) for run in row["runs"]]
+        values = [last["validation_accuracy"] for last in rows]
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert row["deviation"] == pytest.approx(np.std(values, ddof=1))
+        means[row["name"]] = np.mean(values)
+        if row["name"] in ("darts 0, 1", "dots 1, 2"):
+            cell = out / "cells" / f"{row['runs'][0].removesuffix('-seed-0')}.json"
+            network = ["--layers", "3", "--channels", "2", "--image-size", "8"]
+            shown = subprocess.run(
+                [Path(sys.executable).with_name("dots"), "show", cell, *network, "--json"],
+                capture_output=True,
+                check=True,
+            )
+            # `show` counts three colour channels, the digits have one: a 3×3 stem of six channels.
+            assert row["parameters"] == json.loads(shown.stdout)["params"] - 2 * 9 * 6
+            assert row["macs"] == json.loads(shown.stdout)["macs"] - 2 * 9 * 6 * 64
+    from safetensors.numpy import load_file
+    from scipy.stats import kendalltau
+
+    for method, finding in (("darts", "largest"), ("dots", "beta")):
+        state = load_file(sorted(out.glob(f"runs/{method}-search/checkpoints/0*"))[-1] / "state.safetensors")
+        if method == "dots":  # β′ of the last node's pairs stand last, in lexicographic order
+            importance = dict(zip(pairs, state["architecture/beta.normal"][-3:], strict=True))
+        else:  # rows of α′: edges 0-2, 1-2, then 0-3, 1-3, 2-3; column 0 is none
+            weights = np.exp(state["architecture/alpha.normal"][-3:].astype(float))
+            largest = (weights / weights.sum(axis=1, keepdims=True))[:, 1:].max(axis=1)
+            importance = {(a, b): largest[a] + largest[b] for a, b in pairs}
+        measured = [means[f"{method} {a}, {b}"] for a, b in pairs]
+        tau = kendalltau([importance[pair] for pair in pairs], np.round(measured, 12)).statistic
+        found = document["findings"].get(f"{finding} on the pairs of the {method} cell")
+        assert found["tau"] == (None if np.isnan(tau) else pytest.approx(tau))
+    for method in ("darts", "dots"):
+        searched = Genotype.load(out / "runs" / f"{method}-search" / "genotype.json")
+        chosen = "-".join(str(source) for _, source in searched.normal[-1])
+        assert Genotype.load(out / "cells" / f"{method}-pair-{chosen}.json") == searched
+    before = {name: (out / name).read_bytes() for name in ("results.json", "results.md", "rank-correlation.svg")}
+    again = study("rank-correlation", "--out", out, "--resume", "-q")
+    assert (again.returncode, again.stdout) == (0, f"{out}\n")
+    assert all(names == ["started", "finished"] for names in events(out).values())
+    assert {name: (out / name).read_bytes() for name in before} == before
+
+
+def test_a_real_child_killed_and_a_parent_killed_the_study_ends_as_if_nothing_was(tmp_path):
+    asked = ["paths", "--topologies", "2", "--best", "0", "--backend", ENGINE, *options("--train-set", SMALL_TRAINING)]
+    assert study(*asked, "--out", tmp_path / "whole", "-q").returncode == 0
+    out = tmp_path / "killed"
+    start = [Path(sys.executable).with_name("dots"), "study", *asked, "--out", out, "--resume", "-q"]
+    first, second = (out / "runs" / f"path-01-01-01-{last}-seed-0" for last in ("01", "02"))
+
+    process = subprocess.Popen(start, env=environment(), stderr=subprocess.PIPE, text=True)
+    soon(lambda: list(first.glob("checkpoints/0000000[1-9]")))
+    os.kill(child_of(first), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "killed by signal 9" in errors
+    assert "--resume" in errors
+    assert not json.loads((out / "results.json").read_text())["complete"]
+
+    process = subprocess.Popen(start, env=environment())
+    soon(lambda: (first / "summary.json").exists())  # the second was done beside the kill
+    process.kill()
+    process.wait()
+    done = study(*asked, "--out", out, "--resume", "-q")
+    assert done.returncode == 0, done.stderr
+    assert [names.count("started") for names in events(out).values()] == [1, 1]
+    assert [names.count("finished") for names in events(out).values()] == [1, 1]
+    assert "resumed" in events(out)[first.name]
+    assert events(out)[second.name] == ["started", "finished"]
+    rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (out, tmp_path / "whole")]
+    assert rows[0] == rows[1]
+
+
+def child_of(run):
+    """Return the process that has a run in hand."""
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and f"--out\0{run}\0--resume".encode() in (process / "cmdline").read_bytes():
+                return int(process.name)
+    raise AssertionError(f"no process runs {run}")
+
+
+def test_a_parent_killed_leaves_runs_that_are_waited_for_and_none_is_done_twice(tmp_path):
+    out = tmp_path / "study"
+    slow = environment(STAND_IN_SECONDS="1.0")
+    start = [sys.executable, "-c", WITH_STAND_IN, "study", *PATHS, "--jobs", "2", "--out", str(out)]
+    process = subprocess.Popen(start, env=slow, stderr=subprocess.DEVNULL)
+    soon(lambda: len(list(out.glob("runs/*/threads"))) == 2)
+    process.kill()  # its two children go on
+    process.wait()
+    done = study(*PATHS, "--out", out, "--resume", script=WITH_STAND_IN)
+    assert done.returncode == 0, done.stderr
+    assert "waiting" in done.stderr
+    assert len(events(out)) == 6
+    assert all(names == ["started"] for names in events(out).values())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_study_and_it_goes_on(number, code, tmp_path):
+    out = tmp_path / "study"
+    start = [sys.executable, "-c", WITH_STAND_IN, "study", *PATHS, "--out", str(out)]
+    process = subprocess.Popen(start, env=environment(STAND_IN_SECONDS="20"), stderr=subprocess.PIPE, text=True)
+    soon(lambda: list(out.glob("runs/*/threads")))
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert errors.splitlines()[-1].endswith(f"go on with: dots study paths --out {out} --resume")
+    assert len(list(out.glob("runs/*/saved"))) == 1
+    assert study("paths", "--out", out, "--resume", script=WITH_STAND_IN).returncode == 0
+    counts = sorted(names.count("started") + 10 * names.count("resumed") for names in events(out).values())
+    assert counts == [1, 1, 1, 1, 1, 11]
+
+
+def test_a_failed_run_is_named_the_others_go_on_and_the_exit_code_is_1(tmp_path):
+    out, bad = tmp_path / "study", "path-01-01-01-02-seed-0"
+    failed = study(*PATHS, "--out", out, script=WITH_STAND_IN, STAND_IN_FAILS=bad)
+    assert failed.returncode == 1
+    assert f"{bad}: the loss became nan" in failed.stderr.splitlines()[-1]
+    assert len(events(out)) == 3
+    assert json.loads((out / "results.json").read_text())["problems"] == {bad: "the loss became nan"}
+    assert study("paths", "--out", out, "--resume", script=WITH_STAND_IN).returncode == 0
+    assert json.loads((out / "results.json").read_text())["complete"]
+
+
+def test_printed_commands_run_by_anyone_are_what_the_study_then_finds_done(tmp_path):
+    out = tmp_path / "study"
+    for wave in (4, 2):
+        printed = study(*PATHS, "--out", out, "--resume", "--commands")
+        assert printed.returncode == 0, printed.stderr
+        commands = [shlex.split(line) for line in printed.stdout.splitlines()]
+        assert len(commands) == wave
+        for words in commands:
+            assert words[:2] == ["dots", "train"]
+            subprocess.run([*STAND_IN, *words[1:]], env=environment(), check=True)
+    assert len((out / "commands.txt").read_text().splitlines()) == 6
+    done = study("paths", "--out", out, "--resume", "--json", script=WITH_STAND_IN)
+    record = json.loads(done.stdout)
+    assert record["complete"]
+    assert {row["name"]: row["mean"] for row in record["rows"]} == {
+        row["name"]: accuracy_of(f"{row['name']}-seed-0") for row in record["rows"]
+    }
+    assert all(names == ["started"] for names in events(out).values())
+    page = (out / "results.md").read_text()
+    assert record["command"] in page
+    assert all(line in page for line in (out / "commands.txt").read_text().splitlines())
+
+
+def test_a_study_is_resumed_as_it_was_asked_or_refused_by_name(tmp_path):
+    out = tmp_path / "study"
+    assert study(*PATHS, "--train-set", "epochs=2", "--out", out, "--commands").returncode == 0
+    for arguments, named in [
+        ((*PATHS, "--out", out), "--resume"),
+        (("paths", "--out", out, "--resume", "--seeds", "3"), "seeds: 1 → 3"),
+        (
+            ("paths", "--out", out, "--resume", "--train-set", "epochs=3"),
+            "train_settings: {'epochs': 2} → {'epochs': 3}",
+        ),
+        (("paths", "--out", out, "--resume", "--best", "1"), "best: 2 → 1"),
+        (("rank-correlation", "--out", out, "--resume"), "is the study 'paths'"),
+        (("paths", "--resume"), "--out"),
+    ]:
+        refused = study(*arguments)
+        assert refused.returncode == 2, refused.stderr
+        assert named in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    same = study("paths", "--out", out, "--resume", "--train-set", "epochs=2", "--seeds", "1", "--commands")
+    assert same.returncode == 0, same.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["ablation", "levle"], 2, "did you mean 'levels'"),
+        (["ablation", "levels", "--set", "operation.epoch=3"], 2, "operation.epochs"),
+        (["paths", "--train-set", "epochs=none"], 2, "epochs"),
+        (["paths", "--train-preset", "shallow"], 4, "--data"),
+        (["paths", "--best", "200"], 2, "--best"),
+        (["paths", "--backend", "tensorflow"], 2, "unknown backend"),
+        (["paths", "--submitit-set", "timeout_min=3"], 2, "--submitit"),
+        (["rank-correlation", "--set", "topology.space=arbitrary"], 2, "pairs"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(arguments, code, named, tmp_path):
+    refused = study(*arguments, "--out", tmp_path / "study")
+    assert refused.returncode == code, refused.stderr
+    assert named in refused.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_directory_that_is_no_study_and_a_damaged_record_are_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    refused = study(*PATHS, "--out", tmp_path / "mine", "--resume")
+    assert (refused.returncode, "not a study" in refused.stderr) == (2, True)
+    for text in ("{", "[]", '{"format": "dots-study", "version": 2, "study": "paths", "asked": {}}'):
+        (tmp_path / "study").mkdir(exist_ok=True)
+        (tmp_path / "study" / "study.json").write_text(text)
+        assert study(*PATHS, "--out", tmp_path / "study", "--resume").returncode == 5
+
+
+def test_the_list_names_every_study_with_its_source():
+    listed = study("list")
+    assert listed.returncode == 0
+    assert "ablation levels" in listed.stdout
+    assert "arXiv:2010.00969" in listed.stdout
+    assert len(json.loads(study("list", "--json").stdout)["studies"]) == 11
+
+
+def test_help_loads_nothing_heavy():
+    script = """
+import sys
+sys.argv = ["dots", "study", "--help"]
+from dots.cli import main
+try:
+    main()
+finally:
+    print(sorted({name.partition(".")[0] for name in sys.modules} & {"numpy", "scipy", "matplotlib", "yaml", "torch"}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
