@@ -16,9 +16,20 @@ def cell_to_record(cell: CellSpec) -> dict[str, Any]:
         "nodes": cell.nodes,
         "edges": [[e.source, e.target, [list(group) for group in e.groups]] for e in cell.edges],
         "concat": list(cell.concat),
-        "topology": asdict(cell.topology),
+        "topology": _topology_record(cell.topology),
         "mixed": cell.mixed,
+        **({"sampling": cell.sampling} if cell.sampling != "none" else {}),
+        **({"partial": cell.partial} if cell.partial != 1 else {}),
+        **({"attention": [list(pair) for pair in cell.attention]} if cell.attention else {}),
     }
+
+
+def _topology_record(topology: Topology) -> dict[str, Any]:
+    record = asdict(topology)
+    # Left out at its default, so that records of input-side searches stay what they were.
+    if topology.side == "input":
+        del record["side"]
+    return record
 
 
 def cell_from_record(record: Any) -> CellSpec:
@@ -40,6 +51,9 @@ def cell_from_record(record: Any) -> CellSpec:
             tuple(record["concat"]),
             Topology(**record["topology"]),
             bool(record["mixed"]),
+            str(record.get("sampling", "none")),
+            int(record.get("partial", 1)),
+            tuple((str(operation), float(constant)) for operation, constant in record.get("attention", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise CorruptFile(f"a cell's record is damaged ({error})") from None

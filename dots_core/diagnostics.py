@@ -14,7 +14,7 @@ from dots_core.genotype import Genotype
 from dots_core.mixing import Blocks, block_softmax, entropy
 from dots_core.network import NetworkSpec
 from dots_core.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
-from dots_core.selection import Architecture, derive, edge_strengths
+from dots_core.selection import Architecture, Repair, decide, derive, edge_strengths
 from dots_core.space import CELL_TYPES, CellSpec
 
 LARGE_GAP = 0.1
@@ -56,29 +56,36 @@ class Decision:
     margin: float
 
 
-def decisions(cells: Mapping[str, CellSpec], architecture: Architecture, kinds: Sequence[str]) -> list[Decision]:
+def decisions(
+    cells: Mapping[str, CellSpec],
+    architecture: Architecture,
+    kinds: Sequence[str],
+    temperature: Temperature | None = None,
+) -> list[Decision]:
     """Return every choice between two candidates or more that `dots_core.selection.derive` makes.
 
     Parameters
     ----------
-    cells, architecture : mappings
+    cells, architecture, temperature
         As `derive` takes them.
     kinds : sequence of str
         The cell types to look at.
     """
-    genotype = derive(cells, architecture)
+    genotype = derive(cells, architecture, temperature)
     found: list[Decision] = []
     for kind in kinds:
         cell, alpha = cells[kind], np.asarray(architecture[f"alpha.{kind}"], np.float64)
+        beta = None if cell.matrix is None else np.asarray(architecture[f"beta.{kind}"], np.float64)
+        shifted = cell.operation_blocks.shifted(alpha)
         kept = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         for number, edge in enumerate(cell.edges):
             if (edge.source, edge.target) in kept:
-                candidates = {o: float(alpha[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
+                candidates = {o: float(shifted[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
                 found += _decided(kind, "alpha", edge.name, candidates, kept[edge.source, edge.target])
-        if cell.matrix is None:
-            found += _edge_decisions(kind, cell, alpha, set(kept))
+        if beta is not None and cell.topology.space != "edge-softmax":
+            found += _combination_decisions(kind, cell, beta)
         else:
-            found += _combination_decisions(kind, cell, np.asarray(architecture[f"beta.{kind}"], np.float64))
+            found += _edge_decisions(kind, cell, edge_strengths(cell, alpha, beta, temperature), set(kept))
     return found
 
 
@@ -91,9 +98,8 @@ def _decided(kind: str, by: str, place: str, candidates: Mapping[str, float], ch
 
 
 def _edge_decisions(
-    kind: str, cell: CellSpec, alpha: NDArray[np.float64], kept: set[tuple[int, int]]
+    kind: str, cell: CellSpec, strengths: Sequence[float], kept: set[tuple[int, int]]
 ) -> list[Decision]:
-    strengths = edge_strengths(cell, alpha)
     found = []
     for node in range(2, cell.nodes + 2):
         incoming = {cell.edges[n].source: strengths[n] for n in cell.incoming(node)}
@@ -109,22 +115,29 @@ def _edge_decisions(
 def _combination_decisions(kind: str, cell: CellSpec, beta: NDArray[np.float64]) -> list[Decision]:
     assert cell.combination_blocks is not None
     found = []
+    beta = cell.combination_blocks.shifted(beta)
     for members in cell.combination_blocks.members:
         candidates = {combination_name(cell, int(n)): float(beta[n]) for n in members}
         chosen = combination_name(cell, int(members[int(np.argmax(beta[members]))]))
-        found += _decided(kind, "beta", _place(cell, int(members[0])), candidates, chosen)
+        found += _decided(kind, "beta", combination_place(cell, int(members[0])), candidates, chosen)
     return found
 
 
 def combination_name(cell: CellSpec, number: int) -> str:
-    """Return a combination's edges by their sources, for example ``"0,1"``."""
+    """Return a combination's edges by their other ends, for example ``"0,1"``; of no edge, ``"-"``.
+
+    These are the sources of a node's input edges, or the targets of its output edges.
+    """
     assert cell.matrix is not None
-    return ",".join(str(cell.edges[n].source) for n in cell.matrix.combinations[number])
+    edges = [cell.edges[n] for n in cell.matrix.combinations[number]]
+    return ",".join(str(e.target if cell.topology.side == "output" else e.source) for e in edges) or "-"
 
 
-def _place(cell: CellSpec, number: int) -> str:
+def combination_place(cell: CellSpec, number: int) -> str:
+    """Return whose edges a combination is of: the node, or the edge that is kept or not by itself."""
     assert cell.matrix is not None
-    return str(int(cell.matrix.groups[number]))
+    group = int(cell.matrix.groups[number])
+    return cell.edges[group].name if cell.topology.space == "edge-sigmoid" else str(group)
 
 
 def retention_margin(cell: CellSpec, alpha: NDArray[np.floating], rule: str) -> float | None:
@@ -136,8 +149,9 @@ def retention_margin(cell: CellSpec, alpha: NDArray[np.floating], rule: str) -> 
         None if nothing is dropped.
     """
     gaps = []
+    shifted = cell.operation_blocks.shifted(np.asarray(alpha, np.float64))
     for number, edge in enumerate(cell.edges):
-        row = np.asarray(alpha[number], np.float64)
+        row = shifted[number]
         if rule == "groups":
             rivals, kept = list(edge.groups), 1
         else:
@@ -171,6 +185,8 @@ class Standing:
     ----------
     genotype : Genotype
         What would be derived now.
+    repairs : tuple of Repair
+        What makes it valid.
     decisions : list of Decision
         Of the cell types the network holds; another type's cell is never trained, and arbitrary.
     metrics : dict
@@ -180,6 +196,7 @@ class Standing:
     """
 
     genotype: Genotype
+    repairs: tuple[Repair, ...]
     decisions: list[Decision]
     metrics: dict[str, Any]
     record: dict[str, Any]
@@ -198,8 +215,9 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
         return None
     cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
     complete = completed(cells, architecture)
-    genotype = derive(cells, complete)
-    found = decisions(cells, complete, kinds)
+    derived = decide(cells, complete, temperature)
+    genotype = derived.genotype
+    found = decisions(cells, complete, kinds, temperature)
     metrics: dict[str, Any] = {"alpha_temperature": temperature.alpha}
     record: dict[str, Any] = {
         "genotype": genotype.to_record(),
@@ -223,7 +241,7 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
         metrics[f"beta_entropy_{kind}"] = entropy(weights, cell.combination_blocks)
         beta: dict[str, dict[str, float]] = {}
         for n, weight in enumerate(weights):
-            beta.setdefault(_place(cell, n), {})[combination_name(cell, n)] = _rounded(weight)
+            beta.setdefault(combination_place(cell, n), {})[combination_name(cell, n)] = _rounded(weight)
         shares = cell.matrix.shares @ weights
         record.setdefault("beta", {})[kind] = beta
         record.setdefault("gamma", {})[kind] = {
@@ -233,7 +251,10 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
     for key, margin in smallest_margins(found).items():
         by, _, kind = key.partition(".")
         metrics[f"{by}_margin_{kind}"] = margin
-    return Standing(genotype, found, metrics, record)
+    repairs = tuple(repair for repair in derived.repairs if repair.cell in kinds)
+    if repairs:
+        metrics["nodes_without_input"] = len(repairs)
+    return Standing(genotype, repairs, found, metrics, record)
 
 
 def completed(cells: Mapping[str, CellSpec], architecture: Architecture) -> dict[str, NDArray[np.floating]]:
@@ -279,6 +300,11 @@ def warnings(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> list[str]
         ]
     if "normal" in held:
         said += _collapse(genotype)
+    if last.get("nodes_without_input"):
+        said.append(
+            f"what the search chose is no valid cell: {last['nodes_without_input']} nodes had no input and got "
+            "their strongest edge"
+        )
     for row in _last_of_stages(rows):
         if row.get("discretisation_gap", 0.0) >= LARGE_GAP:
             said.append(

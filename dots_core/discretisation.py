@@ -38,13 +38,14 @@ def hardened(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[
     Returns
     -------
     dict or None
-        None where no architecture weights say what the genotype says: where no topology is searched,
-        and where a group of operations holds neither the chosen one nor ``none``.
+        None where no architecture weights say what the genotype says: where edges are not chosen
+        by combinations, where a cell had to be repaired (`dots_core.selection.derive`), and where a
+        group of operations holds neither the chosen one nor ``none``.
     """
     hard = dict(state)
     for kind in spec.kinds():
         cell = spec.cell(kind)
-        if cell.matrix is None or cell.combination_blocks is None:
+        if not cell.topology.chooses or cell.matrix is None or cell.combination_blocks is None:
             return None
         chosen = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         alpha = np.zeros_like(state[f"architecture/alpha.{kind}"])
@@ -58,7 +59,10 @@ def hardened(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[
         for members in cell.combination_blocks.members:
             group_edges = {n for m in members for n in cell.matrix.combinations[m]}
             kept = {n for n in group_edges if (cell.edges[n].source, cell.edges[n].target) in chosen}
-            beta[next(m for m in members if set(cell.matrix.combinations[m]) == kept)] = _CHOSEN
+            same = [m for m in members if set(cell.matrix.combinations[m]) == kept]
+            if not same:
+                return None
+            beta[same[0]] = _CHOSEN
         hard[f"architecture/alpha.{kind}"], hard[f"architecture/beta.{kind}"] = alpha, beta
     return hard
 

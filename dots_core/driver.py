@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +21,13 @@ from dots_core.feed import Feed, endless
 from dots_core.files import recover_folder, sync_directory, to_json, write_folder
 from dots_core.genotype import Genotype
 from dots_core.initial import initial_architecture, initial_weights
+from dots_core.levels import Moment, Stepper, due
 from dots_core.metrics import MetricsFile
 from dots_core.network import NetworkSpec
-from dots_core.plan import Phase, Plan, Retained, Stage
+from dots_core.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.progress import Progress, Sums
-from dots_core.selection import derive, retain
+from dots_core.sampling import Sampler
+from dots_core.selection import Repair, decide, retain
 from dots_core.space import CELL_TYPES, CellSpec
 
 METRICS = "metrics.jsonl"
@@ -82,12 +84,15 @@ class Outcome:
     margins : dict
         For each sort of decision and trained cell type (``"alpha.normal"``, …), the smallest margin
         of the chosen candidate over the next (`dots_core.diagnostics.Decision`).
+    repairs : tuple of Repair
+        What made the derived cell valid, where the search left a node without input.
     """
 
     genotype: Genotype | None
     last_row: dict[str, Any]
     best_accuracy: float
     margins: dict[str, float]
+    repairs: tuple[Repair, ...] = ()
 
 
 class Driver:
@@ -257,22 +262,27 @@ class Driver:
         )
         loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
-        done = progress.epoch * steps + progress.step
         before = progress.global_epoch - progress.epoch
-        batches = [endless(loader, done, before) for loader in loaders]
-        pending = 0
+        batches = [
+            endless(loader, self._read_before(update, steps), before)
+            for update, loader in zip(phase.updates, loaders, strict=True)
+        ]
+        salt = f"{self._stage.name}/{phase.name}"
+        stepper = Stepper(self._network, self._spec, phase.updates, self.plan.seed, salt)
+        pending: list[tuple[int, int, bool]] = []
         try:
             while progress.step < steps:
-                for update, source in zip(phase.updates, batches, strict=True):
-                    self._network.step(update.groups, next(source), rates, temperature)
+                moment = Moment(progress.global_epoch, progress.step, steps)
                 progress.step += 1
                 progress.global_step += 1
-                pending += 1
+                rows = stepper.step(lambda number: next(batches[number]), rates, temperature, moment)
+                pending += [(progress.step, number, own) for number, own in rows]
                 last = progress.step == steps
                 save = progress.step % self.plan.checkpoint_every == 0 and not last
-                if last or save or pending == _DRAIN_EVERY or self._stop_code is not None:
+                often = progress.step % _DRAIN_EVERY == 0
+                if last or save or often or self._stop_code is not None:
                     self._absorb(pending, steps)
-                    pending = 0
+                    pending = []
                     self._observer.stepped(self._stage, phase, progress, steps, temperature)
                 if not last and (save or self._stop_code is not None):
                     self._save()
@@ -284,16 +294,29 @@ class Driver:
         self._save()
         self._stop_if_asked()
 
-    def _absorb(self, pending: int, steps: int) -> None:
-        """Add the losses of the last ``pending`` steps to the epoch's sums, in order."""
-        updates, sums = self._phase.updates, self._progress.sums
-        rows = self._network.drain()
-        for number, (loss, correct) in enumerate(rows):
-            update = updates[number % len(updates)]
+    def _read_before(self, update: Update, steps: int) -> int:
+        """How many batches an update has used in this phase."""
+        progress = self._progress
+        if update.once_at is None:
+            return progress.epoch * steps + progress.step
+        made = any(due(update, Moment(0, step, steps)) for step in range(progress.step))
+        return progress.epoch + made
+
+    def _absorb(self, pending: list[tuple[int, int, bool]], steps: int) -> None:
+        """Add losses to the epoch's sums, in order.
+
+        Parameters
+        ----------
+        pending : list of (step, number of the update, whether the row is of its own loss)
+            One entry a row.
+        """
+        sums = self._progress.sums
+        for (step, number, own), (loss, correct) in zip(pending, self._network.drain(), strict=True):
             if not math.isfinite(loss):
-                step = self._progress.step - pending + number // len(updates) + 1
                 raise NonFiniteLoss(self._lost(f"the loss became {loss} at step {step} of {steps}"))
-            if "w" in update.groups:
+            if not own:
+                continue
+            if "w" in self._phase.updates[number].groups:
                 sums.steps += 1
                 sums.loss += float(loss)
                 sums.correct += int(correct)
@@ -346,7 +369,7 @@ class Driver:
         measure_gap = stands is not None and self._gap_is_due(last_of_stage)
         best = False
         if stage.validation != "none" and (due or last_of_stage or measure_gap):
-            loss, accuracy = self._validate(self._network, temperature)
+            loss, accuracy = self._validate(self._network, self._spec, temperature)
             row.update(validation_split=stage.validation, validation_loss=loss, validation_accuracy=accuracy)
             if measure_gap and stands is not None:
                 derived = self._derived_accuracy(stands.genotype, state)
@@ -408,7 +431,7 @@ class Driver:
         if hard is not None:
             self._network.import_state(hard)
             try:
-                return self._validate(self._network, TEMPERATURE)[1]
+                return self._validate(self._network, self._spec, TEMPERATURE)[1]
             finally:
                 self._network.import_state(state)
         if self._spec.normal.matrix is not None:
@@ -418,14 +441,15 @@ class Driver:
         parts = {part: {k.removeprefix(part): v for k, v in taken.items() if k.startswith(part)} for part in _BUILT_OF}
         network = self._engine.build(Setup(sub, stage.optimizers, plan.loss, plan.runtime), *parts.values())
         network.import_state(taken)
-        return self._validate(network, TEMPERATURE)[1]
+        return self._validate(network, sub, TEMPERATURE)[1]
 
-    def _validate(self, network: Network, temperature: Temperature) -> tuple[float | None, float]:
+    def _validate(self, network: Network, spec: NetworkSpec, temperature: Temperature) -> tuple[float | None, float]:
         data, plan = self._data, self.plan
         split, indices = self._feed.validation(self._stage)
+        draws = Sampler(spec, plan.seed, "").most_likely(network.architecture())
         loss, correct = 0.0, 0
         for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
-            some_loss, some_correct = network.evaluate(batch, temperature)
+            some_loss, some_correct = network.evaluate(replace(batch, draws=draws), temperature)
             loss += some_loss
             correct += some_correct
         # Running statistics can overflow though training is finite; JSON has no NaN.
@@ -465,12 +489,14 @@ class Driver:
         self._build(cells)
 
     def _outcome(self) -> Outcome:
-        genotype, margins = None, {}
-        if self.plan.derive:
-            cells = self._cells()
-            architecture = completed(cells, self._network.architecture())
-            genotype = derive(cells, architecture)
-            margins = smallest_margins(decisions(cells, architecture, self._spec.kinds()))
         if not self._last_row:
             self._last_row = self._metrics.last()
-        return Outcome(genotype, self._last_row, self._progress.best_accuracy, margins)
+        row, best = self._last_row, self._progress.best_accuracy
+        if not self.plan.derive:
+            return Outcome(None, row, best, {})
+        cells = self._cells()
+        architecture = completed(cells, self._network.architecture())
+        temperature = Temperature(row.get("alpha_temperature", 1.0), row.get("beta_temperature", 1.0))
+        found = decide(cells, architecture, temperature)
+        margins = smallest_margins(decisions(cells, architecture, self._spec.kinds(), temperature))
+        return Outcome(found.genotype, row, best, margins, found.repairs)

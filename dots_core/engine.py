@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
+from dots_core.errors import UsageError
 from dots_core.layers import Layer
 from dots_core.network import NetworkSpec
 
@@ -115,34 +116,93 @@ class Setup:
     runtime: Runtime = field(default_factory=Runtime)
 
 
+def check_groups(groups: tuple[str, ...]) -> None:
+    """Raise `UsageError` unless the names are parameter groups."""
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
+
+
 class Network(Protocol):
-    """A network on an engine, with its architecture weights and optimiser state."""
+    """A network on an engine, with its architecture weights and optimiser state.
+
+    What one step of a search is, is put together in `dots_core.levels` from `differentiate`,
+    `update` and, for second order, `look_ahead`, `displace` and `settle`. Between calls a network
+    keeps the gradients that were accumulated and not yet used; they are no part of its state.
+    """
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Differentiate the training loss on one batch and update the named groups.
+        """Do `differentiate` and then `update`: the step of plain training and of first-order search."""
+        ...
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times the training loss's gradient on one batch to what is accumulated for the named groups.
 
         Parameters
         ----------
         groups : subset of ("w", "alpha", "beta")
-            All named gradients are taken at the old point, in one pass, before any update.
+            All named gradients are taken in one pass, at the weights as they stand.
         batch : Batch
-        rates : Rates
         temperature : Temperature
+        factor : float
 
         Notes
         -----
         Batch norm uses the batch's statistics and moves the running ones, whichever groups are
-        updated. The call may return before the device is done; it must not wait for it.
+        named, unless w is displaced (`look_ahead`). The call may return before the device is done;
+        it must not wait for it.
 
         Raises
         ------
         UsageError
-            If a batch norm would see a single value a channel, whose variance is undefined.
+            If a batch norm would see a single value a channel, whose variance is undefined, or a
+            group is unknown.
         """
         ...
 
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Update the named groups by the gradients accumulated for them, which are used up.
+
+        Parameters
+        ----------
+        groups : subset of ("w", "alpha", "beta")
+            A group for which nothing was accumulated has gradient 0.
+        rates : Rates
+        addends : mapping, optional
+            Added to the gradients of architecture weights, by name (`dots_core.regularisation`).
+        """
+        ...
+
+    def look_ahead(self, rate: float) -> None:
+        """Displace w by one step of SGD, unclipped: w − rate·(momentum·buffer + g + weight_decay·w).
+
+        g is the gradient accumulated for w, which is used up. The momentum buffer stays as it is,
+        and w can be brought back by `settle`.
+        """
+        ...
+
+    def displace(self, radius: float) -> None:
+        """Displace w from where it stood before `look_ahead` by a vector along g: w + radius·g / ‖g‖₂.
+
+        g is the gradient accumulated for w, which is kept: the call can be repeated. Where g is 0,
+        w is where it stood.
+        """
+        ...
+
+    def gradient_norm(self) -> float:
+        """Return ‖g‖₂, g the gradient accumulated for w. Waits for the device."""
+        ...
+
+    def settle(self) -> None:
+        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+        ...
+
     def drain(self) -> NDArray[np.float64]:
-        """Return loss and number of correct predictions of each `step` since the last call: shape (steps, 2).
+        """Return loss and number of correct predictions of each `differentiate` since the last call: shape (calls, 2).
 
         The loss is the one that was differentiated. Waits for the device.
         """
@@ -196,8 +256,33 @@ class Network(Protocol):
         ...
 
 
+class UnrollingNetwork(Network, Protocol):
+    """A network that can also differentiate through a step of SGD; an engine need not have it."""
+
+    def differentiate_unrolled(
+        self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
+    ) -> None:
+        """Accumulate the exact gradient of the validation loss at w after one step of SGD on the training batch.
+
+        Of L_val(w′(α), α) with w′ = w − rate·(momentum·buffer + ∇w L_train(w, α) + weight_decay·w):
+        what `look_ahead` and `displace` approach by finite differences. It adds one row to `drain`,
+        that of the validation batch; running statistics move as in `differentiate` on the training
+        batch.
+
+        Parameters
+        ----------
+        groups : subset of ("alpha", "beta")
+        """
+        ...
+
+
 class Engine(Protocol):
-    """A framework, as the project sees it."""
+    """A framework, as the project sees it.
+
+    Attributes
+    ----------
+    name : str
+    """
 
     name: str
 

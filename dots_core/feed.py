@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
-from dots_core.data import ImageData, Loader, Split, half_split
+from dots_core.data import ImageData, Loader, Split, random_parts
 from dots_core.drop_path import DropPath
 from dots_core.network import NetworkSpec
 from dots_core.plan import Phase, Plan, Stage
@@ -63,8 +63,10 @@ class Feed:
     def _part(self, split: str) -> NDArray[np.int64]:
         if split == "all":
             return self._train
-        halves = half_split(len(self._train), self._plan.seed, self._plan.split)
-        return self._train[halves[0 if split == "half-a" else 1]]
+        sort, _, letter = split.partition("-")
+        shares = (1 / 3, 1 / 3, 1 / 3) if sort == "third" else (self._plan.split, 1 - self._plan.split)
+        parts = random_parts(len(self._train), self._plan.seed, shares)
+        return self._train[parts["abc".index(letter)]]
 
 
 def endless(loader: Loader, done: int, epoch_offset: int) -> Generator[Batch, None, None]:

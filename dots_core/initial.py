@@ -52,7 +52,7 @@ def initial_architecture(
 ) -> dict[str, NDArray[np.float32]]:
     """Draw α′ and β′ as ``scale`` times a standard normal (DARTS uses 1e-3), or zeros at scale 0.
 
-    Entries of α′ whose operation is absent are 0.
+    Entries of α′ whose operation is absent, and of β′ that are fixed, are 0.
     """
     values: dict[str, NDArray[np.float32]] = {}
     for name, shape in architecture_shapes(spec).items():
@@ -60,5 +60,8 @@ def initial_architecture(
         group, _, kind = name.partition(".")
         if group == "alpha":
             draw = np.where(spec.cell(kind).operation_blocks.mask, draw, 0.0)
+        else:
+            matrix = spec.cell(kind).matrix
+            draw = np.where(matrix.free, draw, 0.0) if matrix is not None else draw
         values[name] = draw.astype(np.float32)
     return values

@@ -81,6 +81,14 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class HalvingMax:
+    """2×2 max-pooling at stride 2; a last row or column of odd size is pooled alone: to ⌈H/2⌉ × ⌈W/2⌉.
+
+    Of several equal maxima the first, row by row, gets the whole gradient.
+    """
+
+
+@dataclass(frozen=True)
 class WindowAverage:
     """Average pooling without padding."""
 
@@ -102,7 +110,7 @@ class Linear:
     outputs: int
 
 
-Layer = ReLU | Convolution | ShiftedPair | Norm | Pool | WindowAverage | GlobalAverage | Linear
+Layer = ReLU | Convolution | ShiftedPair | Norm | Pool | HalvingMax | WindowAverage | GlobalAverage | Linear
 
 
 def factorized_reduce(name: str, inputs: int, outputs: int, affine: bool) -> tuple[Layer, ...]:
@@ -187,6 +195,8 @@ def output_size(layer: Layer, size: tuple[int, int]) -> tuple[int, int]:
         return after(1, 2, 0)
     if isinstance(layer, Pool):
         return after(3, layer.stride, 1)
+    if isinstance(layer, HalvingMax):
+        return (size[0] + 1) // 2, (size[1] + 1) // 2
     if isinstance(layer, WindowAverage):
         return after(layer.kernel, layer.stride, 0)
     if isinstance(layer, GlobalAverage):

@@ -24,9 +24,16 @@ class Blocks:
     ----------
     labels : int64 array of the logits' shape
         Block number of each entry, or ``MASKED``.
+    offsets : float64 array of that shape, optional
+        Constants added to the logits (operation attention: eDARTS §III-A).
+    free : bool array of that shape, optional
+        False where the logit is its offset alone and nothing is learned; None where all are free.
+        The softmax of a free logit beside a fixed 0 is a sigmoid.
     """
 
     labels: NDArray[np.int64]
+    offsets: NDArray[np.float64] | None = None
+    free: NDArray[np.bool_] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,11 +74,43 @@ class Blocks:
             places[members] = row * width + np.arange(len(members))
         return places
 
+    def shifted(self, logits: NDArray[np.floating], noise: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        """Return what softmax is taken of, before the temperature: free·logits + offsets + noise."""
+        if self.free is not None:
+            logits = logits * self.free.astype(logits.dtype)
+        if self.offsets is not None:
+            logits = logits + self.offsets.astype(logits.dtype)
+        return logits if noise is None else logits + noise.astype(logits.dtype)
 
-def block_softmax(logits: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0) -> NDArray[np.floating]:
-    """Softmax of ``logits / temperature`` within each block; same shape and dtype as the logits."""
+    def largest(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return a mask of each block's largest entry, the first where several are equal."""
+        chosen = np.zeros(self.labels.size, bool)
+        flat = np.asarray(logits).ravel()
+        for members in self.members:
+            chosen[members[np.argmax(flat[members])]] = True
+        return chosen.reshape(self.shape)
+
+
+def block_softmax(
+    logits: NDArray[np.floating],
+    blocks: Blocks,
+    temperature: float = 1.0,
+    noise: NDArray[np.floating] | None = None,
+) -> NDArray[np.floating]:
+    """Softmax of ``(free·logits + offsets + noise) / temperature`` within each block.
+
+    Parameters
+    ----------
+    logits : array of any shape
+    noise : array of that shape, optional
+        Gumbel noise (`dots_core.sampling`).
+
+    Returns
+    -------
+    array of the logits' shape and dtype, 0 where masked
+    """
     out = np.zeros_like(logits).ravel()
-    flat = logits.ravel()
+    flat = blocks.shifted(logits, noise).ravel()
     for members in blocks.members:
         scaled = flat[members] / flat.dtype.type(temperature)
         weights = np.exp(scaled - scaled.max())
@@ -88,6 +127,8 @@ def block_softmax_gradient(
     for members in blocks.members:
         inner = np.dot(w[members], g[members])
         out[members] = w[members] * (g[members] - inner) / w.dtype.type(temperature)
+    if blocks.free is not None:
+        out[~blocks.free.ravel()] = 0
     return out.reshape(weights.shape)
 
 

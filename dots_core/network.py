@@ -14,6 +14,7 @@ from dots_core.genotype import Genotype
 from dots_core.layers import (
     Convolution,
     GlobalAverage,
+    HalvingMax,
     Layer,
     Linear,
     Norm,
@@ -80,6 +81,12 @@ class NetworkSpec:
             )
         if self.channels % 2:
             raise UsageError(f"channels is {self.channels}; it must be even, FactorizedReduce halves it")
+        for cell in (self.normal, self.reduce):
+            if self.channels % (2 * cell.partial):
+                raise UsageError(
+                    f"channels is {self.channels}; with 1/{cell.partial} of the channels passing through the "
+                    f"operations it must be a multiple of {2 * cell.partial}"
+                )
         if self.stem not in STEMS:
             raise UsageError(f"unknown stem '{self.stem}'; known: {', '.join(STEMS)}")
         if self.auxiliary and not self.reductions:
@@ -195,7 +202,13 @@ def edge_layers(spec: NetworkSpec, layout: CellLayout, edge_number: int, operati
     """Layers of one operation on one edge of one cell."""
     edge = spec.cell(layout.kind).edges[edge_number]
     name = f"{layout.name}.edges.{edge.name}.{operation}"
-    return operation_layers(name, operation, layout.channels, layout.stride(edge.source), spec.affine, spec.pool_norm)
+    channels = layout.channels // spec.cell(layout.kind).partial
+    return operation_layers(name, operation, channels, layout.stride(edge.source), spec.affine, spec.pool_norm)
+
+
+def bypass_layers(layout: CellLayout, source: int) -> tuple[Layer, ...]:
+    """Layers of the channels that pass a node's edges by (`CellSpec.partial`): none, or max-pooling at stride 2."""
+    return (HalvingMax(),) if layout.stride(source) == 2 else ()
 
 
 def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
@@ -253,7 +266,7 @@ def sequences(spec: NetworkSpec) -> Iterator[tuple[tuple[Layer, ...], tuple[int,
             source_size = layout.input_sizes[1] if edge.source < 2 else layout.size
             for operation in edge.operations:
                 if operation != NONE:
-                    yield edge_layers(spec, layout, number, operation), source_size, layout.channels
+                    yield edge_layers(spec, layout, number, operation), source_size, layout.channels // cell.partial
         if auxiliary is not None and auxiliary[0] == layout.index:
             yield auxiliary[1], layout.size, layout.channels * len(cell.concat)
     last = layouts[-1]

@@ -20,25 +20,62 @@ from dots_core.schedules import Constant, Cosine, Schedule
 from dots_core.space import CELL_TYPES, CellSpec
 from dots_core.topology import Topology
 
-SPLITS = ("all", "half-a", "half-b")
-"""The training images, or one of two disjoint halves of them."""
+SPLITS = ("all", "half-a", "half-b", "third-a", "third-b", "third-c")
+"""The training images, or one of two disjoint halves or of three disjoint thirds of them."""
 
-VALIDATION_SPLITS = ("none", "half-b", "test")
+VALIDATION_SPLITS = ("none", "half-b", "third-b", "test")
 
 
 @dataclass(frozen=True)
 class Update:
-    """One call of ``Network.step``: which groups learn from which images.
+    """Which groups learn from which images, and how (`dots_core.levels`).
 
     A one-level step is one update of several groups; a bi-level first-order step is an update
     of the architecture weights on one half followed by one of w on the other.
+
+    Attributes
+    ----------
+    groups, split, shuffle
+        What learns, from what, in which order.
+    factor, training_factor : float
+        The gradient is ``factor`` times that of the loss on the split plus ``training_factor`` times
+        that on the batch w learns from in the same step (mixed level: MiLeNAS; TopoNAS eq. 22-23).
+    order : int
+        2: the gradient of the loss at w after one step of SGD on the batch w learns from (DARTS
+        eq. 5-8).
+    exact : bool
+        Of order 2: differentiated through the step, where the engine can, instead of by finite
+        differences.
+    joint : bool
+        Applied together with the next update, so that both gradients are taken at the old point.
+    once_at : float, optional
+        Made once an epoch, after this share of its steps (eDARTS §III-C); None: in every step.
+    regularisation : float
+        λ of the passive-aggressive regularisation added to the loss of β (TopoNAS eq. 14).
     """
 
     groups: tuple[str, ...]
     split: str
     shuffle: bool = True
+    factor: float = 1.0
+    training_factor: float = 0.0
+    order: int = 1
+    exact: bool = False
+    joint: bool = False
+    once_at: float | None = None
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.order not in (1, 2):
+            raise UsageError(f"an update is of order 1 or 2, not {self.order}")
+        if self.once_at is not None and not 0 <= self.once_at <= 1:
+            raise UsageError(f"an update is made once at a share of an epoch between 0 and 1, not {self.once_at}")
+        if "w" in self.groups and (self.order == 2 or self.training_factor or self.once_at is not None):
+            raise UsageError("second order, mixed levels and sparse updates are of architecture weights, not of w")
+        if self.order == 2 and (self.training_factor or self.factor != 1.0):
+            raise UsageError("an update is either of second order or of mixed level")
+        if self.regularisation and "beta" not in self.groups:
+            raise UsageError("passive-aggressive regularisation is of beta, which this update leaves alone")
         if not self.groups or any(group not in GROUPS for group in self.groups):
             raise UsageError(f"an update must name some of {', '.join(GROUPS)}, not {self.groups}")
         if self.split not in SPLITS:
@@ -73,6 +110,8 @@ class Phase:
             raise UsageError(f"phase {self.name} has {self.epochs} epochs")
         if sum("w" in update.groups for update in self.updates) != 1:
             raise UsageError(f"phase {self.name} must update w exactly once a step")
+        if self.updates[-1].joint:
+            raise UsageError(f"the last update of phase {self.name} has no update after it to be joint with")
 
     @property
     def weight_split(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.engine import Temperature
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype, Node
 from dots_core.mixing import block_softmax
@@ -41,8 +43,9 @@ def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Top
     if rule not in RETENTIONS:
         raise UsageError(f"unknown retention '{rule}'; known: {', '.join(RETENTIONS)}")
     edges = []
+    shifted = cell.operation_blocks.shifted(np.asarray(alpha))
     for number, edge in enumerate(cell.edges):
-        ranked = _ranked(edge, alpha[number])
+        ranked = _ranked(edge, shifted[number])
         others = [o for o in ranked if o != NONE]
         if rule == "groups":
             kept = [next(o for o in ranked if o in group) for group in edge.groups]
@@ -51,33 +54,123 @@ def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Top
         else:
             kept = others[: int(rule[-1])]
         edges.append(Edge(edge.source, edge.target, (tuple(o for o in OPERATIONS if o in kept),)))
-    return CellSpec(cell.nodes, tuple(edges), cell.concat, topology)
+    return replace(cell, edges=tuple(edges), topology=topology, sampling="none", partial=1)
 
 
-def derive(cells: Mapping[str, CellSpec], architecture: Architecture) -> Genotype:
+@dataclass(frozen=True)
+class Repair:
+    """An edge that was added because a node of the derived cell had none.
+
+    Attributes
+    ----------
+    cell : str
+        ``"normal"`` or ``"reduce"``.
+    node : int
+    edge : str
+        Name of the edge that was added.
+    """
+
+    cell: str
+    node: int
+    edge: str
+
+    def __str__(self) -> str:
+        return f"node {self.node} of the {self.cell} cell ({self.edge} added)"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a search found.
+
+    Attributes
+    ----------
+    genotype : Genotype
+        Valid: every intermediate node has an input.
+    repairs : tuple of Repair
+        What made it valid; empty if it was.
+    """
+
+    genotype: Genotype
+    repairs: tuple[Repair, ...]
+
+
+def derive(
+    cells: Mapping[str, CellSpec], architecture: Architecture, temperature: Temperature | None = None
+) -> Genotype:
+    """Return the genotype that `decide` finds."""
+    return decide(cells, architecture, temperature).genotype
+
+
+def decide(
+    cells: Mapping[str, CellSpec], architecture: Architecture, temperature: Temperature | None = None
+) -> Derived:
     """Derive the genotype from the architecture weights of both cell types.
 
-    Each edge takes the arg-max of α over its operations without ``none``; each node keeps its
-    arg-max combination of edges. Where no topology was searched the DARTS policy decides: a
-    node keeps the two incoming edges whose best operation other than ``none`` weighs most.
+    Each edge takes the arg-max of α over its operations without ``none``. Edges are kept as the
+    cell's topology says (`Topology.space`): the arg-max combination of each group of edges that
+    compete; where no topology was searched, by the DARTS policy: a node keeps the two incoming edges
+    whose best operation other than ``none`` weighs most.
+
+    Choices among a node's output edges, and edges each on its own, can leave a node without input.
+    Such a node gets the incoming edge with the largest γ times weight of its best operation; among
+    equals the one from the earliest node. TopoNAS and DOTS name no repair; this rule is ours.
 
     Parameters
     ----------
     cells : mapping of ``"normal"`` and ``"reduce"`` to CellSpec
     architecture : mapping
         ``alpha.<cell type>`` and, where a topology was searched, ``beta.<cell type>``.
+    temperature : Temperature, optional
+        At which edges' weights are compared; 1 if not given.
     """
+    temperature = temperature or Temperature()
     fields: dict[str, tuple[Node, ...]] = {}
+    repairs: list[Repair] = []
     for kind in CELL_TYPES:
         cell = cells[kind]
         alpha = np.asarray(architecture[f"alpha.{kind}"])
-        kept = _darts_edges(cell, alpha) if cell.matrix is None else _best_edges(cell, architecture[f"beta.{kind}"])
+        beta = architecture.get(f"beta.{kind}")
+        strengths = edge_strengths(cell, alpha, beta, temperature)
+        kept = kept_edges(cell, strengths, beta)
+        shifted = cell.operation_blocks.shifted(alpha)
         nodes: list[Node] = []
         for target in range(2, cell.nodes + 2):
             numbers = [n for n in kept if cell.edges[n].target == target]
-            nodes.append(tuple((_best_operation(cell.edges[n], alpha[n]), cell.edges[n].source) for n in numbers))
+            if not numbers:
+                numbers = _strongest(cell, target, strengths, 1)
+                repairs.append(Repair(kind, target, cell.edges[numbers[0]].name))
+            nodes.append(tuple((_best_operation(cell.edges[n], shifted[n]), cell.edges[n].source) for n in numbers))
         fields[kind] = tuple(nodes)
-    return Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
+    genotype = Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
+    return Derived(genotype, tuple(repairs))
+
+
+def kept_edges(cell: CellSpec, strengths: Sequence[float], beta: NDArray[np.floating] | None) -> list[int]:
+    """Return the numbers of the edges that a topology keeps, ascending; a node may be left without.
+
+    Parameters
+    ----------
+    strengths : sequence of float
+        As `edge_strengths` returns them.
+    beta : array β′, shape (combinations,), or None where no topology was searched
+    """
+    topology = cell.topology
+    if topology.space == "fixed":
+        return list(range(len(cell.edges)))
+    if topology.chooses:
+        assert beta is not None
+        return _best_edges(cell, beta)
+    if topology.space == "edge-sigmoid":
+        assert beta is not None
+        return [number for number in range(len(cell.edges)) if float(beta[2 * number]) > 0]
+    kept: list[int] = []
+    for target in range(2, cell.nodes + 2):
+        kept += _strongest(cell, target, strengths, topology.edges_per_node)
+    return sorted(kept)
+
+
+def _strongest(cell: CellSpec, target: int, strengths: Sequence[float], count: int) -> list[int]:
+    return sorted(sorted(cell.incoming(target), key=lambda n: (-strengths[n], n))[:count])
 
 
 def _ranked(edge: Edge, alpha: NDArray[np.floating]) -> list[str]:
@@ -95,26 +188,35 @@ def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
     kept: list[int] = []
     for members in cell.combination_blocks.members:
         kept += cell.matrix.combinations[members[int(np.argmax(beta[members]))]]
-    return sorted(kept)
+    # An edge may be held by several groups' choices.
+    return sorted(set(kept))
 
 
-def edge_strengths(cell: CellSpec, alpha: NDArray[np.floating]) -> list[float]:
-    """Return how much each edge's best operation other than ``none`` weighs; the DARTS policy keeps the strongest.
+def edge_strengths(
+    cell: CellSpec,
+    alpha: NDArray[np.floating],
+    beta: NDArray[np.floating] | None = None,
+    temperature: Temperature | None = None,
+) -> list[float]:
+    """Return how much each edge's best operation other than ``none`` weighs, times γ where a topology is searched.
+
+    The DARTS policy keeps the strongest edges; with γ, an edge softmax does (PC-DARTS §3.3).
 
     Parameters
     ----------
     alpha : array α′, shape (edges, operations)
+    beta : array β′, shape (combinations,), optional
+    temperature : Temperature, optional
+        1 if not given. Where no topology is searched α is taken at 1, as DARTS does.
     """
-    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks)
+    temperature = temperature or Temperature()
+    at = 1.0 if cell.matrix is None else temperature.alpha
+    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks, at)
+    shares = np.ones(len(cell.edges))
+    if cell.matrix is not None and cell.combination_blocks is not None and beta is not None:
+        chosen = block_softmax(np.asarray(beta, np.float64), cell.combination_blocks, temperature.beta)
+        shares = cell.matrix.shares @ chosen
     return [
-        max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)
+        float(shares[n]) * max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)
         for n, edge in enumerate(cell.edges)
     ]
-
-
-def _darts_edges(cell: CellSpec, alpha: NDArray[np.floating]) -> list[int]:
-    strength = edge_strengths(cell, alpha)
-    kept: list[int] = []
-    for target in range(2, cell.nodes + 2):
-        kept += sorted(cell.incoming(target), key=lambda n: (-strength[n], n))[:2]
-    return sorted(kept)

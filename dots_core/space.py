@@ -13,12 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from dots_core.errors import UsageError
+from dots_core.errors import UsageError, nearest
 from dots_core.mixing import MASKED, Blocks
 from dots_core.operations import NONE, OPERATIONS, check_operations, grouping
 from dots_core.topology import Topology, TopologyMatrix, topology_matrix
 
 CELL_TYPES = ("normal", "reduce")
+SAMPLINGS = ("none", "soft", "hard")
 
 
 @dataclass(frozen=True, order=True)
@@ -63,6 +64,15 @@ class CellSpec:
         The space of edge combinations that is searched.
     mixed : bool
         Whether operations are weighted by α. A derived cell's are not: it adds its edges unweighted.
+    sampling : str
+        ``"none"``: α is a softmax. ``"soft"``: Gumbel noise is added to α′ (SNAS: the concrete
+        distribution). ``"hard"``: only the operation with the largest noisy α′ of each group is
+        evaluated, with the gradient of its softmax weight (GDAS: straight-through).
+    partial : int
+        K: the first 1/K of the channels pass through the operations, the others pass by, and
+        channels are shuffled at every node (PC-DARTS). 1 is no partial connection.
+    attention : tuple of (operation, constant)
+        Constants added to α′ (operation attention: eDARTS §III-A).
     """
 
     nodes: int
@@ -70,8 +80,21 @@ class CellSpec:
     concat: tuple[int, ...]
     topology: Topology = field(default_factory=Topology)
     mixed: bool = True
+    sampling: str = "none"
+    partial: int = 1
+    attention: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            hint = nearest(self.sampling, SAMPLINGS)
+            raise UsageError(f"unknown sampling '{self.sampling}'{hint}; known: {', '.join(SAMPLINGS)}")
+        if self.partial < 1:
+            raise UsageError(f"partial is {self.partial}; 1 part of the channels in K passes, K at least 1")
+        check_operations(tuple(operation for operation, _ in self.attention))
+        if not self.mixed and (self.sampling != "none" or self.partial > 1 or self.attention):
+            raise UsageError(
+                "a derived cell mixes no operations: sampling, partial channels and attention do not go with it"
+            )
         if self.nodes < 1:
             raise UsageError(f"a cell needs at least one intermediate node, not {self.nodes}")
         if len(set(self.concat)) != len(self.concat):
@@ -105,7 +128,12 @@ class CellSpec:
             for group in edge.groups:
                 labels[row, [OPERATIONS.index(o) for o in group]] = number
                 number += 1
-        return Blocks(labels)
+        if not self.attention:
+            return Blocks(labels)
+        offsets = np.zeros(labels.shape)
+        for operation, constant in self.attention:
+            offsets[:, OPERATIONS.index(operation)] = constant
+        return Blocks(labels, np.where(labels == MASKED, 0.0, offsets))
 
     @cached_property
     def matrix(self) -> TopologyMatrix | None:
@@ -114,8 +142,11 @@ class CellSpec:
 
     @cached_property
     def combination_blocks(self) -> Blocks | None:
-        """Blocks of β′, shape (combinations,): one block a node."""
-        return None if self.matrix is None else Blocks(self.matrix.groups)
+        """Blocks of β′, shape (combinations,): one block a group of edges that compete."""
+        if self.matrix is None:
+            return None
+        free = self.matrix.free
+        return Blocks(self.matrix.groups, free=None if free.all() else free)
 
     def outgoing(self, node: int) -> tuple[int, ...]:
         """Numbers of the edges out of a node."""
@@ -132,6 +163,9 @@ def search_cell(
     groups: str | tuple[tuple[str, ...], ...] = "single",
     topology: Topology | None = None,
     edges: tuple[tuple[int, int], ...] | None = None,
+    sampling: str = "none",
+    partial: int = 1,
+    attention: tuple[tuple[str, float], ...] = (),
 ) -> CellSpec:
     """Build the cell in which every node hears every node before it and every edge holds every operation.
 
@@ -145,10 +179,20 @@ def search_cell(
         A name in `dots_core.operations.GROUPINGS`, or disjoint groups of the operations.
     edges : tuple of (source, target), optional
         The edges that exist; None for all.
+    topology, sampling, partial, attention
+        As `CellSpec` has them.
     """
     partition = grouping(groups, tuple(operations))
     if not any(o != NONE for group in partition for o in group):
         raise UsageError("the search space needs at least one operation other than 'none'")
     pairs = edges if edges is not None else tuple((i, j) for j in range(2, nodes + 2) for i in range(j))
     built = tuple(Edge(i, j, partition) for i, j in sorted(pairs, key=lambda pair: (pair[1], pair[0])))
-    return CellSpec(nodes, built, tuple(range(2, nodes + 2)), topology or Topology())
+    return CellSpec(
+        nodes,
+        built,
+        tuple(range(2, nodes + 2)),
+        topology or Topology(),
+        sampling=sampling,
+        partial=partial,
+        attention=tuple(attention),
+    )

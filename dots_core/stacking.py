@@ -15,10 +15,12 @@ from typing import Any
 from numpy.typing import DTypeLike, NDArray
 
 from dots_core.arena import Arena
+from dots_core.batch import Draw
 from dots_core.initial import initial_moments
 from dots_core.layers import (
     Convolution,
     GlobalAverage,
+    HalvingMax,
     Layer,
     Linear,
     Norm,
@@ -31,6 +33,7 @@ from dots_core.network import (
     CellLayout,
     NetworkSpec,
     auxiliary_layers,
+    bypass_layers,
     cell_layouts,
     edge_layers,
     head_layers,
@@ -120,7 +123,8 @@ class StackedLinear:
     bias: int
 
 
-Step = ReLU | Pool | WindowAverage | GlobalAverage | StackedConvolution | StackedPair | StackedNorm | StackedLinear
+Plain = ReLU | Pool | HalvingMax | WindowAverage | GlobalAverage
+Step = Plain | StackedConvolution | StackedPair | StackedNorm | StackedLinear
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,10 @@ class Family:
     edges: tuple[int, ...]
     stack: Stack
 
+    def evaluated(self, draw: Draw | None) -> bool:
+        """Whether any of the family's operations takes part in a pass (`dots_core.batch.Draw`)."""
+        return draw is None or draw.chosen is None or bool(draw.chosen[list(self.edges), self.operation].any())
+
 
 @dataclass(frozen=True)
 class Source:
@@ -180,17 +188,25 @@ class Source:
         Operations with one result for all edges (identity, pools); all results have one shape.
     common_edges : tuple of int
         Edges that hold any of ``common``.
+    bypass : Stack or None
+        Of the channels that pass all edges by: the families read the first 1/K of the node's channels
+        and this stack the others. None where K is 1 (`dots_core.space.CellSpec.partial`).
     """
 
     edges: tuple[int, ...]
     separate: tuple[Family, ...]
     common: tuple[Family, ...]
     common_edges: tuple[int, ...]
+    bypass: Stack | None
 
 
 @dataclass(frozen=True)
 class StackedCell:
     """One cell.
+
+    With partial channels, an intermediate node is the sum over its edges of γ times [mixed operation
+    of the first 1/K of the channels, the bypass of the others], side by side, and then shuffled: the
+    channel at place (g, c) of (K, channels/K) goes to (c, g) of (channels/K, K).
 
     Attributes
     ----------
@@ -306,8 +322,11 @@ class StackedNetwork(Stacker):
         outgoing = cell.outgoing(node)
         families = []
         for column, operation in enumerate(OPERATIONS):
-            edges = tuple(e for e in outgoing if operation in cell.edges[e].operations)
-            if edges and operation != NONE:
+            holding = tuple(e for e in outgoing if operation in cell.edges[e].operations)
+            if not holding or operation == NONE:
+                continue
+            # Where only sampled operations are evaluated, each edge is on its own, and left out with ease.
+            for edges in ((e,) for e in holding) if cell.sampling == "hard" else (holding,):
                 sequences = tuple(edge_layers(self.spec, layout, e, operation) for e in edges)
                 families.append(Family(column, edges, self.stack(sequences)))
         common = tuple(f for f in families if f.stack.shared)
@@ -316,4 +335,5 @@ class StackedNetwork(Stacker):
             tuple(f for f in families if not f.stack.shared),
             common,
             tuple(sorted({e for f in common for e in f.edges})),
+            self.stack((bypass_layers(layout, node),)) if cell.partial > 1 and outgoing else None,
         )

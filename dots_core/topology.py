@@ -19,7 +19,7 @@ from dots_core.errors import UsageError, nearest
 if TYPE_CHECKING:
     from dots_core.space import Edge
 
-SPACES = ("none", "k-edges", "arbitrary")
+SPACES = ("none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid")
 SIDES = ("input", "output")
 
 
@@ -30,11 +30,16 @@ class Topology:
     Attributes
     ----------
     space : str
-        ``"none"``: γ ≡ 1, nothing is searched (DARTS). ``"k-edges"``: all subsets of
-        ``edges_per_node`` edges of a node (DOTS eq. 5-8; 2 gives its pairs).
-        ``"arbitrary"``: all non-empty subsets (DOTS eq. 11-13).
+        ``"none"``: γ ≡ 1, nothing is searched; the DARTS policy derives the edges. ``"fixed"``:
+        γ ≡ 1 and every edge the cell has is kept (the path of eDARTS, §III-B). ``"k-edges"``: all
+        subsets of ``edges_per_node`` edges of a node (DOTS eq. 5-8; 2 gives its pairs).
+        ``"arbitrary"``: all non-empty subsets (DOTS eq. 11-13). ``"edge-softmax"``: a softmax over
+        a node's single edges, the strongest are kept (the edge normalisation of PC-DARTS; DOTS table
+        4a). ``"edge-sigmoid"``: γ = σ(β′/T) edge by edge, those above ½ are kept (DOTS table 4a,
+        which prints no threshold; it is ours).
     edges_per_node : int
-        k of ``"k-edges"``; a node with fewer edges keeps them all.
+        k of ``"k-edges"``, and how many edges ``"none"`` and ``"edge-softmax"`` derive; a node with
+        fewer edges keeps them all.
     scaled : bool
         Whether shares are scaled, or 1 (arXiv version of DOTS, eq. 9-11; TopoNAS eq. 6). On the
         input side an edge's share is 1/N(c), N(c) the size of the combination (DOTS, CVPR 2021,
@@ -60,6 +65,16 @@ class Topology:
             raise UsageError(f"unknown side '{self.side}'{nearest(self.side, SIDES)}; known: {', '.join(SIDES)}")
         if self.edges_per_node < 1:
             raise UsageError(f"edges_per_node is {self.edges_per_node}; a node keeps at least one edge")
+        if self.side == "output" and self.space not in ("k-edges", "arbitrary"):
+            raise UsageError(
+                f"the topology space '{self.space}' has no output side: only combinations of edges, "
+                "'k-edges' and 'arbitrary', can compete among the edges out of a node"
+            )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the space lists combinations of edges of which one is derived for each group."""
+        return self.space in ("k-edges", "arbitrary")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +86,24 @@ class TopologyMatrix:
     shares : float64 array A, shape (edges, combinations)
     combinations : tuple of tuples of edge numbers, one a column of A
     groups : int64 array, shape (combinations,)
-        The node whose edges compete, for each combination; softmax runs within a group.
+        The node whose edges compete, for each combination; softmax runs within a group. In
+        ``"edge-sigmoid"`` it is the edge, which competes with its own absence.
+    free : bool array, shape (combinations,)
+        False where β′ is fixed at 0.
     """
 
     shares: NDArray[np.float64]
     combinations: tuple[tuple[int, ...], ...]
     groups: NDArray[np.int64]
+    free: NDArray[np.bool_]
 
 
 def topology_matrix(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix | None:
     """Write a topology space out for a cell's edges; None where nothing is searched."""
-    if topology.space == "none":
+    if topology.space in ("none", "fixed"):
         return None
+    if topology.space == "edge-sigmoid":
+        return _edge_sigmoid(len(edges))
     columns: list[tuple[int, ...]] = []
     groups: list[int] = []
     shares: list[float] = []
@@ -96,6 +117,8 @@ def topology_matrix(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatr
         if topology.space == "k-edges":
             single = topology.side == "output" and node in last_two
             sizes = [min(1 if single else topology.edges_per_node, m)]
+        elif topology.space == "edge-softmax":
+            sizes = [1]
         else:
             sizes = list(range(1, m + 1))
         for size in sizes:
@@ -106,7 +129,15 @@ def topology_matrix(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatr
     matrix = np.zeros((len(edges), len(columns)))
     for number, chosen in enumerate(columns):
         matrix[list(chosen), number] = shares[number]
-    return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64))
+    return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64), np.ones(len(columns), bool))
+
+
+def _edge_sigmoid(edges: int) -> TopologyMatrix:
+    """Each edge as a group of two: the edge, and nothing at a fixed logit of 0."""
+    matrix = np.zeros((edges, 2 * edges))
+    matrix[np.arange(edges), 2 * np.arange(edges)] = 1.0
+    columns = tuple(combination for edge in range(edges) for combination in ((edge,), ()))
+    return TopologyMatrix(matrix, columns, np.repeat(np.arange(edges), 2), np.tile([True, False], edges))
 
 
 def _share(topology: Topology, size: int, competing: int) -> float:

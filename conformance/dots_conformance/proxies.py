@@ -52,6 +52,28 @@ class NetworkProxy:
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         self._network.step(groups, batch, rates, temperature)
 
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        self._network.differentiate(groups, batch, temperature, factor)
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        self._network.update(groups, rates, addends)
+
+    def look_ahead(self, rate: float) -> None:
+        self._network.look_ahead(rate)
+
+    def displace(self, radius: float) -> None:
+        self._network.displace(radius)
+
+    def gradient_norm(self) -> float:
+        return self._network.gradient_norm()
+
+    def settle(self) -> None:
+        self._network.settle()
+
     def drain(self) -> NDArray[np.float64]:
         return self._network.drain()
 

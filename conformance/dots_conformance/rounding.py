@@ -87,6 +87,11 @@ class _MovedNetwork(NetworkProxy):
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         super().step(groups, self._batch(batch), rates, temperature)
 
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        super().differentiate(groups, self._batch(batch), temperature, factor)
+
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         return super().evaluate(self._batch(batch), temperature)
 

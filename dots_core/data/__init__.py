@@ -3,7 +3,7 @@
 from dots_core.data.arrays import from_arrays
 from dots_core.data.augment import Augmentation, normalise
 from dots_core.data.images import ImageData, Split
-from dots_core.data.loader import Loader, evaluation_batches, half_split
+from dots_core.data.loader import Loader, evaluation_batches, random_parts
 from dots_core.data.sources import load
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Split",
     "evaluation_batches",
     "from_arrays",
-    "half_split",
     "load",
     "normalise",
+    "random_parts",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,33 +160,35 @@ def evaluation_batches(
     return prefetched(make, 0, -(-len(samples) // batch))
 
 
-def half_split(n: int, seed: int, fraction: float = 0.5) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide the samples 0 … n−1 at random into two parts.
+def random_parts(n: int, seed: int, shares: tuple[float, ...]) -> tuple[NDArray[np.int64], ...]:
+    """Divide the samples 0 … n−1 at random into parts.
 
     Parameters
     ----------
     n : int
     seed : int
-    fraction : float
-        Share of the first part, rounded down.
+    shares : tuple of float
+        Of each part, together 1. Part i ends before sample ⌊n·(shares[0] + … + shares[i])⌋ of a
+        random order, the last with the last sample.
 
     Returns
     -------
-    two int64 arrays, shapes (⌊n·fraction⌋,) and the rest, each ascending
+    tuple of int64 arrays, each ascending
 
     Raises
     ------
     UsageError
         If a part would be empty.
     """
-    first = int(n * fraction)
-    if not 0 < first < n:
+    ends = [int(n * sum(shares[: number + 1])) for number in range(len(shares) - 1)]
+    bounds = [0, *ends, n]
+    if any(start >= end for start, end in pairwise(bounds)):
+        listed = ", ".join(f"{share:.3g}" for share in shares)
         raise UsageError(
-            f"{n} images divided at fraction {fraction} leave an empty part; give a fraction between 0 and 1 "
-            "and at least two images"
+            f"{n} images divided at shares {listed} leave an empty part; give shares above 0 and more images"
         )
     order = Stream(seed, "split").permutation(n)
-    return np.sort(order[:first]), np.sort(order[first:])
+    return tuple(np.sort(order[start:end]) for start, end in pairwise(bounds))
 
 
 def _check_batch(batch: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dots_core.network import CellLayout, NetworkSpec, edge_layers
+from dots_core.network import CellLayout, NetworkSpec, bypass_layers, edge_layers
 from dots_core.operations import NONE, OPERATIONS
 from dots_reference.layers import Pass, sequence
 from dots_reference.mixture import Mixture
@@ -19,7 +19,8 @@ PullCell = Callable[[Array], tuple[Array, Array]]
 class Cell:
     """A cell at its place in a network.
 
-    Node j is x_j = Σ_i γ(i,j) · ō(i,j)(x_i), where ō(x) = Σ_o α_o · o(x) (DOTS eq. 1-2 and 5).
+    Node j is x_j = Σ_i γ(i,j) · ō(i,j)(x_i), where ō(x) = Σ_o α_o · o(x) (DOTS eq. 1-2 and 5). With
+    partial channels, ō is of the first 1/K of the channels; `dots_core.stacking.StackedCell` says the rest.
     The cell's output is the concatenation of some nodes' channels.
     """
 
@@ -36,6 +37,9 @@ class Cell:
             )
             for number, edge in enumerate(self._cell.edges)
         )
+        # Shuffling: channel (g, c) of (K, channels/K) goes to (c, g); without partial channels nowhere.
+        self._order = np.arange(layout.channels).reshape(self._cell.partial, -1).T.ravel()
+        self._place = np.argsort(self._order)
 
     def forward(
         self, inputs: tuple[Array, Array], mixture: Mixture, factors: Array | None, run: Pass
@@ -61,24 +65,34 @@ class Cell:
             nodes.append(node)
             pull_inputs.append(pull_input)
         shape = (len(inputs[0]), layout.channels, *layout.size)
-        nodes += [np.zeros(shape, inputs[0].dtype) for _ in range(cell.nodes)]
+        sums = [np.zeros(shape, inputs[0].dtype) for _ in range(cell.nodes)]
+        through = layout.channels // cell.partial
 
         def factor(edge: int) -> Array | None:
             return None if factors is None else factors[edge][:, None, None, None]
 
         # Edges are sorted by target, so a node is complete before an edge out of it is reached.
-        # Of each edge: (column in α, output where a gradient of α or γ needs it, pull).
+        # Of each edge: (column in α, output where a gradient of α or γ needs it, pull), and likewise
+        # (output, pull) of the channels that pass by.
         passed: list[list[tuple[int, Array | None, Pull]]] = []
+        passed_by: list[tuple[Array, Pull]] = []
         for number, edge in enumerate(cell.edges):
+            while len(nodes) <= edge.source:
+                nodes.append(sums[len(nodes) - 2][:, self._order])
+            source = nodes[edge.source]
             passed.append([])
-            mixed = np.zeros(shape, inputs[0].dtype)
+            mixed = np.zeros((shape[0], through, *layout.size), inputs[0].dtype)
             for column, layers in self._operations[number]:
-                output, pull_operation = sequence(layers, nodes[edge.source], run)
+                if not mixture.evaluated[number, column]:
+                    continue
+                output, pull_operation = sequence(layers, source[:, :through], run)
                 mixed += mixture.alpha[number, column] * output
                 passed[number].append((column, output if mixture.searched else None, pull_operation))
-            weighted = mixture.gamma[number] * mixed
+            passed_by.append(sequence(bypass_layers(layout, edge.source), source[:, through:], run))
+            weighted = mixture.gamma[number] * np.concatenate([mixed, passed_by[number][0]], axis=1)
             kept = factor(number)
-            nodes[edge.target] += weighted if kept is None else kept * weighted
+            sums[edge.target - 2] += weighted if kept is None else kept * weighted
+        nodes += [sums[node - 2][:, self._order] for node in range(len(nodes), cell.nodes + 2)]
 
         node_shapes = [node.shape for node in nodes]
         names = [f"{layout.name}.{node}" for node in range(len(nodes))]
@@ -90,15 +104,22 @@ class Cell:
                 gradients[node] += gradient[:, place * layout.channels : (place + 1) * layout.channels]
             for number, edge in reversed(tuple(enumerate(cell.edges))):
                 kept = factor(number)
-                upstream = gradients[edge.target] if kept is None else kept * gradients[edge.target]
+                upstream = gradients[edge.target][:, self._place]
+                if kept is not None:
+                    upstream = kept * upstream
+                upper, rest = upstream[:, :through], upstream[:, through:]
                 gamma = mixture.gamma[number]
                 for column, output, pull_operation in passed[number]:
                     alpha = mixture.alpha[number, column]
                     if output is not None:
-                        inner = np.vdot(upstream, output)
+                        inner = np.vdot(upper, output)
                         mixture.alpha_gradient[number, column] += gamma * inner
                         mixture.gamma_gradient[number] += alpha * inner
-                    gradients[edge.source] += pull_operation(gamma * alpha * upstream)
+                    gradients[edge.source][:, :through] += pull_operation(gamma * alpha * upper)
+                if cell.partial > 1:
+                    output, pull_bypass = passed_by[number]
+                    mixture.gamma_gradient[number] += np.vdot(rest, output)
+                    gradients[edge.source][:, through:] += pull_bypass(gamma * rest)
             run.traced_gradients.update(zip(names, gradients, strict=True))
             return pull_inputs[0](gradients[0]), pull_inputs[1](gradients[1])
 

@@ -8,10 +8,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dots_core.errors import UsageError
-from dots_core.layers import Convolution, GlobalAverage, Layer, Linear, Norm, Pool, ReLU, ShiftedPair, WindowAverage
+from dots_core.layers import (
+    Convolution,
+    GlobalAverage,
+    HalvingMax,
+    Layer,
+    Linear,
+    Norm,
+    Pool,
+    ReLU,
+    ShiftedPair,
+    WindowAverage,
+)
 from dots_reference.convolution import convolution, shifted_pair
 from dots_reference.normalisation import Moments, batch_norm, normalise
-from dots_reference.pooling import Pull, average_pool, global_average, max_pool, window_average
+from dots_reference.pooling import Pull, average_pool, global_average, halving_max, max_pool, window_average
 from dots_reference.windows import Array
 
 
@@ -83,6 +94,8 @@ def _layer(layer: Layer, x: Array, run: Pass) -> tuple[Array, Pull]:
         return _norm(layer, x, run)
     if isinstance(layer, Pool):
         return max_pool(x, layer.stride) if layer.kind == "max" else average_pool(x, layer.stride)
+    if isinstance(layer, HalvingMax):
+        return halving_max(x)
     if isinstance(layer, WindowAverage):
         return window_average(x, layer.kernel, layer.stride)
     if isinstance(layer, GlobalAverage):

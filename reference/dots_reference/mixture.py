@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dots_core.batch import Draw
 from dots_core.engine import Temperature
 from dots_core.mixing import block_softmax, block_softmax_gradient
 from dots_core.operations import OPERATIONS
@@ -25,6 +26,7 @@ class Mixture:
         The cell type, ``"normal"`` or ``"reduce"``.
     architecture : α′ and β′ by name
     dtype : dtype of all arrays
+    draw : what was drawn for the cell type, or None
 
     Attributes
     ----------
@@ -32,21 +34,38 @@ class Mixture:
         1 in a cell without mixed operations.
     gamma : (edges,)
         1 where no topology is searched.
+    evaluated : bool, (edges, all operations)
+        The operations that are computed: all, or those chosen by a hard sample, which weigh 1.
     alpha_gradient, gamma_gradient : likewise, 0 at first
     searched : bool
         Whether there is anything to add gradients for.
     """
 
     def __init__(
-        self, kind: str, cell: CellSpec, architecture: Mapping[str, Array], temperature: Temperature, dtype: np.dtype
+        self,
+        kind: str,
+        cell: CellSpec,
+        architecture: Mapping[str, Array],
+        temperature: Temperature,
+        dtype: np.dtype,
+        draw: Draw | None = None,
     ) -> None:
         self._alpha_name, self._beta_name = f"alpha.{kind}", f"beta.{kind}"
         self._cell, self._temperature = cell, temperature
         edges = len(cell.edges)
         self.alpha: Array = np.ones((edges, len(OPERATIONS)), dtype)
         self.gamma: Array = np.ones(edges, dtype)
+        self.evaluated = np.ones(self.alpha.shape, bool)
         if cell.mixed:
-            self.alpha = block_softmax(architecture[self._alpha_name], cell.operation_blocks, temperature.alpha)
+            noise = None if draw is None else draw.noise
+            self._weights: Array = block_softmax(
+                architecture[self._alpha_name], cell.operation_blocks, temperature.alpha, noise
+            )
+            self.alpha = self._weights
+            if draw is not None and draw.chosen is not None:
+                # Straight-through: 1 on the way forward, the softmax weight on the way back.
+                self.evaluated = draw.chosen
+                self.alpha = draw.chosen.astype(dtype)
         if cell.matrix is not None and cell.combination_blocks is not None:
             self._shares: Array = cell.matrix.shares.astype(dtype)
             self._choice = block_softmax(architecture[self._beta_name], cell.combination_blocks, temperature.beta)
@@ -61,7 +80,7 @@ class Mixture:
         gradients: dict[str, Array] = {}
         if cell.mixed:
             gradients[self._alpha_name] = block_softmax_gradient(
-                self.alpha, self.alpha_gradient, cell.operation_blocks, self._temperature.alpha
+                self._weights, self.alpha_gradient, cell.operation_blocks, self._temperature.alpha
             )
         if cell.combination_blocks is not None:
             gradients[self._beta_name] = block_softmax_gradient(

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Rates, Setup, State, Temperature
-from dots_core.errors import UsageError
+from dots_core.engine import Rates, Setup, State, Temperature, check_groups
 from dots_core.initial import initial_statistics
 from dots_core.network import auxiliary_layers, cell_layouts, head_layers, stem_layers
 from dots_core.state import check_state, state_shapes
@@ -56,6 +55,11 @@ class ReferenceNetwork:
         self._auxiliary = auxiliary_layers(spec)
         self._head = head_layers(spec)
         self._rows: list[tuple[float, float]] = []
+        self._accumulated: dict[str, Array] = {}
+        # w while it is displaced: where it is brought back to.
+        self._settled: dict[str, Array] | None = None
+        self._weights: dict[str, Array] = {}
+        self._momentum: dict[str, Array] = {}
         # Momentum and Adam's moments start at 0.
         state: dict[str, NDArray] = {
             key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else dtype)
@@ -68,30 +72,90 @@ class ReferenceNetwork:
         self.import_state(state)
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Differentiate the training loss on one batch and update the named groups.
+        """Do `differentiate` and then `update`."""
+        self.differentiate(groups, batch, temperature)
+        self.update(groups, rates)
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
 
         Raises
         ------
         UsageError
             If a group is unknown, or a batch norm has a single value to take a variance of.
         """
-        unknown = [group for group in groups if group not in GROUPS]
-        if unknown:
-            raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
+        check_groups(groups)
         with np.errstate(all="ignore"):
             result = self._differentiate(batch, temperature)
-            for name, (mean, variance) in result.run.moments.items():
-                for key, value in ((f"{name}.running_mean", mean), (f"{name}.running_var", variance)):
-                    self._statistics[key] = moved(self._statistics[key], value)
-            if "w" in groups:
-                self._update_weights(result.gradients, rates.weights)
-            for name in self._architecture:
-                if name.partition(".")[0] in groups:
-                    self._update_architecture(name, result.gradients[name], rates.architecture)
+            if self._settled is None:
+                for name, (mean, variance) in result.run.moments.items():
+                    for key, value in ((f"{name}.running_mean", mean), (f"{name}.running_var", variance)):
+                        self._statistics[key] = moved(self._statistics[key], value)
+            for name in self._names(groups):
+                gradient = self._dtype.type(factor) * result.gradients[name]
+                found = self._accumulated.get(name)
+                self._accumulated[name] = gradient if found is None else found + gradient
         self._rows.append((float(result.loss), correct_predictions(result.logits, batch.labels)))
 
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Update the named groups by the gradients accumulated for them."""
+        check_groups(groups)
+        with np.errstate(all="ignore"):
+            gradients = self._used(groups)
+            for name, addend in (addends or {}).items():
+                gradients[name] = gradients[name] + addend.astype(self._dtype)
+            if "w" in groups:
+                self._update_weights(gradients, rates.weights)
+            for name in self._architecture:
+                if name in gradients:
+                    self._update_architecture(name, gradients[name], rates.architecture)
+
+    def look_ahead(self, rate: float) -> None:
+        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._settled = self._weights
+        constants = self._setup.optimizers
+        with np.errstate(all="ignore"):
+            self._weights = {
+                name: sgd(self._weights[name], self._momentum[name], gradient, rate, constants)[0]
+                for name, gradient in self._used(("w",)).items()
+            }
+
+    def displace(self, radius: float) -> None:
+        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        norm = self.gradient_norm()
+        step = self._dtype.type(radius / norm if norm > 0 else 0.0)
+        with np.errstate(all="ignore"):
+            self._weights = {name: w + step * self._accumulated[name] for name, w in self._settled.items()}
+
+    def gradient_norm(self) -> float:
+        """Return the norm of the gradient accumulated for w."""
+        with np.errstate(all="ignore"):
+            squares = [np.vdot(self._accumulated[name], self._accumulated[name]) for name in self._weights]
+            return float(np.sqrt(np.sum(squares)))
+
+    def settle(self) -> None:
+        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        self._weights, self._settled = self._settled, None
+        self._used(("w",))
+
+    def _names(self, groups: tuple[str, ...]) -> list[str]:
+        names = list(self._weights) if "w" in groups else []
+        return names + [name for name in self._architecture if name.partition(".")[0] in groups]
+
+    def _used(self, groups: tuple[str, ...]) -> dict[str, Array]:
+        """Take the accumulated gradients of groups away; 0 where there is none."""
+        values = {**self._weights, **self._architecture}
+        found = {name: self._accumulated.pop(name, None) for name in self._names(groups)}
+        return {name: np.zeros_like(values[name]) if g is None else g for name, g in found.items()}
+
     def drain(self) -> NDArray[np.float64]:
-        """Return loss and number of correct predictions of each `step` since the last call: shape (steps, 2)."""
+        """Return loss and number of correct predictions of each `differentiate` since the last call."""
         rows = np.array(self._rows, np.float64).reshape(-1, 2)
         self._rows = []
         return rows
@@ -101,7 +165,7 @@ class ReferenceNetwork:
         with np.errstate(all="ignore"):
             run = Pass(self._weights, self._statistics, training=False)
             images = batch.images.astype(self._dtype)
-            logits, _, _ = self._forward(images, None, self._mixtures(temperature), run)
+            logits, _, _ = self._forward(images, None, self._mixtures(temperature, batch), run)
             losses, _ = cross_entropy(logits, batch.labels)
             return float(losses.sum()), correct_predictions(logits, batch.labels)
 
@@ -157,10 +221,11 @@ class ReferenceNetwork:
             )
         self._steps = {name: int(state[f"adam.steps/{name}"].item()) for name in self._architecture}
 
-    def _mixtures(self, temperature: Temperature) -> dict[str, Mixture]:
-        spec = self._setup.spec
+    def _mixtures(self, temperature: Temperature, batch: Batch) -> dict[str, Mixture]:
+        spec, draws = self._setup.spec, batch.draws or {}
         return {
-            kind: Mixture(kind, spec.cell(kind), self._architecture, temperature, self._dtype) for kind in spec.kinds()
+            kind: Mixture(kind, spec.cell(kind), self._architecture, temperature, self._dtype, draws.get(kind))
+            for kind in spec.kinds()
         }
 
     def _forward(
@@ -215,7 +280,7 @@ class ReferenceNetwork:
     def _differentiate(self, batch: Batch, temperature: Temperature) -> _Differentiated:
         constants = self._setup.loss
         run = Pass(self._weights, self._statistics, training=True)
-        mixtures = self._mixtures(temperature)
+        mixtures = self._mixtures(temperature, batch)
         drop_path = None if batch.drop_path is None else batch.drop_path.astype(self._dtype)
         images = batch.images.astype(self._dtype)
         logits, auxiliary_logits, pull = self._forward(images, drop_path, mixtures, run)
@@ -230,7 +295,8 @@ class ReferenceNetwork:
             losses = losses + constants.auxiliary_weight * auxiliary_losses
             auxiliary_gradient = (constants.auxiliary_weight / samples) * auxiliary_gradient
         image_gradient = pull(gradient / samples, auxiliary_gradient)
-        gradients = run.gradients
+        # Operations that were left out have gradient 0.
+        gradients = {name: np.zeros_like(w) for name, w in self._weights.items()} | run.gradients
         for mixture in mixtures.values():
             gradients.update(mixture.pull())
         return _Differentiated(logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, run)

@@ -16,10 +16,22 @@ def max_pool(x: Array, stride: int) -> tuple[Array, Pull]:
 
     Of several equal maxima the first, row by row, gets the whole gradient.
     """
-    padded = pad(x, 1, -np.inf)
-    size = output_size(padded, 3, stride)
-    places = list(offsets(3, stride, size))
-    best = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
+    best, pull = _window_max(pad(x, 1, -np.inf), 3, stride)
+    return best, lambda gradient: crop(pull(gradient), 1)
+
+
+def halving_max(x: Array) -> tuple[Array, Pull]:
+    """Maximum of each 2×2 window at stride 2, alone at an odd border: (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+    height, width = x.shape[2:]
+    even = np.pad(x, ((0, 0), (0, 0), (0, height % 2), (0, width % 2)), constant_values=-np.inf)
+    best, pull = _window_max(even, 2, 2)
+    return best, lambda gradient: pull(gradient)[:, :, :height, :width]
+
+
+def _window_max(padded: Array, kernel: int, stride: int) -> tuple[Array, Pull]:
+    size = output_size(padded, kernel, stride)
+    places = list(offsets(kernel, stride, size))
+    best = np.full((*padded.shape[:2], *size), -np.inf, padded.dtype)
     chosen = np.zeros(best.shape, np.int8)
     for number, (_, _, window) in enumerate(places):
         # Strictly greater, so that the first maximum stays; `maximum` itself passes NaN on.
@@ -30,7 +42,7 @@ def max_pool(x: Array, stride: int) -> tuple[Array, Pull]:
         dx = np.zeros_like(padded)
         for number, (_, _, window) in enumerate(places):
             dx[window] += np.where(chosen == number, gradient, gradient.dtype.type(0))
-        return crop(dx, 1)
+        return dx
 
     return best, pull
 

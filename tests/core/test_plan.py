@@ -30,7 +30,7 @@ def stage(**changes) -> Stage:
         (lambda: Phase("search", 1, ()), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (W, W)), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (Update(("alpha",), "all"),)), "must update w exactly once"),
-        (lambda: stage(validation="half-a"), "unknown validation split 'half-a'; known: none, half-b, test"),
+        (lambda: stage(validation="half-a"), "unknown validation split 'half-a'; known: none, half-b, third-b, test"),
         (lambda: stage(drop_path=1.0), "drop_path is 1.0"),
         (lambda: stage(drop_path=-0.1), "drop_path is -0.1"),
         (lambda: Plan(()), "at least one epoch"),

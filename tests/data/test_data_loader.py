@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dots_core.batch import Batch
-from dots_core.data import Augmentation, Loader, Split, evaluation_batches, half_split, normalise
+from dots_core.data import Augmentation, Loader, Split, evaluation_batches, normalise, random_parts
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 
@@ -219,12 +219,12 @@ def test_evaluation_of_chosen_images():
 
 @given(n=st.integers(2, 200), seed=st.integers(0, 99), fraction=st.floats(0.0, 1.0))
 @settings(max_examples=60, deadline=None)
-def test_half_split_divides_all_samples(n: int, seed: int, fraction: float):
+def test_random_parts_divides_all_samples(n: int, seed: int, fraction: float):
     if not 0 < int(n * fraction) < n:
         with pytest.raises(UsageError, match="leave an empty part"):
-            half_split(n, seed, fraction)
+            random_parts(n, seed, (fraction, 1 - fraction))
         return
-    first, second = half_split(n, seed, fraction)
+    first, second = random_parts(n, seed, (fraction, 1 - fraction))
     assert len(first) == int(n * fraction)
     assert first.dtype == second.dtype == np.int64
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(n))
@@ -232,8 +232,8 @@ def test_half_split_divides_all_samples(n: int, seed: int, fraction: float):
         assert (np.diff(part) > 0).all()
 
 
-def test_half_split_is_random_by_seed_and_repeatable():
-    halves = [half_split(1000, seed)[0] for seed in (0, 0, 1)]
+def test_random_parts_is_random_by_seed_and_repeatable():
+    halves = [random_parts(1000, seed, (0.5, 0.5))[0] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(halves[0], halves[1])
     assert (halves[0] != halves[2]).any()
     # A fair division takes about half of the first half of the numbers.
