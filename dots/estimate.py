@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from dots_core.counts import activation_count, mac_count, parameter_count
 from dots_core.engine import Rates, Setup, Temperature
 from dots_core.feed import Feed, endless
 from dots_core.initial import initial_architecture, initial_weights
+from dots_core.levels import Moment, Stepper
+from dots_core.network import NetworkSpec
+from dots_core.operations import OPERATIONS, SEPARABLE
 from dots_core.plan import Retained, Stage
 from dots_core.selection import retain
 from dots_core.space import CELL_TYPES, CellSpec
@@ -77,11 +81,12 @@ def _stage(prepared: Prepared, stage: Stage, cells: dict[str, CellSpec]) -> dict
         loaders = [feed.loader(stage, phase, number, spec) for number in range(len(phase.updates))]
         sources = [endless(loader, 0, 0) for loader in loaders]
         temperature = Temperature(phase.alpha_temperature.at(0, 1), phase.beta_temperature.at(0, 1))
+        stepper = Stepper(network, spec, phase.updates, plan.seed, "")
         times = []
-        for _ in range(_TIMED_STEPS):
+        for number in range(_TIMED_STEPS):
             begin = time.perf_counter()
-            for update, source in zip(phase.updates, sources, strict=True):
-                network.step(update.groups, next(source), Rates(), temperature)
+            # Amid an epoch, where an update that is made once an epoch is not due.
+            stepper.step(lambda n: next(sources[n]), Rates(), temperature, Moment(0, number, 10**9))  # noqa: B023
             network.drain()
             times.append(time.perf_counter() - begin)
         for source in sources:
@@ -101,7 +106,26 @@ def _stage(prepared: Prepared, stage: Stage, cells: dict[str, CellSpec]) -> dict
         "params": parameters,
         "macs": mac_count(spec),
         # Weights, momentum, gradient; and what the layers put out, kept for the backward pass.
-        "memory_bytes": size * (3 * parameters + plan.batch * activation_count(spec)),
+        "memory_bytes": size * (3 * parameters + plan.batch * activation_count(_evaluated(spec))),
         "phases": phases,
         "seconds": total,
     }
+
+
+def _evaluated(spec: NetworkSpec) -> NetworkSpec:
+    """The network of what one pass evaluates: where operations are sampled, one of each group, the largest."""
+
+    def sampled(cell: CellSpec) -> CellSpec:
+        if cell.sampling != "hard":
+            return cell
+        # Operations stand in the order of their cost, but for dilated ones, which are cheaper than separable.
+        by_cost = sorted(OPERATIONS, key=lambda o: (o in SEPARABLE, OPERATIONS.index(o)))
+        return replace(
+            cell,
+            edges=tuple(
+                replace(edge, groups=tuple((max(group, key=by_cost.index),) for group in edge.groups))
+                for edge in cell.edges
+            ),
+        )
+
+    return replace(spec, normal=sampled(spec.normal), reduce=sampled(spec.reduce))

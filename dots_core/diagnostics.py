@@ -124,13 +124,16 @@ def _combination_decisions(kind: str, cell: CellSpec, beta: NDArray[np.float64])
 
 
 def combination_name(cell: CellSpec, number: int) -> str:
-    """Return a combination's edges by their other ends, for example ``"0,1"``; of no edge, ``"-"``.
+    """Return a combination's edges by their other ends, for example ``"0,1"``.
 
-    These are the sources of a node's input edges, or the targets of its output edges.
+    These are the sources of a node's input edges, or the targets of its output edges. An edge that
+    competes with its absence is ``"kept"`` or ``"dropped"``.
     """
     assert cell.matrix is not None
     edges = [cell.edges[n] for n in cell.matrix.combinations[number]]
-    return ",".join(str(e.target if cell.topology.side == "output" else e.source) for e in edges) or "-"
+    if cell.topology.space == "edge-sigmoid":
+        return "kept" if edges else "dropped"
+    return ",".join(str(e.target if cell.topology.side == "output" else e.source) for e in edges)
 
 
 def combination_place(cell: CellSpec, number: int) -> str:
@@ -186,13 +189,15 @@ class Standing:
     genotype : Genotype
         What would be derived now.
     repairs : tuple of Repair
-        What makes it valid.
+        What makes it valid (`dots_core.selection.decide`).
     decisions : list of Decision
         Of the cell types the network holds; another type's cell is never trained, and arbitrary.
     metrics : dict
         For the row of an epoch: temperatures, entropies, skip counts, smallest margins.
     record : dict
-        For the architecture file: the genotype, the decisions, and α, β and γ by name.
+        For the architecture file: the genotype, the decisions, α, β and γ by name, and under
+        ``competing`` what competes in β: a node's ``"input"`` or ``"output"`` edges, or each edge
+        ``"alone"`` with its absence.
     """
 
     genotype: Genotype
@@ -244,6 +249,8 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
             beta.setdefault(combination_place(cell, n), {})[combination_name(cell, n)] = _rounded(weight)
         shares = cell.matrix.shares @ weights
         record.setdefault("beta", {})[kind] = beta
+        alone = cell.topology.space == "edge-sigmoid"
+        record.setdefault("competing", {})[kind] = "alone" if alone else cell.topology.side
         record.setdefault("gamma", {})[kind] = {
             edge.name: _rounded(share) for edge, share in zip(cell.edges, shares, strict=True)
         }
@@ -253,7 +260,7 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
         metrics[f"{by}_margin_{kind}"] = margin
     repairs = tuple(repair for repair in derived.repairs if repair.cell in kinds)
     if repairs:
-        metrics["nodes_without_input"] = len(repairs)
+        metrics["repairs"] = [str(repair) for repair in repairs]
     return Standing(genotype, repairs, found, metrics, record)
 
 
@@ -300,10 +307,9 @@ def warnings(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> list[str]
         ]
     if "normal" in held:
         said += _collapse(genotype)
-    if last.get("nodes_without_input"):
+    if last.get("repairs"):
         said.append(
-            f"what the search chose is no valid cell: {last['nodes_without_input']} nodes had no input and got "
-            "their strongest edge"
+            "what the search chose is no valid cell, and was repaired: without input was " + ", ".join(last["repairs"])
         )
     for row in _last_of_stages(rows):
         if row.get("discretisation_gap", 0.0) >= LARGE_GAP:

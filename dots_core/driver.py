@@ -16,7 +16,7 @@ from dots_core.diagnostics import Standing, completed, decisions, retention_marg
 from dots_core.discretisation import TEMPERATURE, hardened, sub_network, sub_state
 from dots_core.early_stop import Stability, convolution_ranking
 from dots_core.engine import Engine, Network, Rates, Setup, State, Temperature
-from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss
+from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss, UsageError
 from dots_core.feed import Feed, endless
 from dots_core.files import recover_folder, sync_directory, to_json, write_folder
 from dots_core.genotype import Genotype
@@ -27,7 +27,7 @@ from dots_core.network import NetworkSpec
 from dots_core.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.progress import Progress, Sums
 from dots_core.sampling import Sampler
-from dots_core.selection import Repair, decide, retain
+from dots_core.selection import derive, retain
 from dots_core.space import CELL_TYPES, CellSpec
 
 METRICS = "metrics.jsonl"
@@ -84,15 +84,12 @@ class Outcome:
     margins : dict
         For each sort of decision and trained cell type (``"alpha.normal"``, …), the smallest margin
         of the chosen candidate over the next (`dots_core.diagnostics.Decision`).
-    repairs : tuple of Repair
-        What made the derived cell valid, where the search left a node without input.
     """
 
     genotype: Genotype | None
     last_row: dict[str, Any]
     best_accuracy: float
     margins: dict[str, float]
-    repairs: tuple[Repair, ...] = ()
 
 
 class Driver:
@@ -198,6 +195,12 @@ class Driver:
             initial_weights(self._spec, plan.seed, stage.name),
             initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
         )
+        updates = (update for each in plan.stages for phase in each.phases for update in phase.updates)
+        if any(update.exact for update in updates) and not hasattr(self._network, "differentiate_unrolled"):
+            raise UsageError(
+                f"the engine {self._engine.name} cannot differentiate through a step of SGD; "
+                "set hypergradient=finite-difference, or take an engine that can (torch)"
+            )
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
         self._progress = progress = Progress.from_record(checkpoint.progress)
@@ -497,6 +500,6 @@ class Driver:
         cells = self._cells()
         architecture = completed(cells, self._network.architecture())
         temperature = Temperature(row.get("alpha_temperature", 1.0), row.get("beta_temperature", 1.0))
-        found = decide(cells, architecture, temperature)
+        genotype = derive(cells, architecture, temperature)
         margins = smallest_margins(decisions(cells, architecture, self._spec.kinds(), temperature))
-        return Outcome(found.genotype, row, best, margins, found.repairs)
+        return Outcome(genotype, row, best, margins)

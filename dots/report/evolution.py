@@ -35,8 +35,8 @@ _ALPHA = (
     "The operation that would be derived last is named."
 )
 _BETA = (
-    "Weights of the combinations of incoming edges of each node, at the temperature of the epoch; a combination "
-    "is named by its sources. The strongest at the end are coloured, the strongest is named."
+    "Weights of the combinations of edges that compete, at the temperature of the epoch; a combination is named "
+    "by the edges' other ends. The strongest at the end are coloured, the strongest is named."
 )
 _GAMMA = "What each edge's output is multiplied by: its share in the combinations, γ = A · softmax(β′ / T)."
 
@@ -94,6 +94,8 @@ def _alpha(rows: Sequence[Row], kind: str) -> str:
 
 def _beta(rows: Sequence[Row], kind: str) -> str:
     nodes = rows[-1]["beta"][kind]
+    # Records of earlier releases know input edges only.
+    competing = rows[-1].get("competing", {}).get(kind, "input")
     series = {(node, name): _series(rows, "beta", kind, node, name) for node in nodes for name in nodes[node]}
     frame = _frame(series.values())
     figures = []
@@ -102,10 +104,25 @@ def _beta(rows: Sequence[Row], kind: str) -> str:
         style = {name: f"s{place}" if place < STYLES else "rest" for place, name in enumerate(ranked)}
         # What is coloured lies on top of what is not.
         lines = [Line(style[name], f"edges from {name}", series[node, name]) for name in ranked[::-1]]
-        sources = ", ".join(node_markup(int(source)) for source in ranked[0].split(","))
-        caption = f"into {node_markup(int(node))} <small>{sources}: {weights[ranked[0]]:.2f}</small>"
-        figures.append(figure(caption, lines, frame, f"β of node {node}"))
+        caption = f"{_group_markup(node, competing)} <small>{_ends(ranked[0])}: {weights[ranked[0]]:.2f}</small>"
+        what = f"edge {node}" if competing == "alone" else f"node {node}"
+        figures.append(figure(caption, lines, frame, f"β of {what}"))
     return _grid(figures)
+
+
+def _group_markup(place: str, competing: str) -> str:
+    """What competes in a group of combinations."""
+    if competing == "alone":
+        source, target = map(int, place.split("-"))
+        return f"{node_markup(source)} → {node_markup(target)}"
+    return f"{'into' if competing == 'input' else 'out of'} {node_markup(int(place))}"
+
+
+def _ends(combination: str) -> str:
+    """The edges of a combination by their other ends, or what an edge on its own is."""
+    if combination in ("kept", "dropped"):
+        return combination
+    return ", ".join(node_markup(int(end)) for end in combination.split(","))
 
 
 def _gamma(rows: Sequence[Row], kind: str) -> str:
