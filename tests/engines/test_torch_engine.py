@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dots_conformance.engine_suite import RATES, EngineSuite
-from dots_conformance.networks import CASES, operation_spec
+from dots_conformance.networks import CASES, NetworkCase, operation_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
+from dots_core.backends import load_engine
+from dots_core.batch import Draw
 from dots_core.counts import mac_count, parameter_count
 from dots_core.engine import Runtime, Setup, Temperature
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.initial import initial_weights
+from dots_core.levels import Moment, Stepper
+from dots_core.mixing import MASKED, Blocks, block_softmax, block_softmax_gradient
 from dots_core.named_cells import named_cell, named_cells
 from dots_core.network import derived_network
+from dots_core.operations import OPERATIONS
+from dots_core.plan import Update
+from dots_core.random import Stream
+from dots_core.sampling import Sampler
+from dots_core.space import search_cell
+from dots_core.topology import Topology
 
 pytestmark = pytest.mark.engine("torch")
 
@@ -154,3 +169,222 @@ def test_cuda_is_refused_where_there_is_none():
     spec = operation_spec()
     with pytest.raises(EngineMissing, match="CUDA"):
         engine.build(Setup(spec, runtime=Runtime("cuda")), initial_weights(spec, 0), {})
+
+
+# Against the reference, in float64: every space of topologies with every way of mixing and every kind of step.
+
+SPACES = (
+    Topology(),
+    Topology("fixed"),
+    Topology("k-edges", 2),
+    Topology("k-edges", 2, scaled=False),
+    Topology("k-edges", 2, side="output"),
+    Topology("arbitrary"),
+    Topology("arbitrary", side="output"),
+    Topology("edge-softmax"),
+    Topology("edge-sigmoid"),
+)
+ATTENTION = (("sep_conv_3x3", 0.4), ("dil_conv_5x5", -0.3))
+MIXED = NetworkCase(operation_spec(), Temperature(0.7, 1.5), seed=3)
+
+
+def composed(topology, sampling, partial):
+    """A case whose cells search a topology, sample operations and pass a part of the channels through them."""
+    operations = ("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_5x5")
+    cell = search_cell(2, operations, "group-v2", topology, None, sampling, partial, ATTENTION)
+    # Odd sizes, so that the border of a reduction counts.
+    spec = replace(operation_spec(input_shape=(2, 7, 6)), normal=cell, reduce=cell)
+    return replace(MIXED, spec=spec, drop_path=0.3)
+
+
+def both(case):
+    """The case's network on the reference engine and on this one."""
+    from dots_torch.engine import engine
+
+    return case.build(load_engine("reference"), "float64"), case.build(engine, "float64")
+
+
+def assert_alike(expected, found, tolerance=1e-8):
+    assert set(expected) == set(found)
+    for name, value in expected.items():
+        error = np.linalg.norm(found[name] - value)
+        assert error <= tolerance * (1e-3 + np.linalg.norm(value)), f"{name}: {error:.1e}"
+
+
+def updates_of(kind, groups):
+    """The updates of a step: of architecture weights, then of w."""
+    kinds = {
+        "first order": Update(groups, "half-b"),
+        "mixed level": Update(groups, "half-b", factor=0.6, training_factor=0.8),
+        "second order": Update(groups, "half-b", order=2),
+    }
+    return kinds[kind], Update(("w",), "half-a")
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+@pytest.mark.parametrize("sampling", ["none", "soft", "hard"])
+@pytest.mark.parametrize("topology", SPACES, ids=lambda t: f"{t.space}-{t.side}{'' if t.scaled else '-unscaled'}")
+def test_steps_of_composed_searches_agree_with_the_reference(topology, sampling, partial):
+    case = composed(topology, sampling, partial)
+    networks = both(case)
+    groups = ("alpha", "beta") if case.spec.normal.matrix is not None else ("alpha",)
+    for number, kind in enumerate(("first order", "mixed level", "second order")):
+        losses = []
+        for network in networks:
+            stepper = Stepper(network, case.spec, updates_of(kind, groups), 7, kind)
+            batches = [case.batch(2 * number), case.batch(2 * number + 1)]
+            rows = stepper.step(batches.__getitem__, RATES, case.temperature, Moment(number, 0, 1))
+            losses.append(network.drain())
+            assert len(losses[-1]) == len(rows)
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-8)
+        expected, found = (network.export_state() for network in networks)
+        assert_alike(expected, found)
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+@pytest.mark.parametrize("sampling", ["soft", "hard"])
+def test_draws_reach_gradients_and_evaluation(sampling, partial):
+    case = composed(Topology("edge-softmax"), sampling, partial)
+    reference, network = both(case)
+    sampler = Sampler(case.spec, 7, "draws")
+    plain = replace(case.batch(), draws=None)
+    drawn = replace(plain, draws=sampler.draw(network.architecture(), 0, 0))
+    likely = replace(plain, draws=sampler.most_likely(network.architecture()))
+    losses = []
+    for batch in (plain, drawn, likely):
+        expected, found = (each.gradients(batch, case.temperature, trace=True) for each in (reference, network))
+        assert_alike(expected, found)
+        evaluated, expected_evaluation = (each.evaluate(batch, case.temperature) for each in (network, reference))
+        assert evaluated == pytest.approx(expected_evaluation, rel=1e-9)
+        losses.append(evaluated[0])
+    assert losses[0] != losses[1]
+    # Without noise, soft sampling is the plain mixture; a hard sample still leaves all but one out.
+    assert (losses[0] == losses[2]) == (sampling == "soft")
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+def test_a_node_that_hears_none_only(partial):
+    case = composed(Topology(), "hard", partial)
+    reference, network = both(case)
+    draws = {}
+    for kind in case.spec.kinds():
+        chosen = np.zeros(case.spec.cell(kind).operation_blocks.shape, bool)
+        chosen[:, OPERATIONS.index("none")] = True
+        draws[kind] = Draw(np.zeros(chosen.shape, np.float32), chosen)
+    batch = replace(case.batch(), draws=draws)
+    expected, found = (each.gradients(batch, case.temperature, trace=True) for each in (reference, network))
+    assert_alike(expected, found)
+    assert found["trace.gradient/cells.2.3"].any()
+    assert found["trace/cells.2.3"].any() == (partial > 1)
+    assert not found["gradient/alpha.normal"].any()
+    for each in (reference, network):
+        each.step(("w", "alpha"), batch, RATES, case.temperature)
+        each.step(("alpha",), batch, RATES, case.temperature)
+    assert_alike(reference.export_state(), network.export_state())
+
+
+def test_a_chosen_operation_weighs_exactly_one():
+    """1 on the way forward, to the last bit, however the softmax weight rounds; the others exactly 0."""
+    import torch
+    from dots_torch.mixture import Mixture
+    from dots_torch.runtime import precision
+
+    cell = search_cell(3, sampling="hard")
+    noise = Stream(0, "noise").normal(cell.operation_blocks.shape).astype(np.float32)
+    chosen = cell.operation_blocks.largest(noise)
+    mixture = Mixture("normal", cell, precision(Runtime()))
+    alpha = torch.zeros(noise.shape, requires_grad=True)
+    gains = mixture({"alpha.normal": alpha}, Temperature(0.3), Draw(noise, chosen))
+    table = torch.stack([gains.column(o, tuple(range(len(cell.edges)))) for o in range(len(OPERATIONS))], 1)
+    assert np.array_equal(table.detach().numpy(), chosen.astype(np.float32))
+    upstream = Stream(0, "upstream").normal(noise.shape).astype(np.float32)
+    (found,) = torch.autograd.grad(table, alpha, torch.from_numpy(upstream))
+    weights = block_softmax(noise.astype(np.float64), cell.operation_blocks, 0.3)
+    expected = block_softmax_gradient(weights, upstream * chosen, cell.operation_blocks, 0.3)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_block_softmax_and_its_gradient_agree_with_the_core(data):
+    import torch
+    from dots_torch.mixture import BlockSoftmax
+
+    shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
+    numbers = st.floats(-5, 5, width=32)
+    labels = data.draw(arrays(np.int64, shape, elements=st.integers(MASKED, 3)))
+    if (labels == MASKED).all():
+        labels[0, 0] = 0
+    offsets = data.draw(st.none() | arrays(np.float64, shape, elements=numbers))
+    free = data.draw(st.none() | arrays(np.bool_, shape))
+    noise = data.draw(st.none() | arrays(np.float64, shape, elements=numbers))
+    logits, upstream = (data.draw(arrays(np.float64, shape, elements=numbers)) for _ in range(2))
+    temperature = data.draw(st.floats(0.1, 10))
+    blocks = Blocks(labels, offsets, free)
+    leaf = torch.from_numpy(logits).requires_grad_()
+    softmax = BlockSoftmax(blocks, torch.device("cpu"), torch.float64)
+    weights = softmax(leaf, temperature, None if noise is None else torch.from_numpy(noise))
+    (gradient,) = torch.autograd.grad(weights, leaf, torch.from_numpy(upstream))
+    expected = block_softmax(logits, blocks, temperature, noise)
+    np.testing.assert_allclose(weights.detach().numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(
+        gradient.numpy(), block_softmax_gradient(expected, upstream, blocks, temperature), atol=1e-11
+    )
+
+
+def test_a_hard_sample_makes_leaves_of_what_it_evaluates_only(monkeypatch):
+    from dots_torch import network as module
+
+    case = composed(Topology(), "hard", 1)
+    _, network = both(case)
+    made = []
+
+    class Counted(module.Leaves):
+        def __init__(self, weights):
+            super().__init__(weights)
+            made.append((self, len(weights)))
+
+    monkeypatch.setattr(module, "Leaves", Counted)
+    draws = Sampler(case.spec, 7, "leaves").draw(network.architecture(), 0, 0)
+    network.differentiate(("w",), replace(case.batch(), draws=draws), case.temperature)
+    leaves, every = made[0]
+    assert 0 < len(leaves.read) < every
+
+
+def test_every_verb_but_the_norm_leaves_the_host_free(monkeypatch):
+    import torch
+
+    case = composed(Topology("edge-sigmoid"), "hard", 2)
+    _, network = both(case)
+    batch = replace(case.batch(), draws=Sampler(case.spec, 7, "free").draw(network.architecture(), 0, 0))
+    addends = {name: np.ones_like(value) for name, value in network.architecture().items()}
+    groups = ("alpha", "beta")
+
+    def verbs():
+        network.differentiate(("w",), batch, case.temperature)
+        network.look_ahead(0.1)
+        network.differentiate((*groups, "w"), batch, case.temperature, 0.5)
+        network.displace(0.01)
+        network.differentiate(groups, batch, case.temperature, 2.0)
+        network.settle()
+        network.differentiate_unrolled(groups, batch, batch, 0.1, case.temperature)
+        network.update(groups, RATES, addends)
+
+    verbs()  # small index tensors are made once
+
+    def refuse(self, *arguments, **keywords):
+        raise AssertionError("a verb read a tensor back")
+
+    for name in ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, refuse)
+    verbs()
+    monkeypatch.undo()
+    assert network.drain().shape == (8, 2)
+
+
+def test_a_single_value_a_channel_is_refused_with_a_remedy():
+    spec = operation_spec(input_shape=(2, 1, 1))
+    _, network = both(replace(MIXED, spec=spec))
+    batch = replace(MIXED, spec=spec).batch(samples=1)
+    with pytest.raises(UsageError, match="larger batches"):
+        network.differentiate(("w",), batch, Temperature())

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dots_core.engine import State
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
-from dots_torch.network import host, views
-from dots_torch.runtime import Precision
+from dots_torch.runtime import Precision, host
 from dots_torch.stack import Pass, Stack
+from dots_torch.weights import views
 
 
 def apply(

@@ -7,102 +7,79 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dots_core import stacking
-from dots_core.operations import OPERATIONS
-from dots_core.stacking import StackedCell
-from dots_torch.stack import Pass, Stack
+from dots_core.stacking import Family, StackedCell
+from dots_torch.mixture import Gains
+from dots_torch.stack import Pass, Stack, shuffled
 
-
-class Gains:
-    """The weights γ_e·α_{e,o} of one type of cell, cut up as its families need them.
-
-    Computed once a step and shared by all cells of the type.
-    """
-
-    def __init__(self, table: Tensor) -> None:
-        self._table = table
-        self._cut: dict[tuple[int, ...], Tensor] = {}
-
-    def column(self, operation: int, edges: tuple[int, ...]) -> Tensor:
-        """Weights of one operation on the given edges: shape (edges,)."""
-        key = (operation, *edges)
-        if key not in self._cut:
-            index = [edge * len(OPERATIONS) + operation for edge in edges]
-            self._cut[key] = self._table.reshape(-1).index_select(0, _index(index, self._table.device))
-        return self._cut[key]
-
-    def block(self, operations: tuple[int, ...], edges: tuple[int, ...]) -> Tensor:
-        """Weights of several operations, 0 where an edge lacks one: shape (edges, operations)."""
-        key = (-1, *operations, -1, *edges)
-        if key not in self._cut:
-            rows = self._table.index_select(0, _index(list(edges), self._table.device))
-            self._cut[key] = rows.index_select(1, _index(list(operations), self._table.device))
-        return self._cut[key]
-
-
-_INDICES: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
-
-
-def _index(values: list[int], device: torch.device) -> Tensor:
-    """A small index tensor, made once: making one on every step would wait for the device."""
-    key = (tuple(values), device)
-    if key not in _INDICES:
-        _INDICES[key] = torch.tensor(values, dtype=torch.int64, device=device)
-    return _INDICES[key]
+Weighted = list[tuple[int, Tensor]]
+"""Edge numbers and weighted outputs; an edge may appear more than once."""
 
 
 class Source:
-    """Everything that flows out of one node of a cell."""
+    """The mixed operations of all edges out of one node of a cell."""
 
     def __init__(self, source: stacking.Source) -> None:
-        self.edges = source.edges
-        self._separate = [(family, Stack(family.stack)) for family in source.separate]
-        self._common = [(family, Stack(family.stack)) for family in source.common]
+        alone, common = source.separate, source.common
+        # Edges that share results are combined by one matrix product; where none do (hard samples),
+        # weighting the few results that are evaluated is less work.
+        if all(len(family.edges) == 1 for family in common):
+            alone, common = alone + common, ()
+        self._alone = [(family, Stack(family.stack)) for family in alone]
+        self._common = [(family, Stack(family.stack)) for family in common]
         self._common_edges = source.common_edges
 
-    def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
-        """Return (edge number, weighted output) pairs; an edge may appear more than once."""
+    def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
+        """Return what flows into the edges' targets."""
         rectified: Tensor | None = None
         sums: dict[tuple[int, ...], Tensor] = {}
-        for family, stack in self._separate:
+        for family, stack in self._alone:
+            if gains is not None and not gains.evaluated(family):
+                continue
             if stack.rectified and rectified is None:
                 rectified = F.relu(x)
             start = rectified if stack.rectified else x
             assert start is not None
-            gain = None if gains is None else gains.column(family.operation, family.edges)
-            y = stack(run, start, gain)
+            y = _weighted(run, family, stack, start, gains)
             sums[family.edges] = sums[family.edges] + y if family.edges in sums else y
-        outputs: list[tuple[int, Tensor]] = []
+        outputs: Weighted = []
         for edges, y in sums.items():
             outputs += zip(edges, y.chunk(len(edges), 1), strict=True)
         return outputs + self._shared_outputs(run, x, gains)
 
-    def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
-        if not self._common:
+    def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
+        pairs = [pair for pair in self._common if gains is None or gains.evaluated(pair[0])]
+        if not pairs:
             return []
-        families = [family for family, _ in self._common]
-        basis = [stack(run, x) for _, stack in self._common]
+        basis = [stack(run, x) for _, stack in pairs]
         if gains is None:
-            return [(e, y) for family, y in zip(families, basis, strict=True) for e in family.edges]
+            return [(e, y) for (family, _), y in zip(pairs, basis, strict=True) for e in family.edges]
         # One matrix product gives every edge its combination of the tensors they share.
-        factors = gains.block(tuple(f.operation for f in families), self._common_edges)
-        stacked = torch.stack([_flat(y) for y in basis])
+        factors = gains.block(tuple(family.operation for family, _ in pairs), self._common_edges)
+        last = basis[0].is_contiguous(memory_format=torch.channels_last)
+        stacked = torch.stack([_flat(y, last) for y in basis])
         mixed = factors.to(stacked.dtype) @ stacked
-        return [(e, _like(row, basis[0])) for e, row in zip(self._common_edges, mixed.unbind(0), strict=True)]
+        return [(e, _like(row, basis[0], last)) for e, row in zip(self._common_edges, mixed.unbind(0), strict=True)]
 
 
-def _flat(x: Tensor) -> Tensor:
-    """All elements in memory order, without a copy."""
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).reshape(-1)
-    return x.reshape(-1)
+def _weighted(run: Pass, family: Family, stack: Stack, x: Tensor, gains: Gains | None) -> Tensor:
+    if gains is None:
+        return stack(run, x)
+    gain = gains.column(family.operation, family.edges)
+    if not family.stack.shared:
+        return stack(run, x, gain)
+    y = stack(run, x)
+    return y * gain.to(y.dtype)
 
 
-def _like(flat: Tensor, x: Tensor) -> Tensor:
-    """Undo `_flat` for a tensor of the same shape and format as ``x``."""
+def _flat(x: Tensor, last: bool) -> Tensor:
+    """All elements, channels last or first; without a copy where that is their order in memory."""
+    return (x.permute(0, 2, 3, 1) if last else x).reshape(-1)
+
+
+def _like(flat: Tensor, x: Tensor, last: bool) -> Tensor:
+    """Undo `_flat` for a tensor of the same shape as ``x``."""
     n, c, h, w = x.shape
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return flat.view(n, h, w, c).permute(0, 3, 1, 2)
-    return flat.view(n, c, h, w)
+    return flat.view(n, h, w, c).permute(0, 3, 1, 2) if last else flat.view(n, c, h, w)
 
 
 class Cell:
@@ -110,9 +87,11 @@ class Cell:
 
     def __init__(self, cell: StackedCell) -> None:
         self.kind, self.name = cell.layout.kind, cell.layout.name
-        self._cell = cell.cell
+        self._cell, self._layout = cell.cell, cell.layout
         self._preprocess = [Stack(stack) for stack in cell.preprocess]
-        self.sources = [Source(source) for source in cell.sources]
+        self._sources = [Source(source) for source in cell.sources]
+        self._bypasses = [None if source.bypass is None else Stack(source.bypass) for source in cell.sources]
+        self._through = cell.layout.channels // cell.cell.partial
 
     def __call__(self, run: Pass, before: tuple[Tensor, Tensor], gains: Gains | None, keep: Tensor | None) -> Tensor:
         """Run the cell.
@@ -130,15 +109,58 @@ class Cell:
             run.passing(f"{self.name}.{number}", stack(run, F.relu(x)))
             for number, (stack, x) in enumerate(zip(self._preprocess, before, strict=True))
         ]
-        pending: dict[int, Tensor] = {}
-        for number, source in enumerate(self.sources):
+        # Sums over the edges into each node: of the mixed operations, and of the channels that pass by.
+        mixed: dict[int, Tensor] = {}
+        passed: dict[int, Tensor] = {}
+        for number, source in enumerate(self._sources):
             if number >= 2:
-                nodes.append(run.passing(f"{self.name}.{number}", pending.pop(number)))
-            if not source.edges:
+                node = self._node(nodes[0], mixed.pop(number, None), passed.pop(number, None))
+                nodes.append(run.passing(f"{self.name}.{number}", node))
+            edges = self._cell.outgoing(number)
+            if not edges:
                 continue
-            for edge, y in source(run, nodes[number], gains):
-                if keep is not None:
-                    y = y * keep[edge].to(y.dtype)[:, None, None, None]
-                target = self._cell.edges[edge].target
-                pending[target] = pending[target] + y if target in pending else y
+            x, bypass = nodes[number], self._bypasses[number]
+            if bypass is not None:
+                # Both parts are copied: parts of a tensor are not dense, and most calls want that.
+                split = x.split((self._through, x.shape[1] - self._through), 1)
+                x, beside = (part.contiguous(memory_format=_format(x)) for part in split)
+                y = bypass(run, beside)
+                for edge in edges:
+                    _add(passed, self._cell.edges[edge].target, y, _factor(gains, keep, edge))
+            for edge, y in source(run, x, gains):
+                _add(mixed, self._cell.edges[edge].target, y, None if keep is None else _by_sample(keep[edge]))
         return run.passing(self.name, torch.cat([nodes[number] for number in self._cell.concat], 1))
+
+    def _node(self, like: Tensor, mixed: Tensor | None, passed: Tensor | None) -> Tensor:
+        """An intermediate node from its two sums."""
+        if mixed is None:
+            # Every operation into the node is `none`.
+            shape = (len(like), self._through, *self._layout.size)
+            mixed = like.new_zeros(shape).contiguous(memory_format=_format(like))
+        if passed is None:
+            return mixed
+        return shuffled((mixed, *passed.split(self._through, 1)))
+
+
+def _factor(gains: Gains | None, keep: Tensor | None, edge: int) -> Tensor | None:
+    """γ times drop-path of an edge; None where that is 1."""
+    gamma = None if gains is None else gains.edge(edge)
+    if keep is None:
+        return gamma
+    kept = _by_sample(keep[edge])
+    return kept if gamma is None else gamma * kept
+
+
+def _by_sample(keep: Tensor) -> Tensor:
+    return keep[:, None, None, None]
+
+
+def _add(sums: dict[int, Tensor], target: int, y: Tensor, factor: Tensor | None) -> None:
+    if factor is not None:
+        y = y * factor.to(y.dtype)
+    sums[target] = sums[target] + y if target in sums else y
+
+
+def _format(x: Tensor) -> torch.memory_format:
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

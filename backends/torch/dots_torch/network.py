@@ -1,9 +1,9 @@
-"""A whole network: forward pass, steps and state."""
+"""A network on PyTorch: the verbs of `dots_core.engine`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,46 +11,31 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dots_core.arena import Arena
-from dots_core.batch import Batch
-from dots_core.engine import Rates, Setup, State, Temperature
+from dots_core.batch import Batch, Draw
+from dots_core.engine import Rates, Setup, State, Temperature, check_groups
 from dots_core.flat_state import AdamState, FlatState
-from dots_core.mixing import Blocks
 from dots_core.network import architecture_shapes
 from dots_core.stacking import StackedNetwork
-from dots_torch.cell import Cell, Gains
+from dots_torch.mixture import Mixture
+from dots_torch.model import Model
 from dots_torch.optimizers import Adam, MomentumSGD
-from dots_torch.runtime import Precision
-from dots_torch.stack import Pass, Stack
+from dots_torch.runtime import Precision, host
+from dots_torch.stack import Pass
+from dots_torch.weights import Leaves, Stacks, flat_gradient, parts, views
 
 
-class BlockSoftmax:
-    """Softmax within blocks of logits, on a device (see `dots_core.mixing`)."""
+@dataclass(frozen=True)
+class _Inputs:
+    """A batch on the device; draws stay on the host, where they decide what is computed."""
 
-    def __init__(self, blocks: Blocks, device: torch.device, dtype: torch.dtype) -> None:
-        self._gather = torch.from_numpy(blocks.gather).to(device)
-        self._padding = torch.from_numpy(blocks.padding).to(device)
-        self._scatter = torch.from_numpy(blocks.scatter).to(device)
-        self._mask = torch.from_numpy(blocks.mask.ravel()).to(device, dtype)
-
-    def __call__(self, logits: Tensor, temperature: float) -> Tensor:
-        rows = logits.reshape(-1).index_select(0, self._gather.reshape(-1)).view_as(self._gather) / temperature
-        weights = torch.softmax(rows.masked_fill(self._padding, -torch.inf), -1)
-        return (weights.reshape(-1).index_select(0, self._scatter) * self._mask).view_as(logits)
-
-
-def views(arena: Arena, flat: Tensor) -> list[Tensor]:
-    """Every stack as a view of the flat tensor, by stack number."""
-    return [flat.narrow(0, start, math.prod(shape)).view(shape) for start, shape in arena.stacks]
-
-
-def host(tensor: Tensor) -> NDArray[np.floating]:
-    """The values as a contiguous array, which may share the tensor's memory."""
-    return tensor.detach().contiguous().cpu().numpy()
+    images: Tensor
+    labels: Tensor
+    keep: Tensor | None
+    draws: Mapping[str, Draw]
 
 
 class TorchNetwork:
-    """The `dots_core.engine.Network` verbs on PyTorch."""
+    """The `dots_core.engine.UnrollingNetwork` verbs on PyTorch."""
 
     def __init__(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], precision: Precision
@@ -60,55 +45,128 @@ class TorchNetwork:
         self._precision = precision
         device, dtype = precision.device, precision.dtype
         network = self._network = StackedNetwork(spec)
-        self._stems = [Stack(stack) for stack in network.stems]
-        self._cells = [Cell(cell) for cell in network.cells]
-        self._auxiliary = None if network.auxiliary is None else (network.auxiliary[0], Stack(network.auxiliary[1]))
-        self._head = Stack(network.head)
+        self._model = Model(network)
+        self._mixtures = {kind: Mixture(kind, spec.cell(kind), precision) for kind in spec.kinds()}
 
         self._flat = self._to_device(network.weights.join(weights, precision.numpy))
         self._weights = views(network.weights, self._flat)
         self._flat_statistics = self._to_device(network.initial_statistics(precision.numpy))
         self._statistics = views(network.statistics, self._flat_statistics)
-
         self._architecture = {
             name: torch.from_numpy(np.array(architecture[name])).to(device, dtype) for name in architecture_shapes(spec)
         }
-        self._alpha_softmax: dict[str, BlockSoftmax] = {}
-        self._beta_softmax: dict[str, BlockSoftmax] = {}
-        self._shares: dict[str, Tensor] = {}
-        for kind in spec.kinds():
-            cell = spec.cell(kind)
-            if cell.mixed:
-                self._alpha_softmax[kind] = BlockSoftmax(cell.operation_blocks, device, dtype)
-            if cell.matrix is not None and cell.combination_blocks is not None:
-                self._beta_softmax[kind] = BlockSoftmax(cell.combination_blocks, device, dtype)
-                self._shares[kind] = torch.from_numpy(cell.matrix.shares).to(device, dtype)
-
         self._sgd = MomentumSGD(self._flat, setup.optimizers)
         self._adam = {name: Adam(value, setup.optimizers) for name, value in self._architecture.items()}
+
+        # Gradients of all w, flat, under "w", and of architecture weights under their names.
+        self._accumulated: dict[str, Tensor] = {}
+        # w while it is displaced: where it is brought back to.
+        self._settled: Tensor | None = None
         self._log: list[tuple[Tensor, Tensor]] = []
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        names = [name for name in self._architecture if name.partition(".")[0] in groups]
+        """Do `differentiate` and then `update`."""
+        self.differentiate(groups, batch, temperature)
+        self.update(groups, rates)
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
+
+        Raises
+        ------
+        UsageError
+            If a group is unknown, or a batch norm has a single value to take a variance of.
+        """
+        check_groups(groups)
+        names = self._names(groups)
         with self._precision.scope():
-            images, labels, keep = self._inputs(batch)
-            weights = self._leaves() if "w" in groups else self._weights
-            architecture = dict(self._architecture)
-            for name in names:
-                architecture[name] = architecture[name].detach().requires_grad_()
-            run = Pass(weights, self._statistics, training=True, track=True)
-            loss, logits, _ = self._loss(run, images, labels, keep, architecture, temperature)
-            wanted = (weights if "w" in groups else []) + [architecture[name] for name in names]
-            gradients = self._differentiate(loss, wanted) if wanted else []
+            inputs = self._inputs(batch)
+            leaves = Leaves(self._weights if "w" in groups else [])
+            architecture = self._required(names)
+            weights: Stacks = leaves if "w" in groups else self._weights
+            run = Pass(weights, self._statistics, training=True, track=self._settled is None)
+            loss, logits, _ = self._loss(run, inputs, architecture, temperature)
+            read = leaves.read
+            found = self._differentiate(loss, [*read.values(), *(architecture[name] for name in names)])
             if "w" in groups:
-                flat = torch.cat([g.reshape(-1) for g in gradients[: len(weights)]])
-                self._sgd.update(flat, rates.weights)
-            for name, gradient in zip(names, gradients[len(gradients) - len(names) :], strict=True):
-                self._adam[name].update(gradient, rates.architecture)
-            correct = (logits.detach().argmax(1) == labels).sum()
-        self._log.append((loss.detach(), correct))
+                self._accumulate("w", self._joined(read, found[: len(read)]), factor)
+            for name, gradient in zip(names, found[len(read) :], strict=True):
+                self._accumulate(name, gradient, factor)
+            self._record(loss, logits, inputs)
+
+    def differentiate_unrolled(
+        self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
+    ) -> None:
+        """Accumulate the exact gradient of the validation loss at w after one step of SGD on the training batch.
+
+        Raises
+        ------
+        UsageError
+            As `differentiate`.
+        """
+        check_groups(groups)
+        names = self._names(groups)
+        arena = self._network.weights
+        with self._precision.scope():
+            architecture = self._required(names)
+            leaves = Leaves(self._weights)
+            run = Pass(leaves, self._statistics, training=True, track=self._settled is None)
+            loss, _, _ = self._loss(run, self._inputs(training), architecture, temperature)
+            found = self._differentiate(loss, list(leaves.read.values()), create_graph=True)
+            ahead = self._flat - rate * self._sgd.direction(self._joined(leaves.read, found))
+
+            inputs = self._inputs(validation)
+            run = Pass(parts(arena, ahead), self._statistics, training=True, track=False)
+            loss, logits, _ = self._loss(run, inputs, architecture, temperature)
+            wanted = [architecture[name] for name in names]
+            for name, gradient in zip(names, self._differentiate(loss, wanted), strict=True):
+                self._accumulate(name, gradient, 1.0)
+            self._record(loss, logits, inputs)
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Update the named groups by the gradients accumulated for them."""
+        check_groups(groups)
+        if "w" in groups:
+            self._sgd.update(self._used("w", self._flat), rates.weights)
+        for name in self._names(groups):
+            gradient = self._used(name, self._architecture[name])
+            if addends is not None and name in addends:
+                gradient = gradient + self._precision.upload(addends[name]).to(gradient.dtype)
+            self._adam[name].update(gradient, rates.architecture)
+
+    @torch.no_grad()
+    def look_ahead(self, rate: float) -> None:
+        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._settled = self._flat.clone()
+        self._flat.sub_(self._sgd.direction(self._used("w", self._flat)), alpha=rate)
+
+    @torch.no_grad()
+    def displace(self, radius: float) -> None:
+        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        gradient = self._accumulated["w"]
+        norm = torch.linalg.vector_norm(gradient)
+        step = torch.where(norm > 0, radius / norm, 0.0)
+        torch.add(self._settled, gradient * step, out=self._flat)
+
+    def gradient_norm(self) -> float:
+        """Return the norm of the gradient accumulated for w."""
+        return float(torch.linalg.vector_norm(self._accumulated["w"]))
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        self._flat.copy_(self._settled)
+        self._settled = None
+        self._accumulated.pop("w", None)
 
     def drain(self) -> NDArray[np.float64]:
+        """Return loss and number of correct predictions of each differentiated loss since the last call."""
         if not self._log:
             return np.zeros((0, 2))
         rows = torch.stack([torch.stack([loss.double(), correct.double()]) for loss, correct in self._log])
@@ -117,40 +175,44 @@ class TorchNetwork:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
+        """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
         with self._precision.scope():
-            images, labels, _ = self._inputs(batch)
+            inputs = replace(self._inputs(batch), keep=None)
             run = Pass(self._weights, self._statistics, training=False, track=False)
-            logits, _ = self._forward(run, images, None, self._architecture, temperature)
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            correct = (logits.argmax(1) == labels).sum()
+            logits, _ = self._forward(run, inputs, self._architecture, temperature)
+            loss = F.cross_entropy(logits, inputs.labels, reduction="sum")
+            correct = (logits.argmax(1) == inputs.labels).sum()
         return float(loss), int(correct)
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
+        """Run one training forward and backward pass and change nothing."""
         with self._precision.scope():
-            images, labels, keep = self._inputs(batch)
-            images.requires_grad_()
-            weights = self._leaves()
-            architecture = {name: value.detach().requires_grad_() for name, value in self._architecture.items()}
-            run = Pass(weights, self._statistics, training=True, track=False, trace=trace)
-            loss, logits, auxiliary = self._loss(run, images, labels, keep, architecture, temperature)
-            found = self._differentiate(loss, [*run.traced.values(), images, *weights, *architecture.values()])
-        out: State = {"logits": logits.detach().cpu().numpy(), "loss": loss.detach().cpu().numpy()}
+            inputs = self._inputs(batch)
+            inputs.images.requires_grad_()
+            leaves = Leaves(self._weights)
+            architecture = self._required(list(self._architecture))
+            run = Pass(leaves, self._statistics, training=True, track=False, trace=trace)
+            loss, logits, auxiliary = self._loss(run, inputs, architecture, temperature)
+            traced, read = run.traced, leaves.read
+            found = self._differentiate(loss, [*traced.values(), inputs.images, *architecture.values(), *read.values()])
+        out: State = {"logits": host(logits), "loss": host(loss)}
         if auxiliary is not None:
-            out["auxiliary_logits"] = auxiliary.detach().cpu().numpy()
-        for name, value in run.traced.items():
+            out["auxiliary_logits"] = host(auxiliary)
+        for name, value in traced.items():
             out[f"trace/{name}"] = host(value.to(self._precision.dtype))
             out[f"trace.gradient/{name}"] = host(found.pop(0).to(self._precision.dtype))
-        out["gradient/images"] = host(found[0])
-        flat = torch.cat([g.reshape(-1) for g in found[1 : 1 + len(weights)]])
-        out.update(self._network.weights.split(host(flat), "gradient/"))
-        for name, gradient in zip(architecture, found[1 + len(weights) :], strict=True):
-            out[f"gradient/{name}"] = gradient.cpu().numpy()
+        out["gradient/images"] = host(found.pop(0))
+        for name in architecture:
+            out[f"gradient/{name}"] = host(found.pop(0))
+        out.update(self._network.weights.split(host(self._joined(read, found)), "gradient/"))
         return out
 
     def architecture(self) -> dict[str, NDArray[np.floating]]:
+        """Return copies of α′ and β′ by name."""
         return {name: value.cpu().numpy().copy() for name, value in self._architecture.items()}
 
     def export_state(self) -> State:
+        """Return copies of everything that training changes, by canonical name."""
         flat = FlatState(
             host(self._flat),
             host(self._sgd.buffer),
@@ -163,6 +225,7 @@ class TorchNetwork:
         return flat.canonical(self._network)
 
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over what `export_state` of any engine returned, cast to this network's dtype."""
         flat = FlatState.of(self._network, state, self._precision.numpy)
         pairs = [
             (self._flat, flat.weights),
@@ -179,74 +242,53 @@ class TorchNetwork:
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._precision.device)
 
-    def _leaves(self) -> list[Tensor]:
-        return [w.detach().requires_grad_() for w in self._weights]
+    def _names(self, groups: tuple[str, ...]) -> list[str]:
+        return [name for name in self._architecture if name.partition(".")[0] in groups]
 
-    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _required(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The architecture weights, those named as leaves to differentiate by."""
+        leaves = {name: self._architecture[name].detach().requires_grad_() for name in names}
+        return {**self._architecture, **leaves}
+
+    def _inputs(self, batch: Batch) -> _Inputs:
         p = self._precision
         images = p.upload(batch.images).to(p.dtype).to(memory_format=p.memory_format)
         keep = None if batch.drop_path is None else p.upload(batch.drop_path).to(p.dtype)
-        return images, p.upload(batch.labels), keep
-
-    def _gains(self, architecture: Mapping[str, Tensor], temperature: Temperature) -> dict[str, Gains | None]:
-        gains: dict[str, Gains | None] = {}
-        for kind in self.spec.kinds():
-            if kind not in self._alpha_softmax:
-                gains[kind] = None
-                continue
-            table = self._alpha_softmax[kind](architecture[f"alpha.{kind}"], temperature.alpha)
-            if kind in self._beta_softmax:
-                chosen = self._beta_softmax[kind](architecture[f"beta.{kind}"], temperature.beta)
-                table = table * (self._shares[kind] @ chosen)[:, None]
-            gains[kind] = Gains(table)
-        return gains
+        return _Inputs(images, p.upload(batch.labels), keep, batch.draws or {})
 
     def _forward(
-        self,
-        run: Pass,
-        images: Tensor,
-        keep: Tensor | None,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
+        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits and, in training, the auxiliary head's."""
         # Architecture weights stay in full precision; only the network itself is autocast.
-        gains = self._gains(architecture, temperature)
+        gains = {
+            kind: mixture(architecture, temperature, inputs.draws.get(kind)) for kind, mixture in self._mixtures.items()
+        }
         with self._precision.autocast():
-            x = images
-            outputs = []
-            for number, stem in enumerate(self._stems):
-                x = run.passing(f"stems.{number}", stem(run, F.relu(x) if stem.rectified else x))
-                outputs.append(x)
-            before = (outputs[0], outputs[-1])
-            auxiliary = None
-            for number, cell in enumerate(self._cells):
-                before = (before[1], cell(run, before, gains[cell.kind], None if keep is None else keep[number]))
-                if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
-                    auxiliary = self._auxiliary[1](run, F.relu(before[1]))
-            logits = self._head(run, before[1])
+            logits, auxiliary = self._model(run, inputs.images, inputs.keep, gains)
         return logits.to(self._precision.dtype), None if auxiliary is None else auxiliary.to(self._precision.dtype)
 
     def _loss(
-        self,
-        run: Pass,
-        images: Tensor,
-        labels: Tensor,
-        keep: Tensor | None,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
+        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        logits, auxiliary = self._forward(run, images, keep, architecture, temperature)
+        logits, auxiliary = self._forward(run, inputs, architecture, temperature)
         smoothing = self.setup.loss.label_smoothing
-        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss = F.cross_entropy(logits, inputs.labels, label_smoothing=smoothing)
         if auxiliary is not None:
-            extra = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing)
+            extra = F.cross_entropy(auxiliary, inputs.labels, label_smoothing=smoothing)
             loss = loss + self.setup.loss.auxiliary_weight * extra
         return loss, logits, auxiliary
 
-    def _differentiate(self, loss: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    def _differentiate(self, loss: Tensor, tensors: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
+        if not tensors:
+            return []
+        if not loss.requires_grad:
+            # Sampled operations can leave no path at all.
+            return [torch.zeros_like(tensor) for tensor in tensors]
         scale = self._precision.loss_scale
-        found = torch.autograd.grad(loss * scale if scale != 1 else loss, tensors, allow_unused=True)
+        found = torch.autograd.grad(
+            loss * scale if scale != 1 else loss, tensors, allow_unused=True, create_graph=create_graph
+        )
         # A weight behind a node that reaches no output has no path to the loss: its gradient is 0.
         whole = [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True)]
         if scale == 1:
@@ -254,3 +296,22 @@ class TorchNetwork:
         # A gradient that overflowed float16 says nothing; such a step moves by momentum alone.
         finite = torch.stack([torch.isfinite(g).all() for g in whole]).all()
         return [torch.where(finite, g / scale, 0.0) for g in whole]
+
+    def _joined(self, read: Mapping[int, Tensor], gradients: Sequence[Tensor]) -> Tensor:
+        """The flat gradient of w from those of the stacks that were read."""
+        return flat_gradient(self._network.weights, dict(zip(read, gradients, strict=True)), self._flat)
+
+    def _accumulate(self, name: str, gradient: Tensor, factor: float) -> None:
+        found = self._accumulated.get(name)
+        if found is not None:
+            found.add_(gradient, alpha=factor)
+        else:
+            self._accumulated[name] = gradient if factor == 1 else gradient * factor
+
+    def _used(self, name: str, like: Tensor) -> Tensor:
+        """Take an accumulated gradient away; 0 where there is none."""
+        found = self._accumulated.pop(name, None)
+        return torch.zeros_like(like) if found is None else found
+
+    def _record(self, loss: Tensor, logits: Tensor, inputs: _Inputs) -> None:
+        self._log.append((loss.detach(), (logits.detach().argmax(1) == inputs.labels).sum()))

@@ -27,6 +27,12 @@ class MomentumSGD:
         self.buffer.mul_(settings.momentum).add_(gradient)
         self._weights.add_(self.buffer, alpha=-rate)
 
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return momentum·buffer + gradient + weight_decay·w: what an unclipped step of rate 1 subtracts."""
+        settings = self._settings
+        decayed = torch.add(gradient, self._weights, alpha=settings.weight_decay)
+        return decayed.add_(self.buffer, alpha=settings.momentum)
+
 
 class Adam:
     """Adam with coupled weight decay on one tensor.

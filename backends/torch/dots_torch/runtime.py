@@ -86,6 +86,11 @@ class Precision:
         return tensor
 
 
+def host(tensor: Tensor) -> NDArray[np.floating]:
+    """The values as a contiguous array, which may share the tensor's memory."""
+    return tensor.detach().contiguous().cpu().numpy()
+
+
 def precision(runtime: Runtime) -> Precision:
     """Turn a runtime request into a `Precision`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dots_core import stacking
-from dots_core.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, Pool, ReLU, WindowAverage
+from dots_core.errors import UsageError
+from dots_core.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
 from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_torch.weights import Stacks
 
 
 @dataclass
@@ -20,7 +22,7 @@ class Pass:
 
     Attributes
     ----------
-    weights, statistics : list of Tensor
+    weights, statistics : Stacks
         Stacked tensors by stack number.
     training : bool
         Normalise by the batch's statistics.
@@ -31,8 +33,8 @@ class Pass:
     trace : bool
     """
 
-    weights: list[Tensor]
-    statistics: list[Tensor]
+    weights: Stacks
+    statistics: Stacks
     training: bool
     track: bool
     trace: bool = False
@@ -41,7 +43,8 @@ class Pass:
     def passing(self, name: str, x: Tensor) -> Tensor:
         """Return a tensor on its way, kept if the pass is traced."""
         if self.trace:
-            self.traced[name] = x
+            # A node that hears nothing but `none` depends on nothing, and still has a gradient.
+            self.traced[name] = x if x.requires_grad else x.requires_grad_()
         return x
 
 
@@ -80,6 +83,8 @@ def _step(step: stacking.Step) -> Step:
         return lambda run, x, gain: F.relu(x)
     if isinstance(step, Pool):
         return _pool(step)
+    if isinstance(step, HalvingMax):
+        return lambda run, x, gain: F.max_pool2d(x, 2, 2, ceil_mode=True)
     if isinstance(step, WindowAverage):
         return lambda run, x, gain: F.avg_pool2d(x, step.kernel, step.stride)
     if isinstance(step, GlobalAverage):
@@ -95,6 +100,11 @@ def _step(step: stacking.Step) -> Step:
 
 def _norm(norm: StackedNorm) -> Step:
     def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+        if run.training and x.numel() == x.shape[1]:
+            raise UsageError(
+                f"a batch norm of {x.shape[1]} channels gets one value for each and cannot take a variance of it; "
+                "train with larger batches or images"
+            )
         weight = None if norm.weight is None else run.weights[norm.weight]
         bias = None if norm.bias is None else run.weights[norm.bias]
         if norm.gained and gain is not None:
@@ -169,3 +179,10 @@ def _swap(x: Tensor, outer: int, inner: int) -> Tensor:
         last = x.permute(0, 2, 3, 1).unflatten(3, (outer, inner, -1)).transpose(3, 4).flatten(3)
         return last.permute(0, 3, 1, 2)
     return x.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
+
+
+def shuffled(parts: Sequence[Tensor]) -> Tensor:
+    """Interleave the channels of tensors of one shape: the first of each, the second of each, and so on."""
+    if parts[0].is_contiguous(memory_format=torch.channels_last):
+        return torch.stack([part.permute(0, 2, 3, 1) for part in parts], 4).flatten(3).permute(0, 3, 1, 2)
+    return torch.stack(list(parts), 2).flatten(1, 2)
