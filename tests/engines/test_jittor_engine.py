@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dots_conformance.engine_suite import RATES, EngineSuite
-from dots_conformance.networks import CASES
+from dots_conformance.networks import CASES, NetworkCase, operation_spec
 
-from dots_core.engine import Runtime
+from dots_core.backends import load_engine
+from dots_core.engine import GROUPS, Runtime, Temperature
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.layers import GlobalAverage
+from dots_core.levels import Moment, Stepper
+from dots_core.operations import OPERATIONS
+from dots_core.plan import Update
+from dots_core.topology import Topology
 
 pytestmark = pytest.mark.engine("jittor")
 
@@ -86,6 +92,99 @@ def test_the_graph_does_not_grow_from_step_to_step():
     assert alive[-1] <= alive[1]
 
 
+def search(sampling="none", partial=1, nodes=2, operations=OPERATIONS):
+    """A small search of operations and edges, as a case."""
+    topology = Topology("edge-softmax")
+    spec = operation_spec("single", operations, nodes, topology, sampling, partial, input_shape=(2, 6, 7))
+    return NetworkCase(spec, Temperature(0.5, 0.8), seed=1)
+
+
+SECOND_ORDER = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+
+
+@pytest.mark.parametrize(("sampling", "partial"), [("none", 1), ("hard", 1), ("soft", 2)])
+def test_second_order_leaves_nothing_behind(sampling, partial):
+    """What is accumulated or set aside would keep the graph that it came from."""
+    from dots_jittor.startup import jt
+
+    case = search(sampling, partial)
+    network = built(case)
+    stepper = Stepper(network, case.spec, SECOND_ORDER, 3, "graph")
+    batches = [replace(case.batch(number), draws=None) for number in range(2)]
+    alive = []
+    for number in range(6):
+        stepper.step(batches.__getitem__, RATES, case.temperature, Moment(0, number, 6))
+        network.drain()
+        alive.append(jt.number_of_lived_vars())
+    # A vector of zeros may be made in any step, and is kept.
+    assert alive[-1] <= alive[2] + 4
+
+
+def test_another_choice_compiles_no_other_kernels():
+    """Jittor fuses what it computes itself: were it another graph for every sample, each would be compiled."""
+    from dots_jittor.startup import jt
+
+    spec = operation_spec("group-v2", nodes=4, topology=Topology("edge-softmax"), sampling="hard", layers=2)
+    case = NetworkCase(spec, seed=1)
+    network = built(case)
+    kernels = []
+    for number in range(16):
+        with jt.profile_scope() as report:
+            network.step(GROUPS, case.batch(number), RATES, case.temperature)
+        kernels.append({row[0] for row in report[1:]})
+    choices = {case.batch(number).draws["reduce"].chosen.tobytes() for number in range(16)}
+    assert len(choices) == 16
+    assert len(kernels[0]) > 30
+    # Operations that the first sample lacks may come, and zeros for the gradient of what reaches nothing.
+    assert len(set().union(*kernels) - kernels[0]) <= 2
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+def test_nodes_that_hear_nothing(partial):
+    """Where samples chose `none` for every edge, a node is a constant of zeros, which has a gradient all the same."""
+    case = search("hard", partial, operations=("none", "skip_connect", "sep_conv_3x3"))
+    network, reference = built(case, "float64"), case.build(load_engine("reference"), "float64")
+    batch = case.batch()
+    chosen = np.zeros(case.spec.normal.operation_blocks.shape, bool)
+    chosen[:, OPERATIONS.index("none")] = True
+    for silent in ({"normal"}, {"reduce"}, {"normal", "reduce"}):
+        draws = {
+            kind: replace(draw, chosen=chosen if kind in silent else draw.chosen) for kind, draw in batch.draws.items()
+        }
+        found, expected = (
+            each.gradients(replace(batch, draws=draws), case.temperature, trace=True) for each in (network, reference)
+        )
+        assert set(found) == set(expected)
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-12, err_msg=key)
+
+
+def test_a_cell_of_hard_samples_mixes_where_nothing_is_drawn():
+    """Its edges are not stacked, and each has its own pools."""
+    case = search("hard")
+    network, reference = built(case, "float64"), case.build(load_engine("reference"), "float64")
+    batch = replace(case.batch(), draws=None)
+    found, expected = (each.gradients(batch, case.temperature) for each in (network, reference))
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-11, err_msg=key)
+
+
+@pytest.mark.parametrize("module", ["native", "portable"])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_of_equal_maxima_the_first_gets_the_gradient(module, size):
+    from dots_jittor.arrays import download, upload
+    from dots_jittor.startup import jt
+    from dots_jittor.window import Window
+
+    ops = importlib.import_module(f"dots_jittor.{module}")
+    x = upload(np.full((1, 1, *size), -2.0)).start_grad()
+    y = ops.max_pool(x, Window(2, 2, over=True))
+    assert (download(y) == -2).all()
+    expected = np.zeros(size)
+    expected[::2, ::2] = 1
+    np.testing.assert_array_equal(download(jt.grad(y.sum(), x))[0, 0], expected)
+
+
 # What each primitive is given: shapes of its tensors, and a function of them and of a set of primitives.
 
 
@@ -95,6 +194,7 @@ def _primitives():
     from dots_core.mixing import Blocks
 
     blocks = Blocks(np.array([2, 2, -1, 5, 5, 5, 2]))
+    shifted = replace(blocks, offsets=np.linspace(1, -1, 7), free=np.arange(7) != 3)
     weight, image = (8, 1, 3, 3), (2, 4, 5, 7)
     return {
         "depthwise": (
@@ -113,7 +213,11 @@ def _primitives():
             ],
         ),
         "normalise": ((image, (2,), (4,)), lambda ops, x, scale, shift: list(ops.normalise(x, scale, shift))),
-        "max_pool": ((image,), lambda ops, x: [ops.max_pool(x, Window(3, s, 1)) for s in (1, 2)]),
+        "max_pool": (
+            (image,),
+            lambda ops, x: [ops.max_pool(x, w) for w in (Window(3, 1, 1), Window(3, 2, 1), Window(2, 2, over=True))],
+        ),
+        "interleave": ((image, (2, 8, 5, 7)), lambda ops, x, y: [ops.interleave(x, y, 3)]),
         "average_pool": (
             (image,),
             lambda ops, x: [ops.average_pool(x, w) for w in (Window(3, 1, 1), Window(3, 2, 1), Window(5, 2))],
@@ -122,6 +226,7 @@ def _primitives():
         "rectify": ((image,), lambda ops, x: [ops.rectify(x)]),
         "add": ((image,) * 6, lambda ops, *terms: [ops.add(terms)]),
         "block_softmax": (((7,),), lambda ops, x: [ops.block_softmax(x, blocks, 0.7)]),
+        "block_softmax_shifted": (((7,),), lambda ops, x: [ops.block_softmax(x, shifted, 0.7, np.linspace(0, 1, 7))]),
         "cross_entropy": (
             ((3, 5),),
             lambda ops, x: list(ops.cross_entropy(x, _labels(), smoothing=0.1, share=0.3)),
@@ -136,14 +241,30 @@ def _primitives():
             lambda ops, g, x, m, v: list(ops.adam(g, x, m, v * v, _optimizers(), 3, 0.1)),
         ),
         "approach": (((9,),) * 2, lambda ops, old, new: [ops.approach(old, new, 0.1)]),
+        "approach_some": (((9,),) * 2, lambda ops, old, new: [ops.approach_some(old, new, _some(9), 0.1)]),
+        "add_scaled": (((3, 3),) * 2, lambda ops, total, term: [ops.add_scaled(total, term, -0.3)]),
+        "norm": (((9,),), lambda ops, x: [ops.norm(x)]),
+        "displaced": (
+            ((9,),) * 2,
+            lambda ops, w, g: [ops.displaced(w, g, 0.1), ops.displaced(w, g - g, 0.1)],
+        ),
     }
 
 
 PRIMITIVES = (
     *("depthwise", "pointwise", "normalise", "max_pool", "average_pool", "mix", "rectify", "add", "block_softmax"),
-    *("cross_entropy", "normalise_by", "momentum_sgd", "adam", "approach"),
+    *("interleave", "block_softmax_shifted", "cross_entropy", "normalise_by", "momentum_sgd", "adam", "approach"),
+    *("approach_some", "add_scaled", "norm", "displaced"),
 )
-WITHOUT_GRADIENT = ("normalise_by", "momentum_sgd", "adam", "approach")
+WITHOUT_GRADIENT = (
+    *("normalise_by", "momentum_sgd", "adam", "approach", "approach_some", "add_scaled", "norm", "displaced"),
+)
+
+
+def _some(count):
+    from dots_jittor.arrays import upload
+
+    return upload((np.arange(count) % 3 == 0).astype(np.uint8))
 
 
 def _labels():
@@ -216,7 +337,10 @@ def test_a_far_mean_costs_batch_norm_no_digits():
         assert np.abs(rough - exact).max() <= 3e-6 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("name", ["rectify", "max_pool", "average_pool", "depthwise", "pointwise", "normalise", "mix"])
+@pytest.mark.parametrize(
+    "name",
+    ["rectify", "max_pool", "average_pool", "depthwise", "pointwise", "normalise", "mix", "interleave"],
+)
 def test_a_nan_comes_through(name):
     """A compiler told that there is no NaN turns max(NaN, 0) into 0, and a diverged run goes on unnoticed."""
     from dots_jittor import native

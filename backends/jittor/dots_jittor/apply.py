@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dots_core.engine import State
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
-from dots_jittor.arrays import download, joined, upload, views
+from dots_jittor.arrays import Views, download, upload
 from dots_jittor.runtime import Place
 from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
 from dots_jittor.startup import jt
@@ -29,17 +29,17 @@ def apply(
     stack = Stack(described)
     with place.scope():
         x = upload(images.astype(place.dtype))
-        leaves = views(stacker.weights, upload(stacker.weights.join(weights, place.dtype)))
-        for var in (x, *leaves):
-            var.start_grad()
+        x.start_grad()
+        leaves = Views(stacker.weights, upload(stacker.weights.join(weights, place.dtype)), differentiated=True)
         statistics = upload(stacker.initial_statistics(place.dtype))
-        run = Pass(place.ops, leaves, [], training=True, constants=Constants(place.dtype))
+        run = Pass(place.ops, leaves, Views(stacker.statistics, statistics), True, Constants(place.dtype))
         y = stack(run, x)
         if described.shared:
             y = jt.concat([y] * described.width, 1)
-        found = jt.grad((y * upload(upstream.astype(place.dtype))).sum(), [x, *leaves])
+        read = leaves.read.values()
+        found = jt.grad((y * upload(upstream.astype(place.dtype))).sum(), [x, *read])
         state: State = {"output": download(y), "gradient/images": download(found[0])}
-        gradient = download(joined(found[1:])) if leaves else np.zeros(0, place.dtype)
+        gradient = download(leaves.flat(found[1:])) if read else np.zeros(0, place.dtype)
         state.update(stacker.weights.split(gradient, "gradient/"))
         statistics = moved_statistics(stacker.statistics, statistics, run)
         state.update(stacker.statistics.split(download(statistics), "statistics/"))

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dots_core.engine import Optimizers
 from dots_core.layers import NORM_EPSILON
 from dots_core.mixing import Blocks
 from dots_jittor.arrays import Var, upload
+from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
 from dots_jittor.window import Window
 
@@ -328,6 +330,39 @@ class _Add(jt.Function):
         return [dy] * self._count
 
 
+class _Interleave(jt.Function):
+    """Two tensors side by side along channels, shuffled; see `dots_core.stacking.StackedCell`."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self._data = {"p": parts}
+
+    def execute(self, first: Var, rest: Var) -> Var:
+        self._shapes = first.shape, rest.shape
+        n, channels, h, w = first.shape
+        return jt.code(
+            (n, channels + rest.shape[1], h, w),
+            first.dtype,
+            [first, rest],
+            cpu_header=_ELEMENTS,
+            cpu_src="dots::interleave(in0_p, in1_p, out0_p, out0_shape0, out0_shape1, in0_shape1, "
+            'dots::Index(data["p"]), out0_shape2 * out0_shape3);',
+            data=self._data,
+        )
+
+    def grad(self, dy: Var) -> tuple[Var, Var]:
+        dfirst, drest = jt.code(
+            list(self._shapes),
+            [dy.dtype] * 2,
+            [dy],
+            cpu_header=_ELEMENTS,
+            cpu_src="dots::part(in0_p, out0_p, out1_p, in0_shape0, in0_shape1, out0_shape1, "
+            'dots::Index(data["p"]), in0_shape2 * in0_shape3);',
+            data=self._data,
+        )
+        return dfirst, drest
+
+
 class _BlockSoftmax(jt.Function):
     def __init__(self, blocks: Blocks, temperature: float) -> None:
         super().__init__()
@@ -353,6 +388,44 @@ class _BlockSoftmax(jt.Function):
             cpu_header=_SOFTMAX,
             cpu_src="dots::block_softmax_gradient(in0_p, in1_p, in2_p, out0_p, in0->num, "
             'dots::Index(data["b"]), data["t"]);',
+            data=self._data,
+        )
+
+
+class _ShiftedBlockSoftmax(jt.Function):
+    """Of free·logits + shifts, both constant."""
+
+    def __init__(self, blocks: Blocks, temperature: float, free: Var, shifts: Var) -> None:
+        super().__init__()
+        self._labels = upload(blocks.labels.ravel().astype(np.int32))
+        self._free, self._shifts = free, shifts
+        self._data = {"b": int(blocks.labels.max()) + 1, "t": temperature}
+
+    def execute(self, logits: Var) -> Var:
+        self._weights = jt.code(
+            logits.shape,
+            logits.dtype,
+            [logits, self._labels, self._free, self._shifts],
+            cpu_header=_SOFTMAX,
+            cpu_src="""
+                const auto sums = dots::shifted(in0_p, in2_p, in3_p, in0->num);
+                dots::block_softmax(sums.data(), in1_p, out0_p, in0->num, dots::Index(data["b"]), data["t"]);
+            """,
+            data=self._data,
+        )
+        return self._weights
+
+    def grad(self, dweights: Var) -> Var:
+        return jt.code(
+            dweights.shape,
+            dweights.dtype,
+            [self._weights, self._labels, dweights, self._free],
+            cpu_header=_SOFTMAX,
+            cpu_src="""
+                dots::block_softmax_gradient(in0_p, in1_p, in2_p, out0_p, in0->num, dots::Index(data["b"]), data["t"]);
+                for (dots::Index i = 0; i < in0->num; i++)
+                    if (in3_p[i] == 0) out0_p[i] = 0;
+            """,
             data=self._data,
         )
 
@@ -423,8 +496,15 @@ def add(terms: Sequence[Var]) -> Var:
     return terms[0]
 
 
-def block_softmax(logits: Var, blocks: Blocks, temperature: float) -> Var:
-    return _BlockSoftmax(blocks, temperature)(logits)
+def interleave(first: Var, rest: Var, parts: int) -> Var:
+    return _Interleave(parts)(first, rest)
+
+
+def block_softmax(logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None) -> Var:
+    if noise is None and blocks.offsets is None and blocks.free is None:
+        return _BlockSoftmax(blocks, temperature)(logits)
+    free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(blocks, noise))
+    return _ShiftedBlockSoftmax(blocks, temperature, free, shifts)(logits)
 
 
 def cross_entropy(logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
@@ -491,4 +571,41 @@ def approach(old: Var, target: Var, share: float) -> Var:
         cpu_header=_UPDATE,
         cpu_src='dots::approach(in0_p, in1_p, out0_p, in0->num, data["s"]);',
         data={"s": share},
+    )
+
+
+def approach_some(old: Var, target: Var, moves: Var, share: float) -> Var:
+    return jt.code(
+        old.shape,
+        old.dtype,
+        [old, target, moves],
+        cpu_header=_UPDATE,
+        cpu_src='dots::approach_some(in0_p, in1_p, in2_p, out0_p, in0->num, data["s"]);',
+        data={"s": share},
+    )
+
+
+def add_scaled(total: Var, term: Var, factor: float) -> Var:
+    return jt.code(
+        total.shape,
+        total.dtype,
+        [total, term],
+        cpu_header=_UPDATE,
+        cpu_src='dots::add_scaled(in0_p, in1_p, out0_p, in0->num, data["f"]);',
+        data={"f": factor},
+    )
+
+
+def norm(x: Var) -> Var:
+    return jt.code((1,), x.dtype, [x], cpu_header=_UPDATE, cpu_src="dots::norm(in0_p, out0_p, in0->num);")
+
+
+def displaced(weights: Var, gradient: Var, radius: float) -> Var:
+    return jt.code(
+        weights.shape,
+        weights.dtype,
+        [weights, gradient],
+        cpu_header=_UPDATE,
+        cpu_src='dots::displaced(in0_p, in1_p, out0_p, in0->num, data["r"]);',
+        data={"r": radius},
     )

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Rates, Setup, State, Temperature
+from dots_core.batch import Batch, Draw
+from dots_core.engine import Rates, Setup, State, Temperature, check_groups
 from dots_core.flat_state import AdamState, FlatState
 from dots_core.network import architecture_shapes
 from dots_core.stacking import StackedNetwork
-from dots_jittor.arrays import Var, download, joined, upload, views
-from dots_jittor.cell import Cell, Gains
+from dots_jittor.accumulated import Accumulated
+from dots_jittor.arrays import Var, Views, download, upload
+from dots_jittor.cell import Cell
+from dots_jittor.gains import Gains, SampledGains, straight_through
 from dots_jittor.optimizers import Adam, MomentumSGD
 from dots_jittor.runtime import Place
 from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
 from dots_jittor.startup import jt
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A batch on its device; see `dots_core.batch.Batch`."""
+
+    images: Var
+    labels: Var
+    keep: Var | None
+    draws: Mapping[str, Draw]
 
 
 class JittorNetwork:
@@ -48,6 +61,8 @@ class JittorNetwork:
                 matrix = spec.cell(kind).matrix
                 if matrix is not None:
                     self._shares[kind] = upload(matrix.shares.astype(dtype))
+            shapes = {"w": (network.weights.size,), **architecture_shapes(spec)}
+            self._accumulated = Accumulated(shapes, self._constants, place.ops)
         self._log: list[tuple[Var, Var]] = []
 
     @property
@@ -55,26 +70,45 @@ class JittorNetwork:
         return self._place.dtype
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        names = [name for name in self._adam if name.partition(".")[0] in groups]
+        check_groups(groups)
         with self._place.scope():
-            images, labels, keep = self._inputs(batch)
-            weights = views(self._network.weights, self._sgd.weights)
-            architecture = {name: adam.values.clone() for name, adam in self._adam.items()}
-            wanted = (weights if "w" in groups else []) + [architecture[name] for name in names]
-            for var in wanted:
-                var.start_grad()
-            run = self._pass(weights, training=True)
-            loss, correct, *_ = self._loss(run, images, labels, keep, architecture, temperature)
-            gradients = jt.grad(loss, wanted) if wanted else []
-            if "w" in groups:
-                self._sgd.update(joined(gradients[: len(weights)]), rates.weights)
-            for name, gradient in zip(names, gradients[len(gradients) - len(names) :], strict=True):
-                self._adam[name].update(gradient, rates.architecture)
-            self._statistics = moved_statistics(self._network.statistics, self._statistics, run)
-            loss = loss.detach()
-            # Jittor runs nothing until it is asked to; left alone, the graph would grow from step to step.
-            jt.sync([loss, correct, self._statistics, *self._state()])
-        self._log.append((loss, correct))
+            self._differentiate(groups, batch, temperature, 1.0)
+            self._update(groups, rates, {})
+            self._sync()
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        check_groups(groups)
+        with self._place.scope():
+            self._differentiate(groups, batch, temperature, factor)
+            self._sync()
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        check_groups(groups)
+        with self._place.scope():
+            self._update(groups, rates, addends or {})
+            self._sync()
+
+    def look_ahead(self, rate: float) -> None:
+        with self._place.scope():
+            self._sgd.look_ahead(self._accumulated.take("w"), rate)
+            self._sync()
+
+    def displace(self, radius: float) -> None:
+        with self._place.scope():
+            self._sgd.displace(self._accumulated.total("w"), radius)
+            self._sync()
+
+    def gradient_norm(self) -> float:
+        with self._place.scope():
+            return float(self._place.ops.norm(self._accumulated.total("w")).item())
+
+    def settle(self) -> None:
+        self._sgd.settle()
+        self._accumulated.take("w")
 
     def drain(self) -> NDArray[np.float64]:
         rows = [(float(loss.item()), float(correct.item())) for loss, correct in self._log]
@@ -83,24 +117,24 @@ class JittorNetwork:
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         with self._place.scope(), jt.no_grad():
-            images, labels, _ = self._inputs(batch)
-            run = self._pass(views(self._network.weights, self._sgd.weights), training=False)
+            inputs = self._inputs(batch, drop_path=False)
+            run = self._pass(training=False)
             architecture = {name: adam.values for name, adam in self._adam.items()}
-            logits, _ = self._forward(run, images, None, architecture, temperature)
-            loss, correct = self._place.ops.cross_entropy(logits, labels, smoothing=0.0, share=1.0)
+            logits, _ = self._forward(run, inputs, architecture, temperature)
+            loss, correct = self._place.ops.cross_entropy(logits, inputs.labels, smoothing=0.0, share=1.0)
             return float(loss.item()), int(correct.item())
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
         with self._place.scope():
-            images, labels, keep = self._inputs(batch)
-            weights = views(self._network.weights, self._sgd.weights)
+            inputs = self._inputs(batch)
             architecture = {name: adam.values.clone() for name, adam in self._adam.items()}
-            for var in (images, *weights, *architecture.values()):
+            for var in (inputs.images, *architecture.values()):
                 var.start_grad()
-            run = self._pass(weights, training=True, trace=trace)
-            loss, _, logits, auxiliary = self._loss(run, images, labels, keep, architecture, temperature)
-            found = jt.grad(loss, [*run.traced.values(), images, *weights, *architecture.values()])
-            flat = joined(found[len(run.traced) + 1 : len(run.traced) + 1 + len(weights)])
+            run = self._pass(training=True, differentiated=True, trace=trace)
+            loss, _, logits, auxiliary = self._loss(run, inputs, architecture, temperature)
+            weights = run.weights.read.values()
+            found = jt.grad(loss, [*run.traced.values(), inputs.images, *weights, *architecture.values()])
+            flat = run.weights.flat(found[len(run.traced) + 1 : len(run.traced) + 1 + len(weights)])
             out: State = {"logits": download(logits), "loss": download(loss).reshape(())}
             if auxiliary is not None:
                 out["auxiliary_logits"] = download(auxiliary)
@@ -134,46 +168,91 @@ class JittorNetwork:
                 adam.values, adam.first, adam.second = upload(new.value), upload(new.first), upload(new.second)
                 adam.steps = new.steps
 
-    def _state(self) -> list[Var]:
+    def _names(self, groups: tuple[str, ...]) -> list[str]:
+        """Names under which a group's gradients are accumulated: ``"w"``, and architecture weights'."""
+        names = ["w"] if "w" in groups else []
+        return names + [name for name in self._adam if name.partition(".")[0] in groups]
+
+    def _differentiate(self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float) -> None:
+        """Describe a pass to Jittor, which `_sync` then runs."""
+        names = [name for name in self._names(groups) if name != "w"]
+        inputs = self._inputs(batch)
+        architecture = {name: adam.values.clone() for name, adam in self._adam.items()}
+        for name in names:
+            architecture[name].start_grad()
+        run = self._pass(training=True, differentiated="w" in groups)
+        loss, correct, *_ = self._loss(run, inputs, architecture, temperature)
+        weights = list(run.weights.read.values()) if "w" in groups else []
+        wanted = weights + [architecture[name] for name in names]
+        found = jt.grad(loss, wanted) if wanted else []
+        if "w" in groups:
+            self._accumulated.add("w", run.weights.flat(found[: len(weights)]), factor)
+        for name, gradient in zip(names, found[len(weights) :], strict=True):
+            self._accumulated.add(name, gradient, factor)
+        if not self._sgd.displaced:
+            self._statistics = moved_statistics(self._network.statistics, self._statistics, run)
+        self._log.append((loss.detach(), correct))
+
+    def _update(self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]]) -> None:
+        for name in self._names(groups):
+            gradient = self._accumulated.take(name)
+            if name == "w":
+                self._sgd.update(gradient, rates.weights)
+                continue
+            if name in addends:
+                gradient = self._place.ops.add_scaled(gradient, upload(addends[name].astype(self._dtype)), 1.0)
+            self._adam[name].update(gradient, rates.architecture)
+
+    def _sync(self) -> None:
+        """Run what was described: Jittor runs nothing until it is asked to, and the graph would grow."""
+        results = [var for row in self._log[-1:] for var in row]
         state = [self._sgd.weights, self._sgd.buffer]
         for adam in self._adam.values():
             state += [adam.values, adam.first, adam.second]
-        return state
+        jt.sync([*results, self._statistics, *state, *self._accumulated.found.values()])
 
-    def _inputs(self, batch: Batch) -> tuple[Var, Var, Var | None]:
-        keep = None if batch.drop_path is None else upload(batch.drop_path.astype(self._dtype))
-        return upload(batch.images.astype(self._dtype)), upload(batch.labels.astype(np.int32)), keep
+    def _inputs(self, batch: Batch, drop_path: bool = True) -> _Inputs:
+        keep = upload(batch.drop_path.astype(self._dtype)) if drop_path and batch.drop_path is not None else None
+        images, labels = upload(batch.images.astype(self._dtype)), upload(batch.labels.astype(np.int32))
+        return _Inputs(images, labels, keep, batch.draws or {})
 
-    def _pass(self, weights: list[Var], training: bool, trace: bool = False) -> Pass:
-        statistics = [] if training else views(self._network.statistics, self._statistics)
+    def _pass(self, training: bool, differentiated: bool = False, trace: bool = False) -> Pass:
+        weights = Views(self._network.weights, self._sgd.weights, differentiated)
+        statistics = Views(self._network.statistics, self._statistics)
         return Pass(self._place.ops, weights, statistics, training, self._constants, trace)
 
-    def _gains(self, architecture: Mapping[str, Var], temperature: Temperature) -> dict[str, Gains | None]:
+    def _gains(
+        self, architecture: Mapping[str, Var], temperature: Temperature, draws: Mapping[str, Draw]
+    ) -> dict[str, Gains | None]:
         ops = self._place.ops
         gains: dict[str, Gains | None] = {}
         for kind in self.spec.kinds():
-            cell = self.spec.cell(kind)
+            cell, draw = self.spec.cell(kind), draws.get(kind)
             if not cell.mixed:
                 gains[kind] = None
                 continue
-            table = ops.block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature.alpha)
+            noise = None if draw is None else draw.noise
+            table = ops.block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature.alpha, noise)
+            if draw is not None and draw.chosen is not None:
+                table = straight_through(table, draw.chosen)
+            gamma = None
             if cell.combination_blocks is not None:
                 chosen = ops.block_softmax(architecture[f"beta.{kind}"], cell.combination_blocks, temperature.beta)
-                table = table * (self._shares[kind] * chosen.reshape((1, -1))).sum(1).reshape((-1, 1))
-            gains[kind] = Gains(table)
+                gamma = (self._shares[kind] * chosen.reshape((1, -1))).sum(1)
+                table = table * gamma.reshape((-1, 1))
+            if draw is not None and draw.chosen is not None:
+                cells = sum(each.kind == kind for each in self._cells)
+                gains[kind] = SampledGains(ops, table, gamma, draw.chosen, cell.operation_blocks, cells)
+            else:
+                gains[kind] = Gains(table, gamma)
         return gains
 
     def _forward(
-        self,
-        run: Pass,
-        images: Var,
-        keep: Var | None,
-        architecture: Mapping[str, Var],
-        temperature: Temperature,
+        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
     ) -> tuple[Var, Var | None]:
         """Return logits and, in training, the auxiliary head's."""
-        gains = self._gains(architecture, temperature)
-        x = images
+        gains = self._gains(architecture, temperature, inputs.draws)
+        x = inputs.images
         outputs = []
         for number, stem in enumerate(self._stems):
             x = run.keep(f"stems.{number}", stem(run, x))
@@ -181,23 +260,18 @@ class JittorNetwork:
         before = (outputs[0], outputs[-1])
         auxiliary = None
         for number, cell in enumerate(self._cells):
-            before = (before[1], cell(run, before, gains[cell.kind], None if keep is None else keep[number]))
+            keep = None if inputs.keep is None else inputs.keep[number]
+            before = (before[1], cell(run, before, gains[cell.kind], keep, inputs.draws.get(cell.kind)))
             if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
                 auxiliary = self._auxiliary[1](run, before[1])
         return self._head(run, before[1]), auxiliary
 
     def _loss(
-        self,
-        run: Pass,
-        images: Var,
-        labels: Var,
-        keep: Var | None,
-        architecture: Mapping[str, Var],
-        temperature: Temperature,
+        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
     ) -> tuple[Var, Var, Var, Var | None]:
         """Return the loss, the number of correct predictions, logits and the auxiliary head's."""
-        logits, auxiliary = self._forward(run, images, keep, architecture, temperature)
-        ops, settings = self._place.ops, self.setup.loss
+        logits, auxiliary = self._forward(run, inputs, architecture, temperature)
+        ops, settings, labels = self._place.ops, self.setup.loss, inputs.labels
         share = 1 / labels.shape[0]
         loss, correct = ops.cross_entropy(logits, labels, settings.label_smoothing, share)
         if auxiliary is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +24,33 @@ class MomentumSGD:
         self.weights, self.buffer = upload(weights), upload(np.zeros_like(weights))
         self._settings = settings
         self._ops = ops
+        self._settled: Var | None = None
+
+    @property
+    def displaced(self) -> bool:
+        """Whether the weights are away from where `settle` brings them back to."""
+        return self._settled is not None
 
     def update(self, gradient: Var, rate: float) -> None:
         """Take one step."""
         moved = self._ops.momentum_sgd(gradient, self.weights, self.buffer, self._settings, rate)
         self.weights, self.buffer = (var.stop_grad() for var in moved)
+
+    def look_ahead(self, gradient: Var, rate: float) -> None:
+        """Displace the weights by one step, unclipped; the buffer stays."""
+        self._settled = self.weights
+        unclipped = replace(self._settings, clip=0.0)
+        self.weights = self._ops.momentum_sgd(gradient, self.weights, self.buffer, unclipped, rate)[0].stop_grad()
+
+    def displace(self, gradient: Var, radius: float) -> None:
+        """Displace the weights from where they stood before `look_ahead`, by ``radius`` along the gradient."""
+        assert self._settled is not None, "look_ahead comes first"
+        self.weights = self._ops.displaced(self._settled, gradient, radius).stop_grad()
+
+    def settle(self) -> None:
+        """Bring the weights back to where they stood before `look_ahead`."""
+        assert self._settled is not None, "look_ahead comes first"
+        self.weights, self._settled = self._settled, None
 
 
 class Adam:

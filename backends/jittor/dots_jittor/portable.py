@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dots_core.engine import Optimizers
 from dots_core.layers import NORM_EPSILON
 from dots_core.mixing import Blocks
 from dots_jittor.arrays import Var, upload
+from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
 from dots_jittor.window import Window
 
@@ -72,7 +74,20 @@ def _by_channel(values: Var, channels: int) -> Var:
 
 
 def max_pool(x: Var, window: Window) -> Var:
+    if window.over:
+        return _max_pool_over(x, window)
     return jt.nn.Pool(window.kernel, window.stride, window.padding, op="maximum")(x)
+
+
+def _max_pool_over(x: Var, window: Window) -> Var:
+    n, channels, h, w = x.shape
+    kernel = window.kernel
+    # Jittor's own pool refuses an image no larger than its window.
+    places = [f"i{axis}*{window.stride}+i{axis + 2}*{window.dilation}-{window.padding}" for axis in (2, 3)]
+    shape = (n, channels, window.output(h), window.output(w))
+    taps = x.reindex([*shape, kernel, kernel], ["i0", "i1", *places], overflow_value=-math.inf)
+    taps = taps.reshape((*shape, kernel * kernel))
+    return jt.argmax(taps, dim=-1)[1]
 
 
 def average_pool(x: Var, window: Window) -> Var:
@@ -105,7 +120,17 @@ def add(terms: Sequence[Var]) -> Var:
     return total
 
 
-def block_softmax(logits: Var, blocks: Blocks, temperature: float) -> Var:
+def interleave(first: Var, rest: Var, parts: int) -> Var:
+    n, _, h, w = first.shape
+    joined = jt.concat([first, rest], 1)
+    channels = joined.shape[1]
+    return joined.reshape((n, parts, channels // parts, h * w)).transpose((0, 2, 1, 3)).reshape((n, channels, h, w))
+
+
+def block_softmax(logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None) -> Var:
+    if noise is not None or blocks.offsets is not None or blocks.free is not None:
+        free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(blocks, noise))
+        logits = logits * free + shifts
     gather = upload(blocks.gather.ravel().astype(np.int32))
     rows = logits.reshape((-1,))[gather].reshape(blocks.gather.shape) / _number(temperature, logits)
     # What fills a row up repeats its first entry, so the maximum is that of the block.
@@ -147,3 +172,22 @@ def adam(
 
 def approach(old: Var, target: Var, share: float) -> Var:
     return _number(1 - share, old) * old + _number(share, target) * target
+
+
+def approach_some(old: Var, target: Var, moves: Var, share: float) -> Var:
+    return jt.ternary(moves.bool(), approach(old, target, share), old)
+
+
+def add_scaled(total: Var, term: Var, factor: float) -> Var:
+    return total + _number(factor, term) * term
+
+
+def norm(x: Var) -> Var:
+    return jt.sqrt((x * x).sum()).reshape((1,))
+
+
+def displaced(weights: Var, gradient: Var, radius: float) -> Var:
+    length = norm(gradient)
+    # Where the gradient is 0, or no number, the weights stay.
+    step = jt.ternary(length > 0, _number(radius, length) / length, _number(0.0, length))
+    return weights + step * gradient

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dots_core.engine import Optimizers
 from dots_core.mixing import Blocks
@@ -52,7 +56,7 @@ class Primitives(Protocol):
         ...
 
     def max_pool(self, x: Var, window: Window) -> Var:
-        """Maximum of each window."""
+        """Maximum of what each window holds; of several the first gets the gradient."""
         ...
 
     def average_pool(self, x: Var, window: Window) -> Var:
@@ -74,8 +78,17 @@ class Primitives(Protocol):
         """Sum of Vars of one shape."""
         ...
 
-    def block_softmax(self, logits: Var, blocks: Blocks, temperature: float) -> Var:
-        """Softmax of logits / temperature within each block, 0 where masked; see `dots_core.mixing`."""
+    def interleave(self, first: Var, rest: Var, parts: int) -> Var:
+        """Put two tensors side by side along channels, and shuffle as `dots_core.stacking.StackedCell` says.
+
+        Channel (g, c) of (parts, C/parts) goes to (c, g), C the channels of both.
+        """
+        ...
+
+    def block_softmax(
+        self, logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None
+    ) -> Var:
+        """Softmax within each block, 0 where masked; see `dots_core.mixing.block_softmax`."""
         ...
 
     def cross_entropy(self, logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
@@ -114,3 +127,25 @@ class Primitives(Protocol):
     def approach(self, old: Var, target: Var, share: float) -> Var:
         """Return (1 − share)·old + share·target, of vectors."""
         ...
+
+    def approach_some(self, old: Var, target: Var, moves: Var, share: float) -> Var:
+        """`approach` where ``moves``, uint8, is 1; the old values where it is 0."""
+        ...
+
+    def add_scaled(self, total: Var, term: Var, factor: float) -> Var:
+        """Return total + factor·term, of one shape."""
+        ...
+
+    def norm(self, x: Var) -> Var:
+        """Return ‖x‖₂ of a vector, shape (1,)."""
+        ...
+
+    def displaced(self, weights: Var, gradient: Var, radius: float) -> Var:
+        """Return weights + radius·gradient/‖gradient‖₂, of vectors; the weights where the gradient is 0."""
+        ...
+
+
+def shifting(blocks: Blocks, noise: NDArray[np.floating] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (free, shifts), softmax being taken of free·logits + shifts; each of the logits' shape."""
+    free = np.ones(blocks.shape) if blocks.free is None else blocks.free.astype(np.float64)
+    return free, replace(blocks, free=None).shifted(np.zeros(blocks.shape), noise)

@@ -11,20 +11,21 @@ from numpy.typing import DTypeLike
 from dots_core import stacking
 from dots_core.arena import Arena
 from dots_core.errors import UsageError
-from dots_core.layers import NORM_MOMENTUM, Convolution, GlobalAverage, Pool, ReLU, WindowAverage
+from dots_core.layers import NORM_MOMENTUM, Convolution, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
 from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_jittor.arrays import Var, joined, upload
+from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
 from dots_jittor.window import Window
 
 
 class Constants:
-    """Vectors of equal entries, each made once."""
+    """Tensors of equal entries, each made once."""
 
     def __init__(self, dtype: DTypeLike) -> None:
         self._dtype = dtype
         self._vectors: dict[tuple[float, int], Var] = {}
+        self._zeros: dict[tuple[int, ...], Var] = {}
 
     def vector(self, value: float, size: int) -> Var:
         """Return the vector of a size all of whose entries are the value."""
@@ -32,6 +33,12 @@ class Constants:
         if key not in self._vectors:
             self._vectors[key] = upload(np.full(size, value, self._dtype))
         return self._vectors[key]
+
+    def zeros(self, shape: tuple[int, ...]) -> Var:
+        """Return the tensor of a shape all of whose entries are 0."""
+        if shape not in self._zeros:
+            self._zeros[shape] = upload(np.zeros(shape, self._dtype))
+        return self._zeros[shape]
 
 
 @dataclass
@@ -41,7 +48,7 @@ class Pass:
     Attributes
     ----------
     ops : Primitives
-    weights, statistics : list of Var
+    weights, statistics : Views
         Stacked tensors by stack number.
     training : bool
         Normalise by the batch's statistics.
@@ -56,8 +63,8 @@ class Pass:
     """
 
     ops: Primitives
-    weights: list[Var]
-    statistics: list[Var]
+    weights: Views
+    statistics: Views
     training: bool
     constants: Constants
     trace: bool = False
@@ -80,14 +87,20 @@ def moved_statistics(arena: Arena, statistics: Var, run: Pass) -> Var:
         Of the statistics.
     statistics : Var, shape (arena.size,)
     run : Pass
-        In training, through every layer.
+        In training. Statistics of layers it did not come through stay.
     """
-    # A norm's mean and variance stand next to each other in the arena, as in its moments.
-    numbers = sorted(run.moments, key=lambda number: arena.stacks[number][0])
-    if not numbers:
+    if not run.moments:
         return statistics
-    batch = joined([run.moments[number] for number in numbers])
-    return run.ops.approach(statistics, batch, NORM_MOMENTUM).stop_grad()
+    # A norm's mean and variance stand next to each other in the arena, as in its moments.
+    moments = {arena.stacks[number][0]: run.moments[number] for number in run.moments}
+    if sum(var.numel() for var in moments.values()) == arena.size:
+        batch = joined([moments[start] for start in sorted(moments)])
+        return run.ops.approach(statistics, batch, NORM_MOMENTUM).stop_grad()
+    moves = np.zeros(arena.size, np.uint8)
+    for start, var in moments.items():
+        moves[start : start + var.numel()] = 1
+    batch = placed(moments, arena.size, statistics.dtype)
+    return run.ops.approach_some(statistics, batch, upload(moves), NORM_MOMENTUM).stop_grad()
 
 
 Step = Callable[[Pass, Var, "Var | None"], Var]
@@ -141,6 +154,9 @@ def _step(step: stacking.Step, rectify: bool) -> Step:
         if step.kind == "max":
             return lambda run, x, gain: run.ops.max_pool(x, window)
         return lambda run, x, gain: run.ops.average_pool(x, window)
+    if isinstance(step, HalvingMax):
+        halving = Window(2, 2, over=True)
+        return lambda run, x, gain: run.ops.max_pool(x, halving)
     if isinstance(step, WindowAverage):
         unpadded = Window(step.kernel, step.stride)
         return lambda run, x, gain: run.ops.average_pool(x, unpadded)

@@ -13,13 +13,17 @@ class Window:
     ----------
     kernel, stride, padding, dilation : int
         In pixels, the same along height and width.
+    over : bool
+        Whether a last window may reach over the border, so that no pixel is left out.
     """
 
     kernel: int
     stride: int = 1
     padding: int = 0
     dilation: int = 1
+    over: bool = False
 
     def output(self, size: int) -> int:
         """Height or width after, given that before."""
-        return (size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+        places = size + 2 * self.padding - self.dilation * (self.kernel - 1) - 1
+        return (places + (self.stride - 1 if self.over else 0)) // self.stride + 1

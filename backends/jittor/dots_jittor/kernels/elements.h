@@ -28,4 +28,34 @@ void add(const T* const* terms, Index number, T* y, Index count) {
     }
 }
 
+// Two tensors side by side along channels, shuffled: place (g, c) of (parts, channels/parts) goes to
+// (c, g). Of each sample, `first` has so many of the `channels` channels and `rest` the others.
+template <class T>
+void interleave(const T* first, const T* rest, T* y, Index samples, Index channels, Index firsts, Index parts,
+                Index pixels) {
+    const Index width = channels / parts;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (Index n = 0; n < samples; n++)
+        for (Index k = 0; k < channels; k++) {
+            const T* from = k < firsts ? first + (n * firsts + k) * pixels
+                                       : rest + (n * (channels - firsts) + k - firsts) * pixels;
+            T* to = y + (n * channels + k % width * parts + k / width) * pixels;
+            for (Index i = 0; i < pixels; i++) to[i] = from[i];
+        }
+}
+
+// The inverse.
+template <class T>
+void part(const T* y, T* first, T* rest, Index samples, Index channels, Index firsts, Index parts, Index pixels) {
+    const Index width = channels / parts;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (Index n = 0; n < samples; n++)
+        for (Index k = 0; k < channels; k++) {
+            const T* from = y + (n * channels + k % width * parts + k / width) * pixels;
+            T* to = k < firsts ? first + (n * firsts + k) * pixels
+                               : rest + (n * (channels - firsts) + k - firsts) * pixels;
+            for (Index i = 0; i < pixels; i++) to[i] = from[i];
+        }
+}
+
 }  // namespace dots

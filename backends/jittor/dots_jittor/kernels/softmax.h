@@ -2,6 +2,7 @@
 // To be included after window.h.
 #pragma once
 #include <cmath>
+#include <vector>
 
 namespace dots {
 
@@ -27,6 +28,14 @@ void block_softmax_gradient(const T* weights, const int* labels, const T* dweigh
         if (labels[i] >= 0) inner[labels[i]] += double(weights[i]) * double(dweights[i]);
     for (Index i = 0; i < count; i++)
         dlogits[i] = labels[i] < 0 ? T(0) : T(weights[i] * (dweights[i] - inner[labels[i]]) / temperature);
+}
+
+// What softmax is taken of: free·logits + shifts.
+template <class T>
+std::vector<T> shifted(const T* logits, const T* free, const T* shifts, Index count) {
+    std::vector<T> sums(count);
+    for (Index i = 0; i < count; i++) sums[i] = free[i] * logits[i] + shifts[i];
+    return sums;
 }
 
 // The sum over samples of the cross-entropy, times `share`, and the number of correct predictions.

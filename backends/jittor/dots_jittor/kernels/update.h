@@ -55,11 +55,39 @@ void adam(const T* gradient, const T* values, const T* first, const T* second, T
     }
 }
 
+template <class T>
+void norm(const T* x, T* out, Index count) {
+    out[0] = T(std::sqrt(square_norm(x, count)));
+}
+
+// By a vector of length `radius` along the gradient; by nothing where that is 0 or no number.
+template <class T>
+void displaced(const T* weights, const T* gradient, T* out, Index count, double radius) {
+    const double length = std::sqrt(square_norm(gradient, count));
+    const T step = length > 0 ? T(radius / length) : T(0);
+#pragma omp parallel for schedule(static)
+    for (Index i = 0; i < count; i++) out[i] = weights[i] + step * gradient[i];
+}
+
+template <class T>
+void add_scaled(const T* total, const T* term, T* out, Index count, double factor) {
+    const T f = T(factor);
+#pragma omp parallel for schedule(static)
+    for (Index i = 0; i < count; i++) out[i] = total[i] + f * term[i];
+}
+
 // A step of `share` from the old values towards the new ones.
 template <class T>
 void approach(const T* old, const T* target, T* out, Index count, double share) {
     const T kept = T(1 - share), taken = T(share);
     for (Index i = 0; i < count; i++) out[i] = kept * old[i] + taken * target[i];
+}
+
+// Likewise where `moves` is not 0; elsewhere the old value.
+template <class T>
+void approach_some(const T* old, const T* target, const unsigned char* moves, T* out, Index count, double share) {
+    const T kept = T(1 - share), taken = T(share);
+    for (Index i = 0; i < count; i++) out[i] = moves[i] ? kept * old[i] + taken * target[i] : old[i];
 }
 
 }  // namespace dots

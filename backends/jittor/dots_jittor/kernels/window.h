@@ -14,8 +14,13 @@ struct Window {
     Index kernel, stride, padding, dilation;
     Index out_height, out_width;
 
-    Index rows() const { return height + 2 * padding; }
-    Index columns() const { return (width + 2 * padding + stride - 1) / stride; }  // of one remainder
+    // A last window that reaches over the border sees it continued.
+    Index reach(Index out, Index size) const {
+        const Index last = (out - 1) * stride + dilation * (kernel - 1) + 1, padded = size + 2 * padding;
+        return last > padded ? last : padded;
+    }
+    Index rows() const { return reach(out_height, height); }
+    Index columns() const { return (reach(out_width, width) + stride - 1) / stride; }  // of one remainder
     Index buffer() const { return rows() * stride * columns(); }
     Index inputs() const { return height * width; }
     Index outputs() const { return out_height * out_width; }
