@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from dots_core.data.files import ColourFound, FileImages, Form, decode_files
 from dots_core.data.images import ImageData, Split
 from dots_core.data.messages import reason
-from dots_core.data.pixels import SUFFIXES, check_image_size, check_total, decode, is_grey, open_image
+from dots_core.data.pixels import SUFFIXES, check_image_size, is_grey, open_image
 from dots_core.errors import DataMissing, UsageError
 
+IN_MEMORY_LIMIT = 2 << 30
+"""Bytes of decoded pixels up to which a split is decoded at once; a larger one is decoded on demand."""
+
 _TEST_NAMES = ("test", "val", "validation")
-_FILES_PER_TASK = 64
 # Below this, decoding is so short that threads lose more waiting for the interpreter lock than they gain.
 _PIXELS_WORTH_THREADS = 192 * 192
-
-
-class _ColourFound(Exception):
-    """A colour image turned up while all images so far were grey."""
 
 
 def load_folder(path: str | os.PathLike[str], image_size: int | None = None, channels: int | None = None) -> ImageData:
@@ -31,6 +28,12 @@ def load_folder(path: str | os.PathLike[str], image_size: int | None = None, cha
     the order of their names; names that begin with a dot and files without an image suffix
     are passed over.
 
+    A split whose pixels take up to 2 GiB is decoded here. Of a larger one every file is looked up
+    here and decoded, by a few threads, each time it is part of a batch; the batches are the same.
+    It differs in three ways. What is wrong with the content of a file is reported when the file
+    is decoded. The mean and the standard deviation are those of a sample. The fingerprint is
+    over places and sizes of the files; see :class:`ImageData`.
+
     Parameters
     ----------
     path : path of the folder
@@ -38,7 +41,8 @@ def load_folder(path: str | os.PathLike[str], image_size: int | None = None, cha
         Scale the shorter side of each image to this many pixels and keep the central square.
         Without it, all images must have one size.
     channels : {1, 3}, optional
-        Without it, 1 if every file is grey and 3 otherwise.
+        Without it, 1 if every file is grey and 3 otherwise. To find this out, files are opened
+        up to the first one in colour.
 
     Returns
     -------
@@ -52,13 +56,20 @@ def load_folder(path: str | os.PathLike[str], image_size: int | None = None, cha
     CorruptFile
         If an image is damaged or has more than 64 million pixels.
     UsageError
-        If an argument is out of range, or all pixels together exceed 16 GiB.
+        If an argument is out of range, or an image would be scaled to more than 64 million pixels.
+
+    Notes
+    -----
+    What lies outside the central square is not kept. Random crops, those of
+    ``Augmentation.resized_crop`` included, are cut from the scaled square, not from the whole
+    picture, and so see less of a picture's margins and enlarge small parts more than crops from
+    the file would. A larger ``image_size`` does not help, as it is the size networks see too.
     """
     check_image_size(image_size)
     if channels not in (None, 1, 3):
         raise UsageError(f"channels is {channels!r}, but must be 1 (grey) or 3 (RGB); leave it out to decide by file")
     root = Path(path)
-    train_folder, test_folder = root / "train", _test_folder(root)
+    folders = train_folder, test_folder = root / "train", _test_folder(root)
     train, test = _files_by_class(train_folder), _files_by_class(test_folder)
     _check_same_classes(train_folder, sorted(train), test_folder, sorted(test))
     classes = tuple(sorted(train))
@@ -66,11 +77,11 @@ def load_folder(path: str | os.PathLike[str], image_size: int | None = None, cha
     origin = str(root)
     if channels is None:
         try:
-            splits = _read(parts, 1, image_size, origin, grey_only=True)
-        except _ColourFound:
-            splits = _read(parts, 3, image_size, origin)
+            splits = _read(folders, parts, 1, image_size, origin, grey_only=True)
+        except ColourFound:
+            splits = _read(folders, parts, 3, image_size, origin)
     else:
-        splits = _read(parts, channels, image_size, origin)
+        splits = _read(folders, parts, channels, image_size, origin)
     train_split, test_split = splits
     return ImageData(root.resolve().name, classes, train_split, test_split, origin)
 
@@ -123,58 +134,24 @@ def _check_same_classes(train_folder: Path, train: list[str], test_folder: Path,
 
 
 def _read(
-    parts: list[list[tuple[str, int]]], channels: int, image_size: int | None, origin: str, grey_only: bool = False
+    folders: tuple[Path, Path],
+    parts: list[list[tuple[str, int]]],
+    channels: int,
+    image_size: int | None,
+    origin: str,
+    grey_only: bool = False,
 ) -> list[Split]:
     first_path = parts[0][0][0]
     first = open_image(first_path)
     if grey_only and not is_grey(first):
-        raise _ColourFound
+        raise ColourFound
     width, height = (image_size, image_size) if image_size is not None else first.size
-    check_total(sum(map(len, parts)), height, width, channels, origin)
-    splits = [
-        Split(
-            np.empty((len(part), height, width, channels), np.uint8), np.array([label for _, label in part], np.int64)
-        )
-        for part in parts
-    ]
-
-    def read_some(split: Split, part: list[tuple[str, int]], start: int) -> None:
-        for row in range(start, min(start + _FILES_PER_TASK, len(part))):
-            path = part[row][0]
-            image = open_image(path)
-            if grey_only and not is_grey(image):
-                raise _ColourFound
-            if image_size is None and image.size != (width, height):
-                raise DataMissing(
-                    f"{path} is {image.width}x{image.height} but {first_path} is {width}x{height}; "
-                    "bring all images to one size with --set image_size=32"
-                )
-            split.images[row] = decode(image, path, channels, image_size)
-
-    tasks = [
-        (split, part, start)
-        for split, part in zip(splits, parts, strict=True)
-        for start in range(0, len(part), _FILES_PER_TASK)
-    ]
-    _run_all(read_some, tasks, threads=first.width * first.height >= _PIXELS_WORTH_THREADS)
+    threads = first.width * first.height >= _PIXELS_WORTH_THREADS
+    form = Form(height, width, channels, image_size, first_path, origin, threads, grey_only)
+    splits = []
+    for folder, part in zip(folders, parts, strict=True):
+        paths = [path for path, _ in part]
+        large = form.total(len(paths)) > IN_MEMORY_LIMIT
+        images = FileImages(str(folder), paths, form) if large else decode_files(paths, form)
+        splits.append(Split(images, np.array([label for _, label in part], np.int64)))
     return splits
-
-
-def _run_all(
-    work: Callable[[Split, list[tuple[str, int]], int], None],
-    tasks: list[tuple[Split, list[tuple[str, int]], int]],
-    threads: bool,
-) -> None:
-    """Run the tasks; if some fail, raise the failure of the first in order, whatever ran first."""
-    if not threads:
-        for task in tasks:
-            work(*task)
-        return
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        futures = [pool.submit(work, *task) for task in tasks]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

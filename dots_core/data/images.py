@@ -1,4 +1,4 @@
-"""What a set of images is once it is in memory, whatever it was read from."""
+"""What a set of images is once it is loaded, whatever it was read from."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.data.on_demand import OnDemand
 from dots_core.errors import DataMissing
+from dots_core.random import Stream
 
 SMALLEST_SIDE = 4
 """Networks halve the image twice, so a shorter side than this leaves nothing to convolve."""
 
+STATISTICS_SAMPLE = 4096
+"""Images the mean and the standard deviation are taken over where images are decoded on demand."""
+
 _CHUNK_BYTES = 1 << 20
+_DECODED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +31,13 @@ class Split:
 
     Attributes
     ----------
-    images : uint8 array, shape (N, H, W, C)
+    images : uint8 array or OnDemand, shape (N, H, W, C)
+        Index the first axis; no other operation is common to both.
     labels : int64 array, shape (N,)
         Positions in the class names of the :class:`ImageData` the split belongs to.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | OnDemand
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -93,39 +100,55 @@ class ImageData:
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Mean of the train images on the scale [0, 1]: float32, shape (C,)."""
+        """Mean of the train images on the scale [0, 1]: float32, shape (C,).
+
+        Of images decoded on demand, over 4096 of them drawn at random, always the same ones; over
+        all if there are no more.
+        """
         return self._statistics[0]
 
     @property
     def std(self) -> NDArray[np.float32]:
         """Standard deviation of the train images on the scale [0, 1]: float32, shape (C,).
 
-        A channel that never varies has 1 here, so that dividing by it is harmless.
+        Over the same images as the mean. A channel that never varies has 1 here, so that dividing
+        by it is harmless.
         """
         return self._statistics[1]
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of class names, shapes, labels and pixels, in hexadecimal; not of the name or origin."""
+        """SHA-256 of class names, shapes, labels and pixels, in hexadecimal; not of the name or origin.
+
+        For images decoded on demand, each file's path below the folder of its split and its size
+        in bytes stand in for the pixels, as reading all files to tell data apart may take hours.
+        A file changed without a change of size goes unnoticed, and the fingerprint differs from
+        that of the same images in memory.
+        """
         digest = hashlib.sha256(repr(self.classes).encode())
         for split in (self.train, self.test):
             digest.update(repr(split.images.shape).encode())
             digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-            for chunk in _chunks(split.images):
-                digest.update(np.ascontiguousarray(chunk).data)
+            if isinstance(split.images, OnDemand):
+                for item in split.images.identity():
+                    digest.update(item)
+            else:
+                for chunk in _chunks(split.images):
+                    digest.update(np.ascontiguousarray(chunk).data)
         return digest.hexdigest()
 
     @cached_property
     def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         channels = self.train.images.shape[3]
-        total, squares = np.zeros(channels), np.zeros(channels)
-        for chunk in _chunks(self.train.images):
+        total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
+        count = 0
+        for chunk in _sampled(self.train.images):
             values = chunk.reshape(-1, channels).astype(np.float64)
             # Integers below 2**53 add up exactly in float64, so neither the chunk size nor the
             # order of summation on a given machine shows in the result.
-            total += values.sum(axis=0)
-            squares += np.einsum("nc,nc->c", values, values)
-        count = self.train.images.size // channels
+            total += values.sum(axis=0).astype(np.int64)
+            squares += np.einsum("nc,nc->c", values, values).astype(np.int64)
+            count += len(values)
         means, deviations = [], []
         for first, second in zip(total, squares, strict=True):
             # Whole numbers again: a difference of large floats would lose a small variance.
@@ -133,6 +156,18 @@ class ImageData:
             means.append(int(first) / (count * 255))
             deviations.append(math.sqrt(spread) / (count * 255) if spread else 1.0)
         return np.array(means, np.float32), np.array(deviations, np.float32)
+
+
+def _sampled(images: NDArray[np.uint8] | OnDemand) -> Iterator[NDArray[np.uint8]]:
+    """Cut the images that statistics are taken over into chunks."""
+    if not isinstance(images, OnDemand):
+        yield from _chunks(images)
+        return
+    # One fixed seed, not that of the run, so that all runs on the same files normalise alike.
+    chosen = np.sort(Stream(0, "statistics").permutation(len(images))[:STATISTICS_SAMPLE])
+    at_once = max(1, _DECODED_BYTES // math.prod(images.shape[1:]))
+    for start in range(0, len(chosen), at_once):
+        yield from _chunks(images[chosen[start : start + at_once]])
 
 
 def _chunks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

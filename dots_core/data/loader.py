@@ -9,13 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
+from dots_core.data import threads
 from dots_core.data.augment import Augmentation, normalise
 from dots_core.data.images import Split
+from dots_core.data.on_demand import OnDemand
 from dots_core.data.prefetch import prefetched
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 
 Decorate = Callable[[Batch, int, int], Batch]
+
+# Below these a batch or a part of it is changed sooner than it is shared out.
+_BYTES_WORTH_THREADS = 4 << 20
+_FEWEST_PER_TASK = 8
 
 
 class Loader:
@@ -112,13 +118,30 @@ class Loader:
 
     def _make(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
         samples = order[step * self._batch : (step + 1) * self._batch]
-        images = self._split.images[samples]
-        if self._augmentation is None:
-            ready = normalise(images, self._mean, self._std)
-        else:
-            ready = self._augmentation.apply(images, samples, epoch, self._seed, self._mean, self._std)
-        batch = Batch(ready, self._split.labels[samples])
+        batch = Batch(self._ready(samples, epoch), self._split.labels[samples])
         return batch if self._decorate is None else self._decorate(batch, epoch, step)
+
+    def _ready(self, samples: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
+        images = self._split.images[samples]
+        if not isinstance(self._split.images, OnDemand) or images.nbytes < _BYTES_WORTH_THREADS:
+            return self._augmented(images, samples, epoch)
+        # Changing the images in one thread would take longer than decoding them in many. What changes an
+        # image depends on its number and the epoch only, so it makes no difference how the batch is cut.
+        count = threads.workers()
+        per_task = max(_FEWEST_PER_TASK, -(-len(samples) // (2 * count)))
+        ready = np.empty((len(samples), images.shape[3], *images.shape[1:3]), np.float32)
+
+        def work(start: int) -> None:
+            part = slice(start, start + per_task)
+            ready[part] = self._augmented(images[part], samples[part], epoch)
+
+        threads.run_all(work, range(0, len(samples), per_task), count)
+        return ready
+
+    def _augmented(self, images: NDArray[np.uint8], samples: NDArray[np.int64], epoch: int) -> NDArray[np.float32]:
+        if self._augmentation is None:
+            return normalise(images, self._mean, self._std)
+        return self._augmentation.apply(images, samples, epoch, self._seed, self._mean, self._std)
 
 
 def evaluation_batches(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,14 @@ from dots_core.errors import UsageError
 from dots_core.random import Stream
 
 AUGMENTATIONS = st.builds(Augmentation, st.booleans(), st.integers(0, 5), st.integers(0, 9))
+ALL_AUGMENTATIONS = st.builds(
+    Augmentation,
+    st.booleans(),
+    st.integers(0, 5),
+    st.integers(0, 9),
+    st.sampled_from([0.0, 0.08, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.4, 1.0]),
+)
 SHAPES = st.tuples(st.integers(1, 7), st.integers(4, 9), st.integers(4, 9), st.sampled_from([1, 3]))
 
 
@@ -68,7 +78,7 @@ def test_equals_the_literal_definition(
     np.testing.assert_allclose(found, literal(augmentation, images, samples, epoch, seed), atol=2e-6)
 
 
-@given(augmentation=AUGMENTATIONS, chosen=st.permutations(range(12)), count=st.integers(1, 12))
+@given(augmentation=ALL_AUGMENTATIONS, chosen=st.permutations(range(12)), count=st.integers(1, 12))
 @settings(max_examples=40, deadline=None)
 def test_an_image_does_not_depend_on_its_batch(augmentation: Augmentation, chosen: list[int], count: int):
     images = noise(12, 6, 5, 3)
@@ -91,6 +101,36 @@ def test_switching_one_part_leaves_the_draws_of_the_others():
     without = Augmentation(True, 2, 0).apply(images, samples, 0, 0, *scale(1))
     with_cutout = Augmentation(True, 2, 4).apply(images, samples, 0, 0, *scale(1))
     np.testing.assert_array_equal(with_cutout[with_cutout != 0], without[with_cutout != 0])
+
+
+@given(augmentation=ALL_AUGMENTATIONS, shape=SHAPES, epoch=st.integers(0, 99), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_every_combination_is_finite_repeatable_and_leaves_the_input(
+    augmentation: Augmentation, shape: tuple[int, int, int, int], epoch: int, seed: int
+):
+    images, samples = noise(*shape), np.arange(shape[0])
+    count, height, width, channels = shape
+    found = augmentation.apply(images, samples, epoch, seed, *scale(channels))
+    assert found.dtype == np.float32
+    assert found.shape == (count, channels, height, width)
+    assert found.flags.c_contiguous
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(images, noise(*shape))
+    np.testing.assert_array_equal(augmentation.apply(images, samples, epoch, seed, *scale(channels)), found)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "digest"),
+    [
+        (Augmentation(), "dd0958405d2ea28d993b4e6293fb9768b247969ad0649690b34c99b054f6456d"),
+        (Augmentation(True, 2, 5), "a0b52aca4be05409872985385ad27c6d0bc4fe49c9c1f7267e42492317fb5e45"),
+        (Augmentation(False, 0, 3), "20a01f19b3a65794c14472dfacb7025bed401807f2e67d793b7c6b89fdd344fc"),
+    ],
+)
+def test_batches_of_stored_plans_keep_every_byte(augmentation: Augmentation, digest: str):
+    images = (np.arange(5 * 12 * 10 * 3, dtype=np.int64) * 7919 % 256).astype(np.uint8).reshape(5, 12, 10, 3)
+    found = augmentation.apply(images, np.arange(5) * 1000 + 7, 3, 11, *scale(3))
+    assert hashlib.sha256(found.astype("<f4").tobytes()).hexdigest() == digest
 
 
 def test_padding_is_black_not_mean():

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dots_core.data import files as files_module
 from dots_core.data import folder as folder_module
 from dots_core.data import load, pixels
+from dots_core.data import threads as threads_module
 from dots_core.data.folder import load_folder
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 
@@ -179,7 +181,8 @@ def test_threads_and_no_threads_give_the_same(write_images: Write, monkeypatch: 
     root = write_images(
         {f"{part}/c/{i:03}.png": noise(6, 5, 3, seed=i) for part in ("train", "test") for i in range(9)}
     )
-    monkeypatch.setattr(folder_module, "_FILES_PER_TASK", 2)
+    monkeypatch.setattr(files_module, "_FILES_PER_TASK", 2)
+    monkeypatch.setattr(threads_module, "workers", lambda: 3)
     alone = load(root)
     monkeypatch.setattr(folder_module, "_PIXELS_WORTH_THREADS", 1)
     assert load(root).fingerprint == alone.fingerprint
@@ -270,7 +273,7 @@ def test_link_to_an_image_is_followed_and_a_dangling_one_reported(write_images: 
 def test_too_many_pixels_are_refused_from_the_header(write_images: Write, monkeypatch: pytest.MonkeyPatch):
     root = write_images(four())
     monkeypatch.setattr(pixels, "PIXEL_LIMIT", 29)
-    monkeypatch.setattr(pixels, "decode", lambda *_: pytest.fail("decoded in spite of its size"))
+    monkeypatch.setattr(files_module, "decode", lambda *_: pytest.fail("decoded in spite of its size"))
     with pytest.raises(CorruptFile, match=r"a\.png: 30 pixels, over the limit of 29"):
         load(root)
 
@@ -289,6 +292,9 @@ def test_decompression_bombs_are_refused(write_images: Write, side: int, message
         load(root)
 
 
-def test_total_size_is_checked_before_memory_is_taken(write_images: Write):
-    with pytest.raises(UsageError, match=r"4 images of 60000x60000 with 3 channels need 40\.2 GiB"):
-        load(write_images(four()), image_size=60000)
+def test_total_size_is_checked_before_memory_is_taken(write_images: Write, monkeypatch: pytest.MonkeyPatch):
+    root = write_images(four())
+    monkeypatch.setattr(pixels, "BYTE_LIMIT", 3 << 20)
+    monkeypatch.setattr(files_module.np, "empty", lambda *_: pytest.fail("memory taken in spite of the size"))
+    with pytest.raises(UsageError, match=r"2 images of 1000x1000 with 3 channels need 0\.0 GiB"):
+        load(root, image_size=1000)
