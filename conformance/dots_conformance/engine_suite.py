@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import chain, combinations
@@ -30,7 +30,7 @@ from dots_core.batch import Batch
 from dots_core.engine import GROUPS, Device, Engine, Network, Rates, Runtime, State
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.layers import operation_layers
-from dots_core.network import architecture_shapes, traced_shapes, weight_shapes
+from dots_core.network import architecture_shapes, cell_layouts, traced_shapes, weight_shapes
 from dots_core.operations import NONE, OPERATIONS, SKIP
 from dots_core.random import Stream
 from dots_core.stacking import Stacker
@@ -76,6 +76,79 @@ def reference_step(name: str) -> tuple[State, list[State]]:
     return references(record)
 
 
+DISPLACED = "one cell"
+"""The case on which w is displaced: no decision of a ReLU or a max-pool is near a tie there either."""
+
+
+def displaced(network: Network) -> State:
+    """Go through a step of second order on a case, looking at the network wherever w stands.
+
+    Returns
+    -------
+    dict
+        By ``<sort>/<place>/<name>``: the norms of w's gradients, what ``gradients`` returns at each place,
+        and the state after everything was settled and updated.
+    """
+    case = CASES[DISPLACED]
+    network.import_state(reference_state(DISPLACED))
+    training, validation = case.batch(9), case.batch(8)
+    found: State = {}
+
+    def look(place: str, batch: Batch) -> None:
+        for key, value in network.gradients(batch, case.temperature).items():
+            sort, _, name = key.partition("/")
+            found[f"{sort}/{place}/{name}"] = value
+
+    network.differentiate(("w",), training, case.temperature)
+    found["norm/training"] = np.asarray(network.gradient_norm(), np.float64)
+    network.look_ahead(RATES.weights)
+    look("ahead", validation)
+    network.differentiate(GROUPS, validation, case.temperature)
+    found["norm/validation"] = np.asarray(network.gradient_norm(), np.float64)
+    for place, radius in (("plus", 0.5), ("minus", -0.5)):
+        network.displace(radius)
+        look(place, training)
+        network.differentiate(("alpha", "beta"), training, case.temperature, -radius)
+    network.settle()
+    network.update(("alpha", "beta"), RATES)
+    network.differentiate(("w",), training, case.temperature)
+    network.update(("w",), RATES)
+    found["rows/loss"] = network.drain()[:, 0]
+    return {**found, **network.export_state()}
+
+
+@cache
+def reference_displaced() -> tuple[State, list[State]]:
+    """What `displaced` returns of the reference: exactly, and in draws."""
+    return references(lambda engine, precision: displaced(CASES[DISPLACED].build(engine, precision)))
+
+
+def references_after(name: str, act: Callable[[Network], None]) -> tuple[State, list[State]]:
+    """The reference's state after something was done to it at `reference_state`: exactly, and in draws."""
+
+    def record(engine: Engine, precision: str) -> State:
+        network = CASES[name].build(engine, precision)
+        network.import_state(reference_state(name))
+        act(network)
+        return network.export_state()
+
+    return references(record)
+
+
+def left_out(case: NetworkCase, batch: Batch) -> set[str]:
+    """Prefixes of the names of the operations that a batch's hard samples leave out; none without hard samples."""
+    prefixes: set[str] = set()
+    for layout in cell_layouts(case.spec):
+        chosen = batch.draws[layout.kind].chosen if batch.draws else None
+        if chosen is None:
+            continue
+        for number, edge in enumerate(case.spec.cell(layout.kind).edges):
+            for operation in edge.operations:
+                if not chosen[number, OPERATIONS.index(operation)]:
+                    prefixes.add(f"{layout.name}.edges.{edge.name}.{operation}.")
+    return prefixes
+
+
 @cache
 def reference_losses(name: str, steps: int) -> NDArray[np.float64]:
     """The reference's losses on a case in float64, step by step."""
@@ -113,6 +186,12 @@ _MOVED_BY = {
     "beta": tuple(f"{sort}/beta." for sort in ("architecture", "adam.first", "adam.second", "adam.steps")),
 }
 """Prefixes of the entries that an update of a group moves."""
+
+_TINY = 1e-5
+"""Radius of the finite differences in float64 that an exact step of second order is compared with."""
+
+_UNROLLED = MappingProxyType({"float32": 1e-3, "float64": 1e-6})
+"""Relative error of the gradient of an exact step of second order, by precision."""
 
 SUBSETS = tuple(chain.from_iterable(combinations(GROUPS, size) for size in range(len(GROUPS) + 1)))
 
@@ -209,7 +288,7 @@ class EngineSuite:
         network.step(GROUPS, case.batch(), RATES, case.temperature)
         assert_identical(kept, state)
 
-    @pytest.mark.parametrize("name", ["operations", "pairs", "derived"])
+    @pytest.mark.parametrize("name", ["operations", "pairs", "derived", "hard sampling"])
     def test_round_trip(self, engine: Engine, name: str) -> None:
         case = CASES[name]
         network, other = self.build(engine, name), self.build(engine, name)
@@ -270,7 +349,7 @@ class EngineSuite:
         untraced = {key: value for key, value in ref64.items() if not key.startswith("trace")}
         assert_close(found, untraced, draws, self.precision)
 
-    @pytest.mark.parametrize("name", ["operations", "derived", "imagenet"])
+    @pytest.mark.parametrize("name", ["operations", "derived", "imagenet", "hard sampling", "partial channels"])
     def test_traced_tensors_agree_with_the_reference(self, engine: Engine, name: str) -> None:
         case = CASES[name]
         network = self.build(engine, name)
@@ -282,6 +361,21 @@ class EngineSuite:
         assert_close(found, *reference_gradients(name), self.precision)
         plain = network.gradients(case.batch(), case.temperature)
         assert_close({key: found[key] for key in plain}, plain, [plain], self.precision)
+
+    @pytest.mark.parametrize("name", ["hard sampling", "hard partial"])
+    def test_what_a_hard_sample_leaves_out_has_no_part(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+        absent = tuple(left_out(case, case.batch()))
+        found = network.gradients(case.batch(), case.temperature)
+        weights = [weight for weight in weight_shapes(case.spec) if weight.startswith(absent)]
+        assert weights
+        assert not [weight for weight in weights if found[f"gradient/{weight}"].any()]
+        before = network.export_state()
+        network.differentiate(GROUPS, case.batch(), case.temperature)
+        after = network.export_state()
+        for key, value in part(before, "statistics/").items():
+            stays = key.removeprefix("statistics/").startswith(absent)
+            assert np.array_equal(value, after[key]) == stays, f"{key} {'moved' if stays else 'did not move'}"
 
     @pytest.mark.parametrize("stride", [1, 2])
     @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o != NONE])
@@ -383,6 +477,199 @@ class EngineSuite:
         network.step(GROUPS, replace(batch, images=np.full_like(batch.images, np.nan)), RATES, case.temperature)
         assert not np.isfinite(network.drain()[0, 0])
 
+    # What a step is made of
+
+    @pytest.mark.parametrize("name", ["pairs", "derived", "soft sampling", "hard sampling", "partial channels"])
+    def test_a_step_is_differentiate_and_update(self, engine: Engine, name: str) -> None:
+        case, one, other = CASES[name], self.build(engine, name), self.build(engine, name)
+        for number in range(2):
+            one.step(GROUPS, case.batch(number), RATES, case.temperature)
+            other.differentiate(GROUPS, case.batch(number), case.temperature)
+            other.update(GROUPS, RATES)
+        assert_identical(one.export_state(), other.export_state())
+        assert np.array_equal(one.drain(), other.drain())
+
+    def test_differentiate_moves_statistics_and_nothing_else(self, engine: Engine) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        before = network.export_state()
+        network.differentiate(("alpha",), case.batch(), case.temperature)
+        after = network.export_state()
+        moved = {key for key in before if not np.array_equal(before[key], after[key])}
+        assert moved == set(part(before, "statistics/"))
+
+    @pytest.mark.parametrize("name", ["pairs", "hard sampling"])
+    def test_gradients_add_up(self, engine: Engine, name: str) -> None:
+        case, network = CASES[name], self.build(engine, name)
+
+        def act(network: Network) -> None:
+            network.differentiate(GROUPS, case.batch(9), case.temperature, 0.75)
+            network.differentiate(GROUPS, case.batch(0), case.temperature, -0.5)
+            network.update(GROUPS, RATES)
+
+        network.import_state(reference_state(name))
+        act(network)
+        assert_close(network.export_state(), *references_after(name, act), self.precision)
+
+    def test_groups_are_accumulated_and_updated_apart(self, engine: Engine) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+
+        def act(network: Network) -> None:
+            network.differentiate(("alpha", "w"), case.batch(9), case.temperature)
+            network.differentiate(("beta",), case.batch(0), case.temperature)
+            network.update(("alpha", "beta"), RATES)
+            network.differentiate(("w",), case.batch(1), case.temperature)
+            network.update(("w",), RATES)
+
+        network.import_state(reference_state("pairs"))
+        act(network)
+        assert_close(network.export_state(), *references_after("pairs", act), self.precision)
+
+    def test_an_update_uses_the_gradient_up(self, engine: Engine) -> None:
+        case, network, other = CASES["pairs"], self.build(engine), self.build(engine)
+        for each in (network, other):
+            each.step(GROUPS, case.batch(), RATES, case.temperature)
+        network.update(GROUPS, RATES)
+        other.differentiate(GROUPS, case.batch(1), case.temperature, 0.0)
+        other.update(GROUPS, RATES)
+        one, two = (part(each.export_state(), *chain(*_MOVED_BY.values())) for each in (network, other))
+        assert_close(one, two, [two], self.precision)
+
+    def test_an_update_without_a_gradient_takes_it_to_be_nothing(self, engine: Engine) -> None:
+        network = self.build(engine)
+        network.import_state(reference_state("pairs"))
+        network.update(GROUPS, RATES)
+        expected = references_after("pairs", lambda each: each.update(GROUPS, RATES))
+        assert_close(network.export_state(), *expected, self.precision)
+
+    @pytest.mark.parametrize("accumulated", [True, False], ids=["to a gradient", "to nothing"])
+    def test_addends(self, engine: Engine, accumulated: bool) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        addends = {
+            name: 0.3 * Stream(0, f"addends/{name}").normal(shape)
+            for name, shape in architecture_shapes(case.spec).items()
+            if name != "alpha.reduce"
+        }
+
+        def act(network: Network) -> None:
+            if accumulated:
+                network.differentiate(("alpha", "beta"), case.batch(9), case.temperature)
+            network.update(("alpha", "beta"), RATES, addends)
+
+        network.import_state(reference_state("pairs"))
+        act(network)
+        assert_close(network.export_state(), *references_after("pairs", act), self.precision)
+
+    @pytest.mark.parametrize("verb", ["step", "differentiate", "update"])
+    def test_an_unknown_group_is_refused(self, engine: Engine, verb: str) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        before = network.export_state()
+        arguments: dict[str, tuple[Any, ...]] = {
+            "step": (case.batch(), RATES, case.temperature),
+            "differentiate": (case.batch(), case.temperature),
+            "update": (RATES,),
+        }
+        with pytest.raises(UsageError, match="gamma"):
+            getattr(network, verb)(("w", "gamma"), *arguments[verb])
+        assert_identical(before, network.export_state())
+        assert network.drain().shape == (0, 2)
+
+    # Displaced weights
+
+    def test_displacing_agrees_with_the_reference(self, engine: Engine) -> None:
+        found = displaced(self.build(engine, DISPLACED))
+        assert_close(found, *reference_displaced(), self.precision)
+
+    def test_settling_brings_everything_back(self, engine: Engine) -> None:
+        case, network, other = CASES[DISPLACED], self.build(engine, DISPLACED), self.build(engine, DISPLACED)
+        for each in (network, other):
+            each.import_state(reference_state(DISPLACED))
+            each.differentiate(("w",), case.batch(9), case.temperature)
+        network.look_ahead(RATES.weights)
+        network.differentiate(("w",), case.batch(8), case.temperature)
+        network.displace(0.5)
+        network.differentiate(("w",), case.batch(7), case.temperature)
+        network.settle()
+        assert_identical(network.export_state(), other.export_state())
+        assert len(network.drain()) == 3
+        other.look_ahead(RATES.weights)
+        other.settle()
+        for each in (network, other):
+            each.update(("w",), RATES)
+        assert_identical(network.export_state(), other.export_state())
+        network.import_state(reference_state(DISPLACED))
+        network.update(("w",), RATES)
+        assert_identical(
+            part(network.export_state(), "weights/", "momentum/"), part(other.export_state(), "weights/", "momentum/")
+        )
+
+    def test_statistics_rest_while_weights_are_displaced(self, engine: Engine) -> None:
+        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        network.differentiate(("w",), case.batch(), case.temperature)
+        before = part(network.export_state(), "statistics/")
+        network.look_ahead(RATES.weights)
+        network.differentiate(GROUPS, case.batch(1), case.temperature)
+        network.displace(0.5)
+        network.differentiate(("alpha",), case.batch(2), case.temperature)
+        network.settle()
+        assert_identical(before, part(network.export_state(), "statistics/"))
+        network.differentiate(("alpha",), case.batch(2), case.temperature)
+        after = network.export_state()
+        assert not [key for key, value in before.items() if np.array_equal(value, after[key])]
+
+    def test_architecture_weights_keep_their_gradient_while_weights_are_displaced(self, engine: Engine) -> None:
+        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+
+        def act(network: Network) -> None:
+            network.differentiate(("alpha", "beta", "w"), case.batch(9), case.temperature)
+            network.look_ahead(0.0)
+            network.settle()
+            network.update(("alpha", "beta"), RATES)
+
+        network.import_state(reference_state(DISPLACED))
+        act(network)
+        assert_close(network.export_state(), *references_after(DISPLACED, act), self.precision)
+
+    def test_along_no_gradient_weights_are_where_they_stood(self, engine: Engine) -> None:
+        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        before = network.gradients(case.batch(), case.temperature)
+        network.differentiate(("w",), case.batch(), case.temperature)
+        network.look_ahead(RATES.weights)
+        network.differentiate(("w",), case.batch(1), case.temperature, 0.0)
+        assert network.gradient_norm() == 0.0
+        network.displace(0.5)
+        assert_identical(before, network.gradients(case.batch(), case.temperature))
+        network.settle()
+
+    def test_an_exact_step_of_second_order(self, engine: Engine) -> None:
+        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        if not hasattr(network, "differentiate_unrolled"):
+            pytest.skip("the engine has no differentiate_unrolled, and need not have it")
+        groups, rate = ("alpha", "beta"), RATES.weights
+        network.import_state(reference_state(DISPLACED))
+        network.differentiate_unrolled(groups, case.batch(9), case.batch(8), rate, case.temperature)
+        rows = network.drain()
+        network.update(groups, RATES)
+        # In float64 finite differences over a tiny radius are as good as exact.
+        oracle = case.build(load_engine("reference"), "float64")
+        oracle.import_state(reference_state(DISPLACED))
+        oracle.differentiate(("w",), case.batch(9), case.temperature)
+        oracle.look_ahead(rate)
+        oracle.differentiate((*groups, "w"), case.batch(8), case.temperature)
+        factor = rate * oracle.gradient_norm() / (2 * _TINY)
+        for sign in (1.0, -1.0):
+            oracle.displace(sign * _TINY)
+            oracle.differentiate(groups, case.batch(9), case.temperature, -sign * factor)
+        oracle.settle()
+        oracle.update(groups, RATES)
+        assert rows.shape == (1, 2)
+        assert np.isclose(rows[0, 0], oracle.drain()[1, 0], rtol=self.free_running_tolerance[self.precision])
+        found, expected = network.export_state(), oracle.export_state()
+        for key, value in part(expected, "adam.first/").items():
+            error = float(np.linalg.norm(found[key] - value) / np.linalg.norm(value))
+            assert error < _UNROLLED[self.precision], f"{key} is {error:.3g} away"
+        wanted = part(expected, "statistics/", "weights/", "momentum/")
+        assert_close(part(found, "statistics/", "weights/", "momentum/"), wanted, [wanted], self.precision)
+
     # Evaluation
 
     @pytest.mark.parametrize("name", CASES)
@@ -408,7 +695,9 @@ class EngineSuite:
         assert_close({"loss": np.asarray(loss)}, exact, [draw for draw, _ in draws], self.precision)
 
         parts = [
-            network.evaluate(Batch(batch.images[cut], batch.labels[cut]), case.temperature)
+            network.evaluate(
+                replace(batch, images=batch.images[cut], labels=batch.labels[cut], drop_path=None), case.temperature
+            )
             for cut in (slice(0, 1), slice(1, 6))
         ]
         assert sum(count for _, count in parts) == correct

@@ -8,7 +8,7 @@ wrongly, and solving for the weights it must have used says which.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from dots_core.backends import load_engine
 from dots_core.batch import Batch
 from dots_core.engine import GROUPS, Engine, Network, Rates, Runtime, Setup, State, Temperature
 from dots_core.layers import Layer
+from dots_core.levels import Moment, Stepper
 from dots_core.mixing import block_softmax
 from dots_core.network import (
     CellLayout,
     NetworkSpec,
+    bypass_layers,
     cell_layouts,
     edge_layers,
     stem_layers,
@@ -34,6 +36,7 @@ from dots_core.network import (
     weight_shapes,
 )
 from dots_core.operations import NONE, OPERATIONS
+from dots_core.plan import Update
 from dots_core.stacking import Stacker
 from dots_core.state import rounded_state
 
@@ -170,8 +173,9 @@ class _Search:
             source = self._exact[f"trace/{self._before(layout)[int(node)]}"]
             layer = self._first_wrong_layer(layout.preprocess(int(node), self._spec.affine), source)
             return self._finding("forward", key, f"{cell}, preprocessing of input {node}{layer}", "its input agrees")
+        through = layout.channels // self._spec.cell(layout.kind).partial
         for edge, operation, layers in self._operations(layout, target=int(node)):
-            source = self._exact[f"trace/{head}.{self._spec.cell(layout.kind).edges[edge].source}"]
+            source = self._exact[f"trace/{head}.{self._spec.cell(layout.kind).edges[edge].source}"][:, :through]
             layer = self._first_wrong_layer(layers, source)
             if layer:
                 place = f"{cell}, edge {self._spec.cell(layout.kind).edges[edge].name}, {operation}{layer}"
@@ -228,50 +232,75 @@ class _Search:
 
     def _summed_wrongly(self, layout: CellLayout, node: int) -> str:
         """Solve for the weights with which the engine must have summed a node's operations."""
+        alone = "each operation that leads here agrees when run alone, but "
         cell = self._spec.cell(layout.kind)
-        expected = self._edge_weights(layout)
-        columns, labels, truth = [], [], []
-        drop = self._situation.batch.drop_path
-        runtime = Runtime(precision="float64")
-        for number, operation, layers in self._operations(layout, node):
-            x = self._exact[f"trace/{layout.name}.{cell.edges[number].source}"]
-            stacker = Stacker()
-            stacker.stack((layers,))
-            weights = {name: self._weights[name] for name in stacker.weights.shapes}
-            upstream = np.zeros(self._output_shape(layers, x))
-            y = RoundingDraw(0).apply((layers,), weights, x, upstream, runtime)["output"]
-            if drop is not None:
-                y = y * drop[layout.index, number][:, None, None, None]
-            columns.append(y.ravel())
-            labels.append((cell.edges[number].name, operation))
-            truth.append(expected[number, OPERATIONS.index(operation)])
-        value = np.asarray(self._found[f"trace/{layout.name}.{node}"], np.float64).ravel()
-        solved, *_ = np.linalg.lstsq(np.stack(columns, 1), value, rcond=None)
-        off = [
-            f"edge {edge}, {operation} weighs {mine:.4g} and should weigh {true:.4g}"
-            for (edge, operation), mine, true in sorted(
-                zip(labels, solved, truth, strict=True), key=lambda each: -abs(each[1] - each[2])
+        alpha, gamma = self._edge_weights(layout)
+        value = np.asarray(self._found[f"trace/{layout.name}.{node}"], np.float64)
+        if cell.partial > 1:
+            right = np.asarray(self._exact[f"trace/{layout.name}.{node}"], np.float64)
+            if np.allclose(np.sort(value, 1), np.sort(right, 1), 1e-3, 1e-3):
+                return alone + "its channels are shuffled in another order"
+            value = self._unshuffled(layout, value)
+        through = layout.channels // cell.partial
+        mixed = [
+            (
+                f"edge {cell.edges[number].name}, {operation} weighs",
+                self._output(layout, number, layers, slice(0, through)),
+                alpha[number, OPERATIONS.index(operation)] * gamma[number],
             )
-            if abs(mine - true) > 1e-3 * max(abs(true), 0.1)
+            for number, operation, layers in self._operations(layout, node)
         ]
+        past = [
+            (
+                f"edge {cell.edges[number].name}, channels that pass by weigh",
+                self._output(
+                    layout, number, bypass_layers(layout, cell.edges[number].source), slice(through, layout.channels)
+                ),
+                gamma[number],
+            )
+            for number in cell.incoming(node)
+            if cell.partial > 1
+        ]
+        off = _weighed_wrongly(mixed, value[:, :through]) + _weighed_wrongly(past, value[:, through:])
         if not off:
-            return "each operation that leads here agrees when run alone, but their sum does not"
-        return "each operation that leads here agrees when run alone, but " + "; ".join(off[:4])
+            return alone + "their sum does not"
+        return alone + "; ".join(text for _, text in sorted(off, reverse=True)[:4])
 
-    def _edge_weights(self, layout: CellLayout) -> NDArray[np.float64]:
-        """α·γ of every edge and operation."""
+    def _output(self, layout: CellLayout, edge: int, layers: tuple[Layer, ...], channels: slice) -> NDArray[np.float64]:
+        """What the reference makes of some of an edge's channels, drop-path included."""
+        source = self._spec.cell(layout.kind).edges[edge].source
+        x = self._exact[f"trace/{layout.name}.{source}"][:, channels]
+        stacker = Stacker()
+        stacker.stack((layers,))
+        weights = {name: self._weights[name] for name in stacker.weights.shapes}
+        upstream = np.zeros(self._output_shape(layers, x))
+        y = RoundingDraw(0).apply((layers,), weights, x, upstream, Runtime(precision="float64"))["output"]
+        drop = self._situation.batch.drop_path
+        return y if drop is None else y * drop[layout.index, edge][:, None, None, None]
+
+    def _unshuffled(self, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
+        """An intermediate node, or its gradient, with its channels as they were before they were shuffled."""
+        partial = self._spec.cell(layout.kind).partial
+        return value[:, np.arange(layout.channels).reshape(-1, partial).T.ravel()]
+
+    def _edge_weights(self, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """α of every edge and operation, as a pass uses it, and γ of every edge."""
         cell, temperature = self._spec.cell(layout.kind), self._situation.temperature
 
         def architecture(group: str) -> NDArray[np.float64]:
             return np.asarray(self._situation.state[f"architecture/{group}.{layout.kind}"], np.float64)
 
-        weights = np.ones((len(cell.edges), len(OPERATIONS)))
+        alpha, gamma = np.ones((len(cell.edges), len(OPERATIONS))), np.ones(len(cell.edges))
+        draw = (self._situation.batch.draws or {}).get(layout.kind)
         if cell.mixed:
-            weights = block_softmax(architecture("alpha"), cell.operation_blocks, temperature.alpha)
+            noise = None if draw is None else draw.noise
+            alpha = block_softmax(architecture("alpha"), cell.operation_blocks, temperature.alpha, noise)
+        if draw is not None and draw.chosen is not None:
+            alpha = draw.chosen.astype(np.float64)
         if cell.matrix is not None and cell.combination_blocks is not None:
             chosen = block_softmax(architecture("beta"), cell.combination_blocks, temperature.beta)
-            weights = weights * (cell.matrix.shares @ chosen)[:, None]
-        return weights
+            gamma = cell.matrix.shares @ chosen
+        return alpha, gamma
 
     # -- backward
 
@@ -282,17 +311,17 @@ class _Search:
             return self._finding("backward", key, name, "the gradients of all later tensors agree")
         layout = self._layouts[head]
         cell = self._spec.cell(layout.kind)
-        weights = self._edge_weights(layout)
-        source = self._exact[f"trace/{name}"]
+        alpha, gamma = self._edge_weights(layout)
+        through = layout.channels // cell.partial
+        source = self._exact[f"trace/{name}"][:, :through]
         for number in cell.outgoing(int(node)):
             edge = cell.edges[number]
             for operation in edge.operations:
                 layers = () if operation == NONE else edge_layers(self._spec, layout, number, operation)
                 if not layers:
                     continue
-                upstream = (
-                    weights[number, OPERATIONS.index(operation)] * self._exact[f"trace.gradient/{head}.{edge.target}"]
-                )
+                into = self._unshuffled(layout, self._exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
+                upstream = alpha[number, OPERATIONS.index(operation)] * gamma[number] * into
                 for verdict in self._alone(layers, source, upstream):
                     if verdict.verdict == FAIL:
                         place = f"cell {layout.index} ({layout.kind}), edge {edge.name}, {operation}"
@@ -305,11 +334,29 @@ class _Search:
     # -- update
 
     def _update(self) -> Finding | None:
+        """Compare a plain step, and then, where there is an architecture to search, one of second order."""
+        situation = self._situation
+
+        def plain(network: Network) -> None:
+            network.step(GROUPS, situation.batch, _RATES, situation.temperature)
+
+        def second_order(network: Network) -> None:
+            updates = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+            stepper = Stepper(network, self._spec, updates, 0, "locate")
+            stepper.step(lambda _: situation.batch, _RATES, situation.temperature, Moment(0, 0, 1))
+
+        found = self._after(plain, "outputs and gradients agree, and what is updated before it")
+        if found is None and any(self._spec.cell(kind).mixed for kind in self._spec.kinds()):
+            found = self._after(second_order, "plain steps agree; it is off after a step of second order")
+        return found
+
+    def _after(self, act: Callable[[Network], None], explanation: str) -> Finding | None:
+        """Return the first entry of the state that is off after something was done to the network."""
         situation = self._situation
 
         def record(engine: Engine, precision: str, device: str = "cpu") -> State:
             network = situation.build(engine, precision, device)
-            network.step(GROUPS, situation.batch, _RATES, situation.temperature)
+            act(network)
             return network.export_state()
 
         exact, draws = references(record)
@@ -327,9 +374,27 @@ class _Search:
         for sort, rule in sorts.items():
             for key in exact:
                 if key.startswith(f"{sort}/") and key in failing:
-                    explanation = "outputs and gradients agree, and what is updated before it"
                     return Finding("update", key, f"{rule}, {key.partition('/')[2]}", explanation, failing[key])
         return None
+
+
+def _weighed_wrongly(
+    terms: list[tuple[str, NDArray[np.float64], float]], value: NDArray[np.float64]
+) -> list[tuple[float, str]]:
+    """Solve for the weights of a sum; return those that are off, with by how much.
+
+    Parameters
+    ----------
+    terms : list of (description, what is weighed, the weight it should have)
+    """
+    if not terms:
+        return []
+    solved, *_ = np.linalg.lstsq(np.stack([y.ravel() for _, y, _ in terms], 1), value.ravel(), rcond=None)
+    return [
+        (abs(mine - true), f"{what} {mine:.4g} and should weigh {true:.4g}")
+        for (what, _, true), mine in zip(terms, solved, strict=True)
+        if abs(mine - true) > 1e-3 * max(abs(true), 0.1)
+    ]
 
 
 def _place_of_weight(name: str) -> str:

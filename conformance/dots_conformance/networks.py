@@ -15,8 +15,11 @@ from dots_core.initial import initial_architecture, initial_weights
 from dots_core.network import NetworkSpec, cell_layouts, derived_network
 from dots_core.operations import OPERATIONS, SKIP
 from dots_core.random import Stream
+from dots_core.sampling import Sampler
 from dots_core.space import CellSpec, Edge, search_cell
 from dots_core.topology import Topology
+
+Attention = tuple[tuple[str, float], ...]
 
 RETAINED = (
     ("skip_connect", "sep_conv_3x3"),
@@ -25,6 +28,9 @@ RETAINED = (
     ("avg_pool_3x3", "dil_conv_3x3"),
 )
 """What edges hold in turn in `topology_spec`: every operation occurs."""
+
+ATTENTION = (("skip_connect", -0.4), ("sep_conv_3x3", 0.7), ("dil_conv_3x3", 0.3))
+"""Constants of operation attention, of the order of the architecture weights."""
 
 GENOTYPE = Genotype(
     normal=((("sep_conv_3x3", 0), ("skip_connect", 1)), (("dil_conv_5x5", 1), ("max_pool_3x3", 2))),
@@ -39,25 +45,44 @@ def operation_spec(
     operations: tuple[str, ...] = OPERATIONS,
     nodes: int = 2,
     topology: Topology | None = None,
+    sampling: str = "none",
+    partial: int = 1,
+    attention: Attention = (),
     **changes: Any,
 ) -> NetworkSpec:
     """Supernet of the operation search, small: every edge holds every operation.
 
-    ``changes`` replace fields of the `NetworkSpec`, as in the other builders.
+    ``sampling``, ``partial`` and ``attention`` are those of the `CellSpec`; ``changes`` replace
+    fields of the `NetworkSpec`, as in the other builders.
     """
-    cell = search_cell(nodes, operations, groups, topology)
-    return replace(_small(cell, cell), **changes)
+    cell = search_cell(nodes, operations, groups, topology, sampling=sampling, partial=partial, attention=attention)
+    return _small(cell, cell, changes)
 
 
-def topology_spec(topology: Topology, nodes: int = 2, **changes: Any) -> NetworkSpec:
+def topology_spec(
+    topology: Topology,
+    nodes: int = 2,
+    sampling: str = "none",
+    partial: int = 1,
+    attention: Attention = (),
+    **changes: Any,
+) -> NetworkSpec:
     """Supernet of the topology search, small: edges hold two retained operations each."""
     edges = [(i, j) for j in range(2, nodes + 2) for i in range(j)]
 
     def cell(shift: int) -> CellSpec:
         held = tuple(Edge(i, j, (RETAINED[(number + shift) % len(RETAINED)],)) for number, (i, j) in enumerate(edges))
-        return CellSpec(nodes, held, tuple(range(2, nodes + 2)), topology)
+        return CellSpec(
+            nodes,
+            held,
+            tuple(range(2, nodes + 2)),
+            topology,
+            sampling=sampling,
+            partial=partial,
+            attention=attention,
+        )
 
-    return replace(_small(cell(0), cell(1)), **changes)
+    return _small(cell(0), cell(1), changes)
 
 
 def derived_spec(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **changes: Any) -> NetworkSpec:
@@ -66,8 +91,9 @@ def derived_spec(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **change
     return replace(spec, **changes)
 
 
-def _small(normal: CellSpec, reduce: CellSpec) -> NetworkSpec:
-    return NetworkSpec(normal, reduce, layers=3, channels=4, classes=5, input_shape=(2, 8, 8))
+def _small(normal: CellSpec, reduce: CellSpec, changes: dict[str, Any]) -> NetworkSpec:
+    fields: dict[str, Any] = {"layers": 3, "channels": 4, "classes": 5, "input_shape": (2, 8, 8)}
+    return NetworkSpec(normal, reduce, **{**fields, **changes})
 
 
 def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -110,13 +136,20 @@ class NetworkCase:
     def build(self, engine: Engine, precision: str, device: str = "cpu") -> Network:
         """Build the case's network, from the same weights on every engine."""
         setup = Setup(self.spec, self.optimizers, self.loss, Runtime(device, precision))
-        # Architecture weights of order 1: softmax is then neither uniform nor decided.
-        architecture = initial_architecture(self.spec, self.seed, scale=0.5)
-        return engine.build(setup, drawn_weights(self.spec, self.seed), architecture)
+        return engine.build(setup, drawn_weights(self.spec, self.seed), self.architecture())
+
+    def architecture(self) -> dict[str, NDArray[np.float32]]:
+        """Initial architecture weights, of order 1: softmax is then neither uniform nor decided."""
+        return initial_architecture(self.spec, self.seed, scale=0.5)
 
     def batch(self, number: int = 0, samples: int = 4) -> Batch:
-        """Batch of a step."""
-        return drawn_batch(self.spec, 100 * self.seed + number, samples, self.drop_path)
+        """Batch of a step, with what is drawn for the cells that sample operations.
+
+        Choices are made by the initial architecture weights, so that they are the same on every
+        engine and at every step of a comparison.
+        """
+        batch = drawn_batch(self.spec, 100 * self.seed + number, samples, self.drop_path)
+        return replace(batch, draws=Sampler(self.spec, self.seed, "tests").draw(self.architecture(), 0, number))
 
 
 # With these seeds no ReLU and no max-pool of a compared pass decides by less than `MARGIN`. One that
@@ -134,6 +167,28 @@ CASES = {
         seed=28,
     ),
     "head norm": NetworkCase(operation_spec("group-v1", head_norm=True), seed=34),
+    "soft sampling": NetworkCase(operation_spec("single", sampling="soft"), Temperature(alpha=3.0), seed=7),
+    "hard sampling": NetworkCase(operation_spec(sampling="hard"), Temperature(alpha=0.5), seed=7),
+    "partial channels": NetworkCase(
+        operation_spec("single", topology=Topology("edge-softmax"), partial=2), Temperature(0.5, 2.0), seed=4
+    ),
+    "edge sigmoid": NetworkCase(topology_spec(Topology("edge-sigmoid")), Temperature(0.5, 0.5), seed=15),
+    "output pairs": NetworkCase(topology_spec(Topology("k-edges", 2, side="output")), Temperature(0.5, 0.5), seed=0),
+    "hard partial": NetworkCase(
+        topology_spec(Topology("edge-softmax"), sampling="hard", partial=2), Temperature(0.5, 0.5), seed=0
+    ),
+    "imagenet partial": NetworkCase(
+        topology_spec(Topology("edge-softmax"), partial=2, stem="imagenet", input_shape=(3, 28, 36)),
+        Temperature(0.5, 0.5),
+        seed=1,
+    ),
+    "one cell": NetworkCase(
+        operation_spec(
+            topology=Topology("arbitrary", side="output"), attention=ATTENTION, layers=1, input_shape=(2, 6, 6)
+        ),
+        Temperature(0.5, 2.0),
+        seed=3,
+    ),
 }
 MARGIN = 4e-5
 """Far above what float32 rounds values of order 1 to."""

@@ -82,7 +82,12 @@ class _MovedNetwork(NetworkProxy):
         self._draw = draw
 
     def _batch(self, batch: Batch) -> Batch:
-        return replace(batch, images=self._draw.moved("images", batch.images))
+        draws = batch.draws and {
+            # What a hard sample chose is no number: it stays.
+            kind: replace(draw, noise=self._draw.moved(f"noise.{kind}", draw.noise))
+            for kind, draw in batch.draws.items()
+        }
+        return replace(batch, images=self._draw.moved("images", batch.images), draws=draws)
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         super().step(groups, self._batch(batch), rates, temperature)

@@ -33,6 +33,8 @@ class Fault:
         Regular expression of the key that must be off in one of them.
     place : str
         Regular expression of what ``locate`` must say.
+    networks : tuple of str
+        Cases of the abstract suite in which it is located: the first that shows anything counts.
     """
 
     file: str
@@ -41,6 +43,7 @@ class Fault:
     cases: str
     tensor: str
     place: str
+    networks: tuple[str, ...] = ("operations", "pairs", "derived")
 
 
 FAULTS = {
@@ -96,8 +99,8 @@ FAULTS = {
     ),
     "temperature of beta for alpha": Fault(
         "mixture.py",
-        "cell.operation_blocks, temperature.alpha)\n        if",
-        "cell.operation_blocks, temperature.beta)\n        if",
+        "cell.operation_blocks, temperature.alpha, noise",
+        "cell.operation_blocks, temperature.beta, noise",
         "networks/mixed/group-v2/*",
         "gradient/",
         "forward: cell 0 .normal., node 2.* weighs .* should weigh",
@@ -160,8 +163,8 @@ FAULTS = {
     ),
     "edges of a reduction cell swapped": Fault(
         "cell.py",
-        "weighted = mixture.gamma[number] * mixed",
-        "weighted = mixture.gamma[3 - number if layout.kind == 'reduce' and number in (1, 2) else number] * mixed",
+        "weighted = mixture.gamma[number] * np",
+        "weighted = mixture.gamma[3 - number if layout.kind == 'reduce' and number in (1, 2) else number] * np",
         "networks/topology/2-edges/*",
         "logits",
         "forward: cell .* .reduce., node 2.*edge .* weighs .* should weigh",
@@ -229,6 +232,129 @@ FAULTS = {
         "networks/mixed/group-v2/*",
         "evaluation/loss",
         "",  # nothing is evaluated where engines are located
+    ),
+    "no straight-through gradient": Fault(
+        "mixture.py",
+        "self._weights, self.alpha_gradient",
+        "self.alpha, self.alpha_gradient",
+        "networks/sampling/hard/group-v2",
+        "gradient/alpha",
+        "backward: alpha",
+        ("hard sampling",),
+    ),
+    "noise not added": Fault(
+        "mixture.py",
+        "temperature.alpha, noise",
+        "temperature.alpha, None",
+        "networks/sampling/soft/group-v2",
+        "gradient/",
+        "forward: cell 0 .normal., node 2.* weighs .* should weigh",
+        ("soft sampling",),
+    ),
+    "operations mixed where one is chosen": Fault(
+        "mixture.py",
+        "self.alpha = draw.chosen.astype(dtype)",
+        "self.alpha = draw.chosen * self._weights",
+        "networks/sampling/hard/group-v2",
+        "logits",
+        "forward: cell 0 .normal., node 2.* weighs .* should weigh 1",
+        ("hard sampling",),
+    ),
+    "offsets ignored": Fault(
+        "mixture.py",
+        "cell.operation_blocks, temperature.alpha, noise",
+        "__import__('dataclasses').replace(cell.operation_blocks, offsets=None), temperature.alpha, noise",
+        "networks/attention/mixed",
+        "gradient/",
+        "forward: cell 0 .normal., node 2.* weighs .* should weigh",
+        ("one cell",),
+    ),
+    "fixed logit not fixed": Fault(
+        "mixture.py",
+        "self.gamma_gradient, cell.combination_blocks,",
+        "self.gamma_gradient, __import__('dataclasses').replace(cell.combination_blocks, free=None),",
+        "networks/topology/edge-sigmoid/*",
+        "gradient/beta",
+        "backward: beta",
+        ("edge sigmoid",),
+    ),
+    "shuffle left out": Fault(
+        "cell.py",
+        "reshape(self._cell.partial, -1).T.ravel()",
+        "reshape(self._cell.partial, -1).ravel()",
+        "networks/partial/4",
+        "logits",
+        "forward: cell 0 .normal., node 2.* shuffled",
+        ("partial channels",),
+    ),
+    "shuffle in groups of the wrong size": Fault(
+        "cell.py",
+        "reshape(self._cell.partial, -1).T.ravel()",
+        "reshape(-1, self._cell.partial).T.ravel()",
+        "networks/partial/4",
+        "logits",
+        "",  # with a half of the channels in two groups of two it makes no difference
+    ),
+    "bypass not weighted by gamma": Fault(
+        "cell.py",
+        "mixture.gamma[number] * np.concatenate([mixed, passed_by",
+        "np.concatenate([mixture.gamma[number] * mixed, passed_by",
+        "networks/partial/4",
+        "logits",
+        "forward: cell 0 .normal., node 2.* channels that pass by weigh 1 and should weigh",
+        ("partial channels",),
+    ),
+    "gradient of gamma without the bypass": Fault(
+        "cell.py",
+        "mixture.gamma_gradient[number] += np.vdot(rest, output)",
+        "pass",
+        "networks/partial/4",
+        "gradient/beta",
+        "backward: beta",
+        ("partial channels",),
+    ),
+    "halving max off by one at odd borders": Fault(
+        "pooling.py",
+        "(0, height % 2), (0, width % 2))",
+        "(height % 2, 0), (width % 2, 0))",
+        "layers/halving-max/c4-*",
+        "output",
+        "",  # the networks in which engines are located have no odd sizes
+    ),
+    "look-ahead without weight decay": Fault(
+        "network.py",
+        "gradient, rate, constants)[0]",
+        "gradient, rate, __import__('dataclasses').replace(constants, weight_decay=0.0))[0]",
+        "steps/levels/second-order/large-decay",
+        "adam.first/after-",
+        "",  # the weight decay of the networks in which engines are located is too small to tell
+    ),
+    "look-ahead without momentum": Fault(
+        "network.py",
+        "sgd(self._weights[name], self._momentum[name], gradient",
+        "sgd(self._weights[name], 0 * self._momentum[name], gradient",
+        "steps/levels/second-order/one-cell",
+        "adam.first/after-1/",
+        "update: .*second order",
+        ("one cell",),
+    ),
+    "displaced from where the look-ahead led": Fault(
+        "network.py",
+        "for name, w in self._settled.items()}",
+        "for name, w in self._weights.items()}",
+        "steps/levels/second-order/one-cell",
+        "adam.first/after-",
+        "update: .*second order",
+        ("one cell",),
+    ),
+    "statistics moving while displaced": Fault(
+        "network.py",
+        "if self._settled is None:",
+        "if True:",
+        "steps/levels/second-order/one-cell",
+        "statistics/after-",
+        "update: running statistics.*second order",
+        ("one cell",),
     ),
 }
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dots_conformance.closeness import norm
-from dots_conformance.engine_suite import RATES, EngineSuite, reference_gradients, reference_state
+from dots_conformance.engine_suite import (
+    DISPLACED,
+    RATES,
+    EngineSuite,
+    displaced,
+    left_out,
+    reference_gradients,
+    reference_state,
+)
 from dots_conformance.networks import CASES, MARGIN, derived_spec, drawn_batch, drawn_weights
 from dots_reference import layers, pooling
 from dots_reference.engine import engine as reference
@@ -13,7 +21,7 @@ from dots_reference.windows import Array, offsets, output_size, pad
 
 from dots_core.engine import GROUPS, Rates, Setup, Temperature
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.operations import OPERATIONS
+from dots_core.operations import CONVOLUTIONS, NONE, OPERATIONS, POOLS, SKIP
 
 
 class ReferenceSuite(EngineSuite):
@@ -69,8 +77,11 @@ def test_a_variance_of_one_value_is_refused_and_nothing_moves() -> None:
 def test_no_compared_gradient_is_nothing() -> None:
     for name in CASES:
         found, _ = reference_gradients(name)
+        case = CASES[name]
         largest = max(norm(value) for key, value in found.items() if key.startswith("gradient/"))
-        assert not [key for key, value in found.items() if norm(value) < 1e-4 * largest]
+        absent = tuple(f"gradient/{prefix}" for prefix in left_out(case, case.batch()))
+        small = [key for key, value in found.items() if norm(value) < 1e-4 * largest]
+        assert not [key for key in small if not key.startswith(absent)], name
 
 
 def test_the_cases_hold_every_operation_in_either_stage() -> None:
@@ -79,29 +90,52 @@ def test_the_cases_hold_every_operation_in_either_stage() -> None:
         assert {o for kind in spec.kinds() for e in spec.cell(kind).edges for o in e.operations} == set(OPERATIONS)
 
 
+def test_hard_samples_choose_every_sort_of_operation() -> None:
+    for name in ("hard sampling", "hard partial"):
+        case = CASES[name]
+        for number in (0, 9):
+            draws = case.batch(number).draws
+            assert draws is not None
+            chosen = [draw.chosen for draw in draws.values()]
+            held = {OPERATIONS[column] for mask in chosen if mask is not None for column in np.nonzero(mask)[1]}
+            assert held & set(POOLS)
+            assert held & set(CONVOLUTIONS)
+            assert {NONE, SKIP} <= held
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_no_compared_pass_is_decided_by_rounding(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Exact zeros and exact ties are no matter of rounding: dropped paths, pixels that ReLU cut off.
     margins: list[float] = []
-    real_relu, real_max_pool = layers.relu, layers.max_pool
+    real_relu, real_max_pool, real_halving_max = layers.relu, layers.max_pool, layers.halving_max
 
     def relu(x: Array) -> tuple[Array, pooling.Pull]:
         margins.append(float(np.abs(x[x != 0]).min(initial=1.0)))
         return real_relu(x)
 
     def max_pool(x: Array, stride: int) -> tuple[Array, pooling.Pull]:
-        padded = pad(x, 1, -np.inf)
-        places = offsets(3, stride, output_size(padded, 3, stride))
+        note_gaps(pad(x, 1, -np.inf), 3, stride)
+        return real_max_pool(x, stride)
+
+    def halving_max(x: Array) -> tuple[Array, pooling.Pull]:
+        odd = [(0, 0), (0, 0), *((0, size % 2) for size in x.shape[2:])]
+        note_gaps(np.pad(x, odd, constant_values=-np.inf), 2, 2)
+        return real_halving_max(x)
+
+    def note_gaps(padded: Array, kernel: int, stride: int) -> None:
+        places = offsets(kernel, stride, output_size(padded, kernel, stride))
         ordered = np.sort([padded[window] for _, _, window in places], axis=0)
         gaps = ordered[-1] - ordered[-2]
         margins.append(float(gaps[gaps != 0].min(initial=1.0)))
-        return real_max_pool(x, stride)
 
-    monkeypatch.setattr(layers, "relu", relu)
-    monkeypatch.setattr(layers, "max_pool", max_pool)
     case = CASES[name]
     found = case.build(reference, "float64")
+    state = reference_state(name)
+    for attribute, replacement in (("relu", relu), ("max_pool", max_pool), ("halving_max", halving_max)):
+        monkeypatch.setattr(layers, attribute, replacement)
     found.gradients(case.batch(), case.temperature)
-    found.import_state(reference_state(name))
+    found.import_state(state)
     found.gradients(case.batch(9), case.temperature)
+    if name == DISPLACED:
+        displaced(found)
     assert min(margins) > MARGIN

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stranger import LOOPBACK, install, pytest_run
 
-from dots_core.engine import Engine, Network
+from dots_core.engine import Engine, Network, UnrollingNetwork
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-an-engine.md").read_text("utf-8")
@@ -28,7 +28,7 @@ def test_it_shows_both_files_that_register_an_engine() -> None:
 
 def test_it_lists_every_verb_with_its_parameters() -> None:
     verbs = {"name"}
-    for protocol in (Engine, Network):
+    for protocol in (Engine, Network, UnrollingNetwork):
         for name, verb in inspect.getmembers(protocol, inspect.isfunction):
             if not name.startswith("_"):
                 parameters = list(inspect.signature(verb).parameters)[1:]

@@ -12,6 +12,7 @@ from dots_core.engine import Engine, Runtime
 from dots_core.layers import (
     Convolution,
     GlobalAverage,
+    HalvingMax,
     Layer,
     Linear,
     Norm,
@@ -73,6 +74,7 @@ def _single_layers(c: int) -> Iterator[tuple[str, Layer]]:
     for kind in ("max", "avg"):
         for stride in (1, 2):
             yield f"pool-{kind}-stride{stride}", Pool(kind, stride)
+    yield "halving-max", HalvingMax()
     yield "window-average", WindowAverage(3, 2)
     yield "global-average", GlobalAverage()
 

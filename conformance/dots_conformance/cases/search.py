@@ -38,6 +38,8 @@ def search_cases(seed: int) -> Iterator[Case]:
     yield _search("search/topology-arbitrary-one-level", _plan(seed, _topology_stage(arbitrary, "one")))
     retained = Retained("groups", Topology("k-edges", 2))
     yield _search("search/two-stage", _plan(seed, operation, _topology_stage(retained, "bi")))
+    yield _search("search/sampled", _plan(seed, _sampled_stage()), quick=True)
+    yield _search("search/three-level", _plan(seed, _three_level_stage()))
 
 
 def _plan(seed: int, *stages: Stage) -> Plan:
@@ -87,6 +89,56 @@ def _topology_stage(cells: CellSpec | Retained, level: str) -> Stage:
         ),
         validation="none",
         optimizers=Optimizers(betas=(0.5, 0.999)),
+        architecture_rate=0.01,
+    )
+
+
+def _sampled_stage() -> Stage:
+    """One operation a group, drawn anew in every step (GDAS), and the edges weighed.
+
+    Without max-pools, and so without partial channels too: in the digits' even background rounding
+    decides which of nearly equal pixels is the largest. Where operations are mixed that makes little
+    difference; where one stands alone, the search parts within a few steps, in float32 from float64 too.
+    Steps of second order part for the same reason, at ReLUs; single ones are compared in
+    `dots_conformance.cases.steps`.
+    """
+    operations = tuple(operation for operation in OPERATIONS if operation != "max_pool_3x3")
+    cell = search_cell(2, operations, "group-v2", Topology("edge-softmax"), sampling="hard")
+    return Stage(
+        "sampled",
+        cell,
+        3,
+        (
+            Phase("warm-up", 1, (Update(("w",), "half-a"),), alpha_temperature=Constant(5.0)),
+            Phase(
+                "search",
+                2,
+                (Update(("alpha", "beta"), "half-b"), Update(("w",), "half-a")),
+                alpha_temperature=Constant(5.0),
+            ),
+        ),
+        validation="none",
+        architecture_rate=0.01,
+    )
+
+
+def _three_level_stage() -> Stage:
+    """α, β and w from a third of the images each, at once, the output edges of nodes competing (TopoNAS)."""
+    cell = search_cell(2, groups="group-v2", topology=Topology("arbitrary", side="output"))
+    updates = (
+        Update(("alpha",), "third-b", training_factor=1.0, joint=True),
+        Update(("beta",), "third-c", training_factor=1.0, regularisation=0.1, joint=True),
+        Update(("w",), "third-a"),
+    )
+    return Stage(
+        "joint",
+        cell,
+        3,
+        (
+            Phase("warm-up", 1, (Update(("w",), "third-a"),)),
+            Phase("search", 2, updates, beta_temperature=Exponential(10.0, 0.1, 0.02)),
+        ),
+        validation="none",
         architecture_rate=0.01,
     )
 
@@ -154,7 +206,8 @@ def _subject(cell: CellSpec, sort: str, members: Any, number: int) -> str:
     if sort == "alpha":
         return f"edge {cell.edges[int(members[0]) // len(OPERATIONS)].name}, group {number}"
     assert cell.combination_blocks is not None
-    return f"node {int(cell.combination_blocks.labels[members[0]])}"
+    node = int(cell.combination_blocks.labels[members[0]])
+    return f"edges out of node {node}" if cell.topology.side == "output" else f"node {node}"
 
 
 def _choice(cell: CellSpec, sort: str, place: int) -> str:

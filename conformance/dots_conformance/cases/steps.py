@@ -11,15 +11,30 @@ import numpy as np
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.networks import CASES, NetworkCase
 from dots_core.backends import load_engine
-from dots_core.engine import GROUPS, Engine, Loss, Optimizers, Rates, Runtime, State
+from dots_core.engine import GROUPS, Engine, Loss, Network, Optimizers, Rates, Runtime, State
+from dots_core.levels import Moment, Stepper
+from dots_core.plan import Update
 from dots_core.state import rounded_state
 
 RATES = Rates(0.1, 0.01)
+_ARCHITECTURE = ("alpha", "beta")
+_WEIGHTS = Update(("w",), "half-a")
+_THIRDS = (
+    Update(("alpha",), "third-b", training_factor=1.0, joint=True),
+    Update(("beta",), "third-c", training_factor=1.0, joint=True),
+)
 LEVELS = {
-    # What one search step updates, call after call (DARTS: bi-level; DOTS, topology: one-level).
-    "one-level": (GROUPS,),
-    "bi-level": (("alpha", "beta"), ("w",)),
-    "weights": (("w",),),
+    # The updates of one search step.
+    "one-level": (Update(GROUPS, "all"),),
+    "bi-level": (Update(_ARCHITECTURE, "half-b"), _WEIGHTS),
+    "weights": (Update(("w",), "all"),),
+    # MiLeNAS
+    "mixed-level": (Update(_ARCHITECTURE, "half-b", factor=0.8, training_factor=0.5), _WEIGHTS),
+    # DARTS eq. 5-8, by finite differences
+    "second-order": (Update(_ARCHITECTURE, "half-b", order=2), _WEIGHTS),
+    # TopoNAS: all gradients at the old point, each of another third of the images
+    "three-splits": (*_THIRDS, Update(("w",), "third-a")),
+    "regularised": (_THIRDS[0], replace(_THIRDS[1], regularisation=0.1), Update(("w",), "third-a")),
 }
 OPTIMIZERS = {
     "defaults": Optimizers(),
@@ -39,11 +54,28 @@ GROWTH_RATES = Rates(0.01, 0.001)
 
 def step_cases(seed: int) -> Iterator[Case]:
     """Steps from the reference's state: optimisers, levels, running statistics, label smoothing."""
-    for level in LEVELS:
+    for level in ("one-level", "bi-level", "weights"):
         for stage in ("operations", "pairs", "arbitrary"):
             yield _forced(
                 f"levels/{level}/{stage}", replace(CASES[stage], seed=seed), level, quick=stage != "arbitrary"
             )
+    for level in ("mixed-level", "second-order", "three-splits"):
+        for stage in ("pairs", "one cell"):
+            label = stage.replace(" ", "-")
+            yield _forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick=stage == "one cell")
+    for level, stages in {
+        "bi-level": ("soft sampling", "hard sampling", "hard partial"),
+        "second-order": ("hard sampling", "partial channels"),
+        "three-splits": ("hard partial",),
+        "regularised": ("output pairs",),
+    }.items():
+        for stage in stages:
+            label = stage.replace(" ", "-")
+            quick = level == "bi-level" and stage != "hard partial"
+            yield _forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick)
+    # With constants that make every term of a look-ahead count.
+    decayed = replace(CASES["one cell"], optimizers=OPTIMIZERS["large-decay"], seed=seed)
+    yield _forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
     for label, optimizers in OPTIMIZERS.items():
         network = replace(CASES["pairs"], optimizers=optimizers, seed=seed)
         yield _forced(f"optimizers/{label}", network, "one-level", quick=True)
@@ -66,9 +98,21 @@ def _reference_states(network: NetworkCase, level: str) -> tuple[State, ...]:
     for number in range(max(FORCED_AT) + 1):
         if number in FORCED_AT:
             states.append(rounded_state(oracle.export_state()))
-        for groups in LEVELS[level]:
-            oracle.step(groups, network.batch(number), RATES, network.temperature)
+        _step(oracle, network, level, number, (number,) * len(LEVELS[level]))
     return tuple(states)
+
+
+def _step(built: Network, network: NetworkCase, level: str, step: int, batches: tuple[int, ...]) -> None:
+    """Make one step of a level, its samples drawn by the architecture weights as they are.
+
+    Parameters
+    ----------
+    batches : tuple of int
+        Numbers of the updates' batches.
+    """
+    updates = LEVELS[level]
+    stepper = Stepper(built, network.spec, updates, network.seed, level)
+    stepper.step(lambda number: network.batch(batches[number]), RATES, network.temperature, Moment(0, step, step + 1))
 
 
 def _forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
@@ -77,8 +121,7 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
         for taken, state in zip(FORCED_AT, _reference_states(network, level), strict=True):
             built = network.build(engine, runtime.precision, runtime.device)
             built.import_state(state)
-            for number, groups in enumerate(LEVELS[level]):
-                built.step(groups, network.batch(10 * taken + number), RATES, network.temperature)
+            _step(built, network, level, taken, tuple(range(10 * taken, 10 * taken + len(LEVELS[level]))))
             arrays[f"loss/after-{taken}"] = built.drain()[:, 0]
             for key, value in built.export_state().items():
                 sort, _, tensor = key.partition("/")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dots_conformance.cases.base import Case, Recording
-from dots_conformance.networks import NetworkCase, derived_spec, operation_spec, topology_spec
+from dots_conformance.networks import ATTENTION, NetworkCase, derived_spec, operation_spec, topology_spec
 from dots_core.engine import Engine, Loss, Runtime, Temperature
 from dots_core.named_cells import named_cell, named_cells
 from dots_core.operations import GROUPINGS
@@ -21,6 +21,10 @@ def topologies() -> Iterator[tuple[str, Topology]]:
         for k in (1, 2, 3):
             yield f"{k}-edges{suffix}", Topology("k-edges", k, scaled)
         yield f"arbitrary{suffix}", Topology("arbitrary", scaled=scaled)
+        yield f"2-edges-output{suffix}", Topology("k-edges", 2, scaled, side="output")
+        yield f"arbitrary-output{suffix}", Topology("arbitrary", scaled=scaled, side="output")
+    yield "edge-softmax", Topology("edge-softmax")
+    yield "edge-sigmoid", Topology("edge-sigmoid")
 
 
 def gradient_cases(seed: int) -> Iterator[Case]:
@@ -36,15 +40,24 @@ def gradient_cases(seed: int) -> Iterator[Case]:
 
     for label, topology in topologies():
         for nodes in (2, 3, 4):
-            # The first cell of two is a normal one, the other a reduction cell.
+            # Two cells, both of them reduction cells: strides of 1 and 2 occur in each.
             spec = topology_spec(topology, nodes, layers=2)
             network = NetworkCase(spec, Temperature(0.2, 2.0), seed=seed)
-            yield _gradients(f"topology/{label}/{nodes}-nodes", network, quick=nodes == 3)
+            quick = nodes == 3 and (topology.side == "input" or topology.scaled)
+            yield _gradients(f"topology/{label}/{nodes}-nodes", network, quick)
     fixed = topology_spec(Topology("none"), 3, layers=2)
     yield _gradients("topology/none/3-nodes", NetworkCase(fixed, Temperature(0.2), seed=seed))
     for label, temperature in (("hot", Temperature(10.0, 10.0)), ("cold", Temperature(0.02, 0.02))):
         spec = topology_spec(Topology("k-edges", 2), 3, layers=2)
         yield _gradients(f"topology/2-edges/{label}", NetworkCase(spec, temperature, seed=seed))
+
+    yield from _sampling_cases(seed)
+    yield from _partial_cases(seed)
+    attention = operation_spec("single", attention=ATTENTION, layers=1)
+    yield _gradients("attention/mixed", NetworkCase(attention, Temperature(0.5), seed=seed), quick=True)
+    # The path of eDARTS: every edge is kept.
+    path = topology_spec(Topology("fixed"), 3, attention=ATTENTION, layers=2)
+    yield _gradients("attention/fixed-edges", NetworkCase(path, Temperature(0.5), seed=seed))
 
     for name in named_cells():
         spec = derived_spec(named_cell(name), channels=2)
@@ -55,6 +68,36 @@ def gradient_cases(seed: int) -> Iterator[Case]:
     for label, size in (("even", (32, 32)), ("odd", (27, 35))):
         spec = topology_spec(Topology("k-edges", 2), stem="imagenet", input_shape=(3, *size))
         yield _gradients(f"stem/imagenet-{label}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed))
+
+
+def _sampling_cases(seed: int) -> Iterator[Case]:
+    """Operations mixed with Gumbel noise (SNAS), and one of each group alone (GDAS)."""
+    for sampling in ("soft", "hard"):
+        for grouping in GROUPINGS:
+            network = NetworkCase(operation_spec(grouping, sampling=sampling), Temperature(2.0), seed=seed)
+            yield _gradients(f"sampling/{sampling}/{grouping}", network, quick=grouping == "group-v2")
+        for label, temperature in (("hot", 10.0), ("cold", 0.1)):
+            spec = operation_spec("group-v2", sampling=sampling, layers=1)
+            yield _gradients(f"sampling/{sampling}/{label}", NetworkCase(spec, Temperature(temperature), seed=seed))
+        joint = topology_spec(Topology("arbitrary"), 3, sampling=sampling)
+        yield _gradients(f"sampling/{sampling}/topology", NetworkCase(joint, Temperature(1.0, 0.5), seed=seed))
+
+
+def _partial_cases(seed: int) -> Iterator[Case]:
+    """Channels that pass the operations by (PC-DARTS)."""
+    edges = Topology("edge-softmax")
+    for k in (2, 4):
+        spec = operation_spec("single", topology=edges, partial=k, channels=8)
+        yield _gradients(f"partial/{k}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed), quick=k == 4)
+    # Pooled to the half twice, each time from an odd number of rows or columns.
+    odd = topology_spec(edges, partial=2, input_shape=(2, 7, 9))
+    yield _gradients("partial/odd", NetworkCase(odd, Temperature(0.5, 0.5), seed=seed), quick=True)
+    hard = operation_spec("group-v2", topology=edges, sampling="hard", partial=2)
+    yield _gradients("partial/hard", NetworkCase(hard, Temperature(0.5, 0.5), seed=seed), quick=True)
+    unweighted = operation_spec("single", partial=2, layers=1)
+    yield _gradients("partial/unweighted-edges", NetworkCase(unweighted, Temperature(0.5), seed=seed))
+    imagenet = topology_spec(edges, partial=2, stem="imagenet", input_shape=(3, 27, 35))
+    yield _gradients("partial/imagenet-odd", NetworkCase(imagenet, Temperature(0.5, 0.5), seed=seed))
 
 
 def _gradients(name: str, network: NetworkCase, quick: bool = False) -> Case:

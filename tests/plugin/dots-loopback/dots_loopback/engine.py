@@ -28,6 +28,30 @@ class LoopbackNetwork:
         record = {"groups": groups, "rates": asdict(rates), "temperature": asdict(temperature)}
         self._process.ask("step", {**self._record, **record}, batch_to_arrays(batch))
 
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        record = {"groups": groups, "temperature": asdict(temperature), "factor": factor}
+        self._process.ask("differentiate", {**self._record, **record}, batch_to_arrays(batch))
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        self._process.ask("update", {**self._record, "groups": groups, "rates": asdict(rates)}, addends or {})
+
+    def look_ahead(self, rate: float) -> None:
+        self._process.ask("look_ahead", {**self._record, "rate": rate})
+
+    def displace(self, radius: float) -> None:
+        self._process.ask("displace", {**self._record, "radius": radius})
+
+    def gradient_norm(self) -> float:
+        answer, _ = self._process.ask("gradient_norm", self._record)
+        return answer["norm"]
+
+    def settle(self) -> None:
+        self._process.ask("settle", self._record)
+
     def drain(self) -> NDArray[np.float64]:
         _, arrays = self._process.ask("drain", self._record)
         return arrays["rows"]

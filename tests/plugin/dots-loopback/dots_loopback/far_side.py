@@ -75,9 +75,30 @@ class FarSide:
         if verb == "import_state":
             network.import_state(arrays)
             return {}, {}
+        if verb == "update":
+            network.update(tuple(record["groups"]), Rates(**record["rates"]), arrays)
+            return {}, {}
+        if verb == "look_ahead":
+            network.look_ahead(record["rate"])
+            return {}, {}
+        if verb == "displace":
+            network.displace(record["radius"])
+            return {}, {}
+        if verb == "gradient_norm":
+            return {"norm": network.gradient_norm()}, {}
+        if verb == "settle":
+            network.settle()
+            return {}, {}
+        return self._of_a_batch(network, record, arrays)
+
+    def _of_a_batch(self, network: Network, record: Record, arrays: Arrays) -> tuple[Record, Arrays]:
+        verb = record["verb"]
         batch, temperature = batch_from_arrays(arrays), Temperature(**record["temperature"])
         if verb == "step":
             network.step(tuple(record["groups"]), batch, Rates(**record["rates"]), temperature)
+            return {}, {}
+        if verb == "differentiate":
+            network.differentiate(tuple(record["groups"]), batch, temperature, record["factor"])
             return {}, {}
         if verb == "evaluate":
             loss, correct = network.evaluate(batch, temperature)

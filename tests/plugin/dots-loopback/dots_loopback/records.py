@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, get_args
 
-from dots_core.batch import Batch
+from dots_core.batch import Batch, Draw
 from dots_core.cell_records import cell_from_record, cell_to_record
 from dots_core.engine import Loss, Optimizers, Runtime, Setup
 from dots_core.layers import Convolution, Layer, ShiftedPair
@@ -51,10 +51,18 @@ def layer_from_record(record: list[Any]) -> Layer:
 
 
 def batch_to_arrays(batch: Batch) -> Arrays:
-    """Return a batch's arrays by field; without drop-path there is none of that name."""
-    return {name: array for name, array in vars(batch).items() if array is not None}
+    """Return a batch's arrays by name, ``draws/<cell type>/<field>`` for what was drawn; what is None is left out."""
+    arrays = dict(vars(batch))
+    for kind, draw in (arrays.pop("draws") or {}).items():
+        arrays.update({f"draws/{kind}/{name}": array for name, array in vars(draw).items()})
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def batch_from_arrays(arrays: Arrays) -> Batch:
     """Take what `batch_to_arrays` gave."""
-    return Batch(**arrays)
+    fields = {name: array for name, array in arrays.items() if not name.startswith("draws/")}
+    drawn: dict[str, Arrays] = {}
+    for name in arrays.keys() - fields.keys():
+        _, kind, field = name.split("/")
+        drawn.setdefault(kind, {})[field] = arrays[name]
+    return Batch(**fields, draws={kind: Draw(**draw) for kind, draw in drawn.items()} or None)
