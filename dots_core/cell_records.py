@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -41,7 +42,7 @@ def cell_from_record(record: Any) -> CellSpec:
         If the record is of another form or describes no valid cell.
     """
     try:
-        numbers = [record["nodes"], *record["concat"], record["topology"]["edges_per_node"]]
+        numbers = [record["nodes"], *record["concat"], record["topology"]["edges_per_node"], record.get("partial", 1)]
         numbers += [end for source, target, _ in record["edges"] for end in (source, target)]
         if any(type(number) is not int for number in numbers) or record["nodes"] > len(record["edges"]):
             raise ValueError("a number is not whole or too large")
@@ -52,8 +53,14 @@ def cell_from_record(record: Any) -> CellSpec:
             Topology(**record["topology"]),
             bool(record["mixed"]),
             str(record.get("sampling", "none")),
-            int(record.get("partial", 1)),
-            tuple((str(operation), float(constant)) for operation, constant in record.get("attention", ())),
+            record.get("partial", 1),
+            tuple((str(operation), _finite(constant)) for operation, constant in record.get("attention", ())),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, UsageError) as error:
         raise CorruptFile(f"a cell's record is damaged ({error})") from None
+
+
+def _finite(number: Any) -> float:
+    if type(number) not in (int, float) or not math.isfinite(number):
+        raise ValueError(f"{number!r} is no number to add")
+    return float(number)

@@ -118,7 +118,10 @@ def _combination_decisions(kind: str, cell: CellSpec, beta: NDArray[np.float64])
     beta = cell.combination_blocks.shifted(beta)
     for members in cell.combination_blocks.members:
         candidates = {combination_name(cell, int(n)): float(beta[n]) for n in members}
-        chosen = combination_name(cell, int(members[int(np.argmax(beta[members]))]))
+        best = members[int(np.argmax(beta[members]))]
+        if cell.topology.space == "edge-sigmoid" and not beta[members[0]] > 0:
+            best = members[1]  # an edge of weight ½, a tie, is dropped: `dots_core.selection.kept_edges`
+        chosen = combination_name(cell, int(best))
         found += _decided(kind, "beta", combination_place(cell, int(members[0])), candidates, chosen)
     return found
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dots_core.batch import Batch
 from dots_core.engine import Network, Rates, Temperature, UnrollingNetwork
+from dots_core.errors import UsageError
 from dots_core.network import NetworkSpec
 from dots_core.plan import Update
 from dots_core.regularisation import passive_aggressive
@@ -57,9 +58,22 @@ class Stepper:
         In the order in which they are made.
     salt : str
         Of random draws.
+
+    Raises
+    ------
+    UsageError
+        If an update of second order, which displaces w, comes while a gradient of w waits for it.
     """
 
     def __init__(self, network: Network, spec: NetworkSpec, updates: Sequence[Update], seed: int, salt: str) -> None:
+        waits = False
+        for update in updates:
+            if waits and update.order == 2:
+                raise UsageError(
+                    "an update of second order displaces w and cannot be joint with an update of w before it; "
+                    "make the update of w the last"
+                )
+            waits = update.joint and (waits or "w" in update.groups)
         self._network, self._spec, self._updates = network, spec, tuple(updates)
         self._samplers = [Sampler(spec, seed, f"{salt}/{number}") for number in range(len(self._updates))]
         self._of_weights = next(number for number, update in enumerate(updates) if "w" in update.groups)
@@ -68,6 +82,8 @@ class Stepper:
         self, next_batch: Callable[[int], Batch], rates: Rates, temperature: Temperature, moment: Moment
     ) -> list[tuple[int, bool]]:
         """Make one step.
+
+        Hard samples of all its updates are drawn of α′ as it stands before the first of them.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from dots_core.genotype import Genotype
 from dots_core.mixing import MASKED, Blocks
 from dots_core.network import NetworkSpec
 from dots_core.operations import GROUPINGS, NONE, OPERATIONS
-from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.space import SAMPLINGS, CellSpec, Edge, search_cell
 from dots_core.topology import Topology
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -49,6 +50,39 @@ topologies = st.builds(
     edges_per_node=st.integers(1, 4),
     scaled=st.booleans(),
 )
+
+
+input_sides = st.builds(
+    Topology,
+    space=st.sampled_from(["none", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid", "fixed"]),
+    edges_per_node=st.integers(1, 4),
+    scaled=st.booleans(),
+)
+output_sides = st.builds(
+    Topology,
+    space=st.sampled_from(["k-edges", "arbitrary"]),
+    edges_per_node=st.integers(1, 4),
+    scaled=st.booleans(),
+    side=st.just("output"),
+)
+every_topology = st.one_of(input_sides, output_sides)
+"""Any topology space, with either side where it has two."""
+
+attentions = st.lists(
+    st.tuples(st.sampled_from(OPERATIONS), st.floats(-1, 1)), max_size=4, unique_by=lambda pair: pair[0]
+).map(tuple)
+
+
+@st.composite
+def method_cells(draw: st.DrawFn, topology: st.SearchStrategy[Topology] = every_topology) -> CellSpec:
+    """The cell of any search method: any topology, with or without samples, partial channels and attention."""
+    cell = draw(search_cells(draw(topology)))
+    return replace(
+        cell,
+        sampling=draw(st.sampled_from(SAMPLINGS)),
+        partial=draw(st.sampled_from([1, 2, 4])),
+        attention=draw(attentions),
+    )
 
 
 @st.composite

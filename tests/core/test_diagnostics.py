@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import genotypes, quick, search_cells, small_network
+from strategies import genotypes, method_cells, quick, search_cells, small_network
 
 from dots_core.diagnostics import (
     LARGE_GAP,
@@ -24,7 +24,7 @@ from dots_core.engine import Temperature
 from dots_core.genotype import Genotype
 from dots_core.mixing import block_softmax
 from dots_core.operations import NONE, OPERATIONS, SKIP
-from dots_core.selection import RETENTIONS, derive, retain
+from dots_core.selection import RETENTIONS, decide, derive, retain
 from dots_core.space import CELL_TYPES, search_cell
 from dots_core.topology import Topology
 
@@ -176,6 +176,91 @@ def test_a_standing_records_the_weights_by_name(cell, seed, temperature):
         by, _, kind = key.partition(".")
         assert stands.metrics[f"{by}_margin_{kind}"] == margin
         assert margin == min(d.margin for d in stands.decisions if (d.by, d.cell) == (by, kind))
+
+
+@quick
+@given(method_cells(), seeds)
+def test_decisions_of_every_space_are_what_was_derived(cell, seed):
+    """Combinations are named by the edges' other ends; an edge by itself is kept or dropped."""
+    cells = dict.fromkeys(CELL_TYPES, cell)
+    architecture = random_architecture(cells, seed)
+    found = decide(cells, architecture)
+    repaired = {(repair.cell, repair.edge) for repair in found.repairs}
+    for decision in decisions(cells, architecture, CELL_TYPES):
+        assert decision.margin >= 0
+        kept = chosen_of(found.genotype, decision.cell)
+        chosen = {edge for edge in kept if (decision.cell, "{}-{}".format(*edge)) not in repaired}
+        if decision.by == "alpha":
+            assert kept[tuple(map(int, decision.place.split("-")))] == decision.chosen
+        elif cell.topology.space == "edge-sigmoid":
+            assert decision.chosen == ("kept" if tuple(map(int, decision.place.split("-"))) in chosen else "dropped")
+        elif cell.topology.side == "output":
+            targets = {target for source, target in chosen if source == int(decision.place)}
+            assert set(map(int, decision.chosen.split(","))) == targets
+        else:
+            sources = {source for source, target in chosen if target == int(decision.place)}
+            named = set(map(int, decision.chosen.split(",")))
+            assert named == sources if decision.by == "beta" else named <= sources
+        assert decision.by in {"none": "alpha edges", "edge-softmax": "alpha edges"}.get(
+            cell.topology.space, "alpha beta"
+        )
+
+
+@quick
+@given(st.integers(2, 4), seeds, st.sampled_from([0.3, 1.0, 5.0]))
+def test_margins_of_an_edge_softmax_are_of_the_products(nodes, seed, temperature):
+    """The least γ·α that was kept less the largest that was not (PC-DARTS)."""
+    cell = search_cell(nodes, ("skip_connect", "sep_conv_3x3"), topology=Topology("edge-softmax"))
+    cells = dict.fromkeys(CELL_TYPES, cell)
+    architecture = random_architecture(cells, seed)
+    at = Temperature(1.0, temperature)
+    found = {d.place: d.margin for d in decisions(cells, architecture, ["normal"], at) if d.by == "edges"}
+    assert sorted(found) == [str(node) for node in range(3, nodes + 2)]
+    columns = [OPERATIONS.index(o) for o in ("skip_connect", "sep_conv_3x3")]
+    for node in range(3, nodes + 2):
+        rows = list(cell.incoming(node))
+        alpha = np.exp(architecture["alpha.normal"][rows][:, columns])
+        gamma = np.exp(architecture["beta.normal"][rows] / temperature)
+        products = sorted((alpha / alpha.sum(axis=1, keepdims=True)).max(axis=1) * gamma / gamma.sum(), reverse=True)
+        assert found[str(node)] == pytest.approx(products[1] - products[2])
+
+
+@pytest.mark.parametrize(("beta", "chosen"), [(-0.2, "dropped"), (0.0, "dropped"), (0.2, "kept")])
+def test_an_edge_by_itself_is_decided_by_its_distance_from_the_threshold(beta, chosen):
+    """The fixed 0 beside it is a constant, whatever stands in its place in β′."""
+    cell = search_cell(1, ("skip_connect",), topology=Topology("edge-sigmoid"))
+    cells = dict.fromkeys(CELL_TYPES, cell)
+    architecture = {f"alpha.{kind}": np.zeros((2, 8)) for kind in CELL_TYPES}
+    architecture |= {f"beta.{kind}": np.array([beta, 7.0, 1.0, 7.0]) for kind in CELL_TYPES}
+    first = decisions(cells, architecture, ["normal"])[0]
+    assert (first.by, first.place, first.chosen) == ("beta", "0-2", chosen)
+    assert first.margin == pytest.approx(abs(beta))
+
+
+@quick
+@given(method_cells(), seeds, st.sampled_from([0.5, 1.0, 10.0]))
+def test_a_standing_of_any_method_is_complete(cell, seed, temperature):
+    spec = small_network(cell, channels=8)
+    cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
+    architecture = random_architecture({kind: cells[kind] for kind in spec.kinds()}, seed)
+    at = Temperature(temperature, temperature)
+    stands = standing(spec, architecture, at)
+    found = decide(cells, completed(cells, architecture), at)
+    assert (stands.genotype, stands.repairs) == (found.genotype, found.repairs)
+    assert stands.metrics.get("repairs", []) == [str(repair) for repair in found.repairs]
+    for kind in spec.kinds():
+        weights = block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature)
+        recorded = [w for edge in stands.record["alpha"][kind].values() for w in edge.values()]
+        assert recorded == pytest.approx(list(weights[cell.operation_blocks.mask]), abs=1e-6)
+        if cell.combination_blocks is None:
+            assert "beta" not in stands.record
+            continue
+        chances = block_softmax(architecture[f"beta.{kind}"], cell.combination_blocks, temperature)
+        assert [w for place in stands.record["beta"][kind].values() for w in place.values()] == pytest.approx(
+            list(chances), abs=1e-6
+        )
+        gamma = [stands.record["gamma"][kind][edge.name] for edge in cell.edges]
+        assert gamma == pytest.approx(list(cell.matrix.shares @ chances), abs=1e-6)
 
 
 def test_a_trained_cells_network_has_no_standing():

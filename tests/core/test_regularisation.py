@@ -94,3 +94,26 @@ def test_descending_it_ends_at_a_valid_cell():
 def test_input_side_topologies_need_none():
     with pytest.raises(UsageError, match="output-side"):
         passive_aggressive(search_cell(topology=Topology("k-edges")), np.zeros(20))
+
+
+def test_a_cell_small_enough_to_reckon_by_hand():
+    """Nodes 0 and 1 each lead to node 2, to node 3 or, in an arbitrary topology, to both; node 2 leads to 3."""
+    cell = search_cell(2, topology=Topology("arbitrary", side="output"))
+    names = [[cell.edges[e].name for e in c] for c in cell.matrix.combinations]
+    assert names == [["0-2"], ["0-3"], ["0-2", "0-3"], ["1-2"], ["1-3"], ["1-2", "1-3"], ["2-3"]]
+    # Node 0 rather leads to 3 alone, at 5:1:2 against 2 alone and both; node 1 at 4:1:1.
+    beta = np.log([1.0, 5.0, 2.0, 1.0, 4.0, 1.0, 1.0])
+    value, gradient = passive_aggressive(cell, beta)
+    # Of node 2: (5 − 2)/5 · (4 − 1)/4; node 3 is on every predecessor's best combination.
+    assert value == pytest.approx(3 / 5 * 3 / 4)
+    # 1 − p_held/p_best is 1 − exp(β_held − β_best).
+    expected = [0, 2 / 5 * 3 / 4, -2 / 5 * 3 / 4, -1 / 4 * 3 / 5, 1 / 4 * 3 / 5, 0, 0]
+    np.testing.assert_allclose(gradient, expected, atol=1e-12)
+
+
+def test_one_predecessor_is_enough():
+    """The term of a node is a product: 0 once the best combination of any node before it leads there."""
+    cell = search_cell(2, topology=Topology("arbitrary", side="output"))
+    value, gradient = passive_aggressive(cell, np.log([1.0, 5.0, 2.0, 6.0, 4.0, 1.0, 1.0]))
+    assert value == 0
+    assert not gradient.any()

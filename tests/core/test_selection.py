@@ -176,7 +176,7 @@ def test_a_derived_cell_is_valid_and_never_holds_none(normal, reduce, seed, ties
             assert operation in edge.operations
             assert operation != NONE
         if cell.topology.space != "arbitrary":
-            k = 2 if cell.topology.space == "none" else cell.topology.edges_per_node
+            k = cell.topology.edges_per_node
             assert [len(node) for node in getattr(genotype, kind)] == [min(k, j) for j in range(2, cell.nodes + 2)]
 
 
