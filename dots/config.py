@@ -14,7 +14,10 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0, lt=1)]
+Edges = Literal["none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid"]
+Side = Literal["input", "output"]
 
 
 class Section(BaseModel):
@@ -29,11 +32,16 @@ class AugmentationSection(Section):
     flip: bool = True
     crop: CountOrZero = 4
     cutout: CountOrZero = 0
+    resized_crop: UnitInterval = 0.0
+    jitter: UnitInterval = 0.0
 
 
 class WeightsSection(Section):
-    """SGD on the network's weights; the learning rate is a cosine over all epochs."""
+    """SGD on the network's weights, and how its learning rate falls over the run, or anew in every stage."""
 
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    over: Literal["run", "stage"] = "run"
+    warmup_epochs: CountOrZero = 0
     learning_rate: Positive = 0.025
     final_learning_rate: NonNegative = 0.001
     momentum: Moment = 0.9
@@ -59,12 +67,22 @@ class TemperatureSection(Section):
 
 
 class SpaceSection(Section):
-    """The cells that are searched."""
+    """The cells that are searched; sets of operations and attentions may be named (`dots_core.operations`)."""
 
     nodes: Annotated[int, Field(ge=1, le=12)] = 4
-    operations: tuple[str, ...] = OPERATIONS
+    operations: str | tuple[str, ...] = OPERATIONS
     groups: str | tuple[tuple[str, ...], ...] = "single"
     edges: tuple[tuple[int, int], ...] | None = None
+    attention: str | dict[str, float] = {}
+
+
+class EdgesSection(Section):
+    """The topology that is searched together with the operations (`dots_core.topology.Topology`)."""
+
+    space: Edges = "none"
+    side: Side = "input"
+    edges_per_node: Count = 2
+    scaled: bool = True
 
 
 class DiagnosticsSection(Section):
@@ -74,33 +92,63 @@ class DiagnosticsSection(Section):
     every: CountOrZero = 0
 
 
-class OperationSection(Section):
+class StageSection(Section):
+    """What both stages of a search have in common: their length and depth, and what one step is.
+
+    ``once_at`` is the share of an epoch after which architecture weights are updated, once an epoch;
+    None is every step. The weights are those of the two losses of level ``mixed``.
+    """
+
+    epochs: CountOrZero
+    warmup: CountOrZero
+    layers: Count
+    level: Literal["bi", "one", "mixed"]
+    order: Literal[1, 2] = 1
+    hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
+    splits: Literal["halves", "thirds"] = "halves"
+    joint: bool = False
+    training_weight: Positive = 1.0
+    validation_weight: NonNegative = 1.0
+    once_at: UnitInterval | None = None
+    regularisation: NonNegative = 0.0
+    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    temperature: TemperatureSection
+
+
+class OperationSection(StageSection):
     """The operation search; an early stop ends it by a criterion of DARTS+, warm-up excepted."""
 
     epochs: Count = 30
     warmup: CountOrZero = 15
     layers: Count = 8
-    level: Literal["bi", "one"] = "bi"
-    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    level: Literal["bi", "one", "mixed"] = "bi"
     temperature: TemperatureSection = TemperatureSection()
+    beta_temperature: TemperatureSection = TemperatureSection()
+    sampling: Literal["none", "soft", "hard"] = "none"
+    partial_channels: Count = 1
+    edges: EdgesSection = EdgesSection()
     retain: Literal["groups", "top-1", "top-2"] = "groups"
     early_stop: Literal["none", "skips", "stable-ranking"] = "none"
     early_stop_skips: Count = 2
     early_stop_epochs: Count = 10
 
 
-class TopologySection(Section):
-    """The topology search; 0 epochs leave it out, and the DARTS policy derives the cell."""
+class TopologySection(StageSection):
+    """The topology search; 0 epochs leave it out, and the cell is derived from the operation search.
+
+    ``architecture_learning_rate`` is Adam's in this stage; None is that of the operation search.
+    """
 
     epochs: CountOrZero = 40
     warmup: CountOrZero = 20
     layers: Count = 20
-    level: Literal["bi", "one"] = "one"
-    betas: tuple[Moment, Moment] = (0.5, 0.999)
-    space: Literal["none", "k-edges", "arbitrary"] = "k-edges"
+    level: Literal["bi", "one", "mixed"] = "one"
+    space: Edges = "k-edges"
+    side: Side = "input"
     edges_per_node: Count = 2
     scaled: bool = True
     temperature: TemperatureSection = TemperatureSection(schedule="exponential", start=10, rate=0.72)
+    architecture_learning_rate: Positive | None = None
     alpha_temperature_ratio: Positive = 1e-3
     warmup_split: Literal["all", "half-a"] = "all"
     shuffle: bool = True
@@ -117,6 +165,7 @@ class RunConfig(Section):
     data: str | None = None
     image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
     train_images: CountOrZero = 0
+    train_share: Annotated[float, Field(gt=0, le=1)] | None = None
     test_images: CountOrZero = 0
     batch: Annotated[int, Field(ge=2)] = 64
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
@@ -183,7 +232,7 @@ def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Con
         problem = error.errors(include_url=False)[0]
         unknown = problem["type"] == "extra_forbidden"
         # Where a value may be of several types, pydantic adds the type it tried to the place.
-        tried = () if unknown else ("str", "function-", "tuple[")
+        tried = () if unknown else ("str", "function-", "tuple[", "dict[")
         key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(tried))
         if unknown:
             known = known_keys(model)

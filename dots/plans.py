@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dots.config import Config, OperationSection, RunConfig, SearchConfig, TemperatureSection, TrainConfig
+from dots.composition import check_composition, check_rate
+from dots.config import (
+    AugmentationSection,
+    Config,
+    OperationSection,
+    RunConfig,
+    SearchConfig,
+    StageSection,
+    TemperatureSection,
+    TrainConfig,
+)
 from dots_core.data import Augmentation
 from dots_core.early_stop import EarlyStop
 from dots_core.engine import Loss, Optimizers, Runtime
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
+from dots_core.operations import attention_constants, operation_set
 from dots_core.plan import GapChecks, Phase, Plan, Retained, Stage, Update
-from dots_core.schedules import Constant, Cosine, Schedule, temperature_schedule
+from dots_core.schedules import Constant, Schedule, rate_schedule, temperature_schedule
 from dots_core.space import search_cell
 from dots_core.topology import Topology
 
@@ -28,18 +39,27 @@ def plan_of(config: Config) -> Plan:
 
 
 def _search_plan(config: SearchConfig) -> Plan:
+    check_composition(config)
     space, operation, topology = config.space, config.operation, config.topology
-    for name, section in (("operation", operation), ("topology", topology)):
-        if section.warmup > section.epochs:
-            raise UsageError(f"{name}.warmup is {section.warmup}, more than {name}.epochs, {section.epochs}")
-    cell = search_cell(space.nodes, space.operations, space.groups, edges=space.edges)
+    operations = operation_set(space.operations)
+    edges = operation.edges
+    cell = search_cell(
+        space.nodes,
+        operations,
+        space.groups,
+        Topology(edges.space, edges.edges_per_node, edges.scaled, edges.side),
+        space.edges,
+        operation.sampling,
+        operation.partial_channels,
+        attention_constants(space.attention, operations),
+    )
     stages = [
         Stage(
             "operation",
             cell,
             operation.layers,
             _operation_phases(operation),
-            validation="half-b" if operation.level == "bi" else "test",
+            validation=_validation(operation),
             optimizers=_optimizers(config, operation.betas),
             architecture_rate=config.architecture.learning_rate,
             initial_scale=config.architecture.initial_scale,
@@ -47,7 +67,7 @@ def _search_plan(config: SearchConfig) -> Plan:
         )
     ]
     if topology.epochs:
-        searched = Topology(topology.space, topology.edges_per_node, topology.scaled)
+        searched = Topology(topology.space, topology.edges_per_node, topology.scaled, topology.side)
         stages.append(
             replace(
                 stages[0],
@@ -57,6 +77,7 @@ def _search_plan(config: SearchConfig) -> Plan:
                 phases=_topology_phases(config),
                 validation="test",
                 optimizers=_optimizers(config, topology.betas),
+                architecture_rate=topology.architecture_learning_rate or config.architecture.learning_rate,
             )
         )
     measured = GapChecks(config.diagnostics.discretisation_gap, config.diagnostics.every)
@@ -64,52 +85,94 @@ def _search_plan(config: SearchConfig) -> Plan:
 
 
 def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
-    bilevel = section.level == "bi"
-    updates = (Update(("alpha",), "half-b"), Update(("w",), "half-a")) if bilevel else (Update(("w", "alpha"), "all"),)
-    temperature = _temperature(section.temperature)
     stop = None
     if section.early_stop != "none":
         stop = EarlyStop(section.early_stop, section.early_stop_skips, section.early_stop_epochs)
     return (
-        Phase("warm-up", section.warmup, (Update(("w",), "half-a" if bilevel else "all"),)),
-        Phase("search", section.epochs - section.warmup, updates, alpha_temperature=temperature, early_stop=stop),
+        Phase("warm-up", section.warmup, (Update(("w",), _weights_split(section)),)),
+        Phase(
+            "search",
+            section.epochs - section.warmup,
+            _updates(section, section.edges.space),
+            alpha_temperature=_temperature("operation.temperature", section.temperature),
+            beta_temperature=_temperature("operation.beta_temperature", section.beta_temperature),
+            early_stop=stop,
+        ),
     )
 
 
 def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
     section = config.topology
     ratio = section.alpha_temperature_ratio
-    updates: tuple[Update, ...]
-    if section.level == "bi":
-        updates = (
-            Update(("alpha", "beta"), "half-b", section.shuffle),
-            Update(("w",), "half-a", section.shuffle),
-        )
-    else:
-        updates = (Update(("w", "alpha", "beta"), "all", section.shuffle),)
     searching = section.temperature
+    scaled = TemperatureSection(
+        schedule=searching.schedule, start=searching.start * ratio, rate=searching.rate, end=searching.end * ratio
+    )
     return (
         Phase("warm-up", section.warmup, (Update(("w",), section.warmup_split),), alpha_temperature=Constant(ratio)),
         Phase(
             "search",
             section.epochs - section.warmup,
-            updates,
-            alpha_temperature=_temperature(
-                TemperatureSection(
-                    schedule=searching.schedule,
-                    start=searching.start * ratio,
-                    rate=searching.rate,
-                    end=searching.end * ratio,
-                )
-            ),
-            beta_temperature=_temperature(searching),
+            _updates(section, section.space, section.shuffle),
+            alpha_temperature=_temperature("topology.temperature", scaled),
+            beta_temperature=_temperature("topology.temperature", searching),
         ),
     )
+
+
+def _weights_split(section: StageSection) -> str:
+    """The images w learns from."""
+    if section.level == "one":
+        return "all"
+    return "third-a" if section.splits == "thirds" else "half-a"
+
+
+def _validation(section: StageSection) -> str:
+    """The images the operation search is measured on: those it does not train w on."""
+    if section.level == "one":
+        return "test"
+    return "third-b" if section.splits == "thirds" else "half-b"
+
+
+def _updates(section: StageSection, space: str, shuffle: bool = True) -> tuple[Update, ...]:
+    """One step of a search, in the papers' order.
+
+    Two levels: α, β, then w (DARTS; TopoNAS alg. 1, lines 8-10). Mixed levels: w, then α, then β
+    (lines 4-6). Where α and β learn from the same half, one update serves both.
+    """
+    searched = ("alpha",) if space in ("none", "fixed") else ("alpha", "beta")
+    if section.level == "one":
+        # Here λ·r(β) is part of the loss of everything.
+        return (Update(("w", *searched), "all", shuffle, regularisation=section.regularisation),)
+    pattern = Update(
+        searched,
+        "half-b",
+        shuffle,
+        order=section.order,
+        exact=section.hypergradient == "exact",
+        once_at=section.once_at,
+    )
+    if section.level == "mixed":
+        pattern = replace(pattern, factor=section.validation_weight, training_factor=section.training_weight)
+    architecture: tuple[Update, ...] = (pattern,)
+    if section.splits == "thirds":
+        architecture = tuple(
+            replace(pattern, groups=(group,), split=split)
+            for group, split in (("alpha", "third-b"), ("beta", "third-c"))
+        )
+    if section.regularisation:
+        architecture = (*architecture[:-1], replace(architecture[-1], regularisation=section.regularisation))
+    weights = Update(("w",), _weights_split(section), shuffle)
+    updates = (weights, *architecture) if section.level == "mixed" else (*architecture, weights)
+    if section.joint:
+        updates = (*(replace(update, joint=True) for update in updates[:-1]), updates[-1])
+    return updates
 
 
 def _train_plan(config: TrainConfig) -> Plan:
     if config.cell is None:
         raise UsageError("a training needs a cell: give --cell with a name or a genotype.json")
+    check_rate(config.weights, [config.epochs])
     stage = Stage(
         "training",
         Genotype.from_record(config.cell),
@@ -124,21 +187,34 @@ def _train_plan(config: TrainConfig) -> Plan:
 
 def _common(config: RunConfig, stages: tuple[Stage, ...]) -> Plan:
     weights = config.weights
+    if config.train_images and config.train_share is not None:
+        raise UsageError(
+            f"train_images is {config.train_images} and train_share {config.train_share}; set one of them, "
+            "train_images=0 or train_share=null"
+        )
     return Plan(
         stages,
-        learning_rate=Cosine(weights.learning_rate, weights.final_learning_rate),
+        learning_rate=rate_schedule(
+            weights.schedule, weights.learning_rate, weights.final_learning_rate, weights.warmup_epochs
+        ),
         batch=config.batch,
         channels=config.channels,
         stem=config.stem,
         stem_multiplier=config.stem_multiplier,
-        augmentation=Augmentation(**config.augmentation.model_dump()),
+        augmentation=_augmentation(config.augmentation),
         runtime=Runtime(config.device or "cpu", config.precision, config.deterministic),
         seed=config.seed,
         checkpoint_every=config.checkpoint_every,
         evaluate_every=config.evaluate_every,
         train_images=config.train_images,
         test_images=config.test_images,
+        rate_over=weights.over,
+        train_share=config.train_share,
     )
+
+
+def _augmentation(section: AugmentationSection) -> Augmentation:
+    return Augmentation(**section.model_dump(exclude_defaults=True))
 
 
 def _optimizers(config: RunConfig, betas: tuple[float, float]) -> Optimizers:
@@ -153,5 +229,8 @@ def _optimizers(config: RunConfig, betas: tuple[float, float]) -> Optimizers:
     )
 
 
-def _temperature(section: TemperatureSection) -> Schedule:
-    return temperature_schedule(section.schedule, section.start, section.rate, section.end)
+def _temperature(key: str, section: TemperatureSection) -> Schedule:
+    try:
+        return temperature_schedule(section.schedule, section.start, section.rate, section.end)
+    except UsageError as error:
+        raise UsageError(f"{key}: {error}") from None

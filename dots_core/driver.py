@@ -260,9 +260,8 @@ class Driver:
     def _epoch(self) -> None:
         progress = self._progress
         phase, temperature = self._phase, self._temperature()
-        rates = Rates(
-            self.plan.learning_rate.at(progress.global_epoch, self.plan.epochs), self._stage.architecture_rate
-        )
+        rate = self.plan.weights_rate(progress.stage, progress.phase, progress.epoch, progress.global_epoch)
+        rates = Rates(rate, self._stage.architecture_rate)
         loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
         before = progress.global_epoch - progress.epoch

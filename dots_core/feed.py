@@ -21,7 +21,10 @@ class Feed:
     def __init__(self, plan: Plan, data: ImageData) -> None:
         self._plan = plan
         self._data = data
-        self._train = _subset(len(data.train), plan.train_images, plan.seed, "train")
+        wanted = plan.train_images
+        if plan.train_share is not None:
+            wanted = max(1, round(plan.train_share * len(data.train)))
+        self._train = _subset(len(data.train), wanted, plan.seed, "train")
         self._test = _subset(len(data.test), plan.test_images, plan.seed, "test")
 
     def check(self) -> None:

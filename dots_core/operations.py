@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dots_core.errors import UsageError, nearest
 
 NONE = "none"
@@ -25,6 +27,84 @@ GROUPINGS: dict[str, tuple[tuple[str, ...], ...]] = {
     # Similar operations together, without `none` (DOTS supplement §2, Group-V1).
     "group-v1": ((SKIP,), POOLS, SEPARABLE, DILATED),
 }
+
+_POOL = {"max": "max_pool_3x3", "avg": "avg_pool_3x3"}
+_LEARNABLE = {
+    "ss1": ("sep_conv_3x3", "dil_conv_3x3"),
+    "ss2": ("sep_conv_5x5", "dil_conv_5x5"),
+    "ss3": ("sep_conv_3x3", "sep_conv_5x5"),
+    "ss4": ("dil_conv_3x3", "dil_conv_5x5"),
+    "ss5": ("sep_conv_3x3", "dil_conv_5x5"),
+    "ss6": ("sep_conv_5x5", "dil_conv_3x3"),
+    "ss7": ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3"),
+    "ss8": ("sep_conv_3x3", "sep_conv_5x5", "dil_conv_5x5"),
+}
+
+OPERATION_SETS: dict[str, tuple[str, ...]] = {
+    "darts": OPERATIONS,
+    # Where the topology is explicit, no edge needs to be switched off (TopoNAS §3.1).
+    "without-none": tuple(o for o in OPERATIONS if o != NONE),
+    # eDARTS §III-A and table I: some convolutions, a skip, none, and one pool, the largest or the average.
+    **{
+        f"{name}-{pool}": tuple(o for o in OPERATIONS if o in (NONE, _POOL[pool], SKIP, *learnable))
+        for name, learnable in _LEARNABLE.items()
+        for pool in _POOL
+    },
+}
+"""Candidate operations by name, each set in the order of `OPERATIONS`."""
+
+ATTENTIONS: dict[str, dict[str, float]] = {
+    # eDARTS §IV-C. What is taken from the dilated ones is "the same", from 5×5 and 3×3 in this order:
+    # read respectively, which fits its finding that dilated 5×5 is the worst operation.
+    "edarts": {"sep_conv_3x3": 6e-4, "sep_conv_5x5": 4e-4, "dil_conv_3x3": -4e-4, "dil_conv_5x5": -6e-4},
+}
+"""Constants added to α′ of operations (`dots_core.space.CellSpec.attention`), by name."""
+
+
+def operation_set(operations: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the operations of a set in `OPERATION_SETS`, or the given ones.
+
+    Raises
+    ------
+    UsageError
+        If there is no set of that name, or an operation is unknown or named twice.
+    """
+    if isinstance(operations, str):
+        if operations not in OPERATION_SETS:
+            hint = nearest(operations, list(OPERATION_SETS))
+            raise UsageError(f"unknown set of operations '{operations}'{hint}; known: {', '.join(OPERATION_SETS)}")
+        return OPERATION_SETS[operations]
+    check_operations(operations)
+    return operations
+
+
+def attention_constants(
+    attention: str | Mapping[str, float], operations: tuple[str, ...] = OPERATIONS
+) -> tuple[tuple[str, float], ...]:
+    """Return the constants of an attention as pairs in the order of `OPERATIONS`, those of 0 left out.
+
+    Parameters
+    ----------
+    attention : str or mapping of operation to constant
+        A name in `ATTENTIONS`, restricted to the candidates, or the constants themselves.
+    operations : tuple of str
+        The candidates.
+
+    Raises
+    ------
+    UsageError
+        If the name or an operation is unknown, or a constant is of an operation that is no candidate.
+    """
+    if isinstance(attention, str):
+        if attention not in ATTENTIONS:
+            hint = nearest(attention, list(ATTENTIONS))
+            raise UsageError(f"unknown attention '{attention}'{hint}; known: {', '.join(ATTENTIONS)}")
+        attention = {o: constant for o, constant in ATTENTIONS[attention].items() if o in operations}
+    check_operations(tuple(attention))
+    strange = [o for o in attention if o not in operations]
+    if strange:
+        raise UsageError(f"attention is paid to '{strange[0]}', which is no candidate; make it one, or leave it out")
+    return tuple((o, float(attention[o])) for o in OPERATIONS if attention.get(o))
 
 
 def check_operations(names: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from itertools import pairwise
 
 from dots_core.data import Augmentation
 from dots_core.early_stop import EarlyStop
@@ -112,6 +113,12 @@ class Phase:
             raise UsageError(f"phase {self.name} must update w exactly once a step")
         if self.updates[-1].joint:
             raise UsageError(f"the last update of phase {self.name} has no update after it to be joint with")
+        for update, following in pairwise(self.updates):
+            if update.joint and following.once_at not in (None, update.once_at):
+                raise UsageError(
+                    f"in phase {self.name} an update waits for one that is made only once an epoch; "
+                    "make the updates one after the other (joint off), or all of them in every step (once_at off)"
+                )
 
     @property
     def weight_split(self) -> str:
@@ -227,7 +234,10 @@ class Plan:
     Attributes
     ----------
     learning_rate : Schedule
-        Of w, over the epochs of all stages together.
+        Of w.
+    rate_over : str
+        ``"run"``: the schedule runs over the epochs of all stages together. ``"stage"``: over those
+        of each stage, from its beginning.
     batch : int
         Images a step; the last, smaller batch of an epoch is left out.
     derive : bool
@@ -240,6 +250,8 @@ class Plan:
         Epochs between evaluations; the last epoch of a stage is always evaluated.
     train_images, test_images : int
         How many images to use, the first of a seeded shuffle; 0 means all.
+    train_share : float, optional
+        The share of the training images to use, in place of a number.
     """
 
     stages: tuple[Stage, ...]
@@ -259,8 +271,17 @@ class Plan:
     train_images: int = 0
     test_images: int = 0
     gap: GapChecks = field(default_factory=GapChecks)
+    rate_over: str = "run"
+    train_share: float | None = None
 
     def __post_init__(self) -> None:
+        if self.rate_over not in ("run", "stage"):
+            raise UsageError(f"a learning rate runs over the 'run' or over each 'stage', not over '{self.rate_over}'")
+        if self.train_share is not None and (self.train_images or not 0 < self.train_share <= 1):
+            raise UsageError(
+                f"train_share is {self.train_share}, with train_images {self.train_images}; give a share above 0 and "
+                "up to 1, or a number of images, not both"
+            )
         if not self.stages or self.epochs < 1:
             raise UsageError("a plan needs at least one epoch")
         if self.batch < 2:
@@ -271,6 +292,24 @@ class Plan:
     @property
     def epochs(self) -> int:
         return sum(stage.epochs for stage in self.stages)
+
+    def weights_rate(self, stage: int, phase: int, epoch: int, run_epoch: int) -> float:
+        """Return the learning rate of w in an epoch.
+
+        Parameters
+        ----------
+        stage, phase : int
+            The epoch's, counted from 0.
+        epoch : int
+            Within the phase, counted from 0.
+        run_epoch : int
+            How many epochs were run before it; after an early stop fewer than were planned.
+        """
+        if self.rate_over == "run":
+            return self.learning_rate.at(run_epoch, self.epochs)
+        now = self.stages[stage]
+        before = sum(each.epochs for each in now.phases[:phase])
+        return self.learning_rate.at(before + epoch, now.epochs)
 
     @property
     def digest(self) -> str:

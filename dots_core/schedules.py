@@ -60,7 +60,40 @@ class Cosine:
         return self.end + 0.5 * (self.start - self.end) * (1.0 + math.cos(math.pi * epoch / epochs))
 
 
-Schedule = Constant | Exponential | Linear | Cosine
+@dataclass(frozen=True)
+class LinearDecay:
+    """end + (start − end)(1 − t / epochs), per epoch: like `Cosine` it would reach its end after the last epoch."""
+
+    start: float
+    end: float = 0.0
+
+    def at(self, epoch: int, epochs: int) -> float:
+        """Return the value in an epoch, counted from 0, of ``epochs``."""
+        return self.end + (self.start - self.end) * (1.0 - epoch / epochs)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """The (t + 1)/warmup-th part of another schedule in its first epochs (PC-DARTS, training on ImageNet).
+
+    On a straight line from 0 before the first epoch, so that no epoch is spent at 0.
+
+    Attributes
+    ----------
+    schedule : Constant, LinearDecay or Cosine
+        What is warmed up to; it runs on from the first epoch.
+    epochs : int
+    """
+
+    schedule: Constant | LinearDecay | Cosine
+    epochs: int
+
+    def at(self, epoch: int, epochs: int) -> float:
+        """Return the value in an epoch, counted from 0, of ``epochs``."""
+        return min(1.0, (epoch + 1) / self.epochs) * self.schedule.at(epoch, epochs)
+
+
+Schedule = Constant | Exponential | Linear | Cosine | LinearDecay | Warmup
 
 
 def temperature_schedule(kind: str, start: float, rate: float, end: float) -> Constant | Exponential | Linear:
@@ -80,3 +113,28 @@ def temperature_schedule(kind: str, start: float, rate: float, end: float) -> Co
     if kind == "linear":
         return Linear(start, end)
     raise UsageError(f"unknown temperature schedule '{kind}'; known: constant, exponential, linear")
+
+
+def rate_schedule(kind: str, start: float, end: float, warmup: int = 0) -> Constant | LinearDecay | Cosine | Warmup:
+    """Return the schedule of a learning rate: ``constant``, ``linear`` or ``cosine``.
+
+    Parameters
+    ----------
+    warmup : int
+        Epochs of linear warm-up; 0 for none.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown.
+    """
+    schedule: Constant | LinearDecay | Cosine
+    if kind == "constant":
+        schedule = Constant(start)
+    elif kind == "linear":
+        schedule = LinearDecay(start, end)
+    elif kind == "cosine":
+        schedule = Cosine(start, end)
+    else:
+        raise UsageError(f"unknown schedule of a learning rate '{kind}'; known: constant, linear, cosine")
+    return Warmup(schedule, warmup) if warmup else schedule

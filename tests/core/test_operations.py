@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from dots_core.errors import UsageError, nearest
-from dots_core.operations import GROUPINGS, OPERATIONS, check_operations, grouping
+from dots_core.operations import (
+    CONVOLUTIONS,
+    GROUPINGS,
+    OPERATION_SETS,
+    OPERATIONS,
+    attention_constants,
+    check_operations,
+    grouping,
+    operation_set,
+)
 
 
 def test_the_order_of_operations_is_fixed():
@@ -67,3 +76,61 @@ def test_unknown_names_are_refused_with_the_nearest():
 def test_no_hint_where_nothing_is_near():
     assert nearest("qqqq", OPERATIONS) == ""
     assert nearest("cifer", ["imagenet", "cifar"]) == "; did you mean 'cifar'?"
+
+
+@pytest.mark.parametrize(
+    ("name", "learnable"),
+    [
+        ("ss1", {"sep_conv_3x3", "dil_conv_3x3"}),
+        ("ss2", {"sep_conv_5x5", "dil_conv_5x5"}),
+        ("ss3", {"sep_conv_3x3", "sep_conv_5x5"}),
+        ("ss4", {"dil_conv_3x3", "dil_conv_5x5"}),
+        ("ss5", {"sep_conv_3x3", "dil_conv_5x5"}),
+        ("ss6", {"sep_conv_5x5", "dil_conv_3x3"}),
+        ("ss7", {"sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3"}),
+        ("ss8", {"sep_conv_3x3", "sep_conv_5x5", "dil_conv_5x5"}),
+    ],
+)
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_sub_spaces_are_those_of_edarts(name, learnable, pool):
+    """Its table I; each with skip, none and one pool (§III-A)."""
+    operations = operation_set(f"{name}-{pool}")
+    assert set(operations) & set(CONVOLUTIONS) == learnable
+    assert set(operations) - set(CONVOLUTIONS) == {"none", "skip_connect", f"{pool}_pool_3x3"}
+
+
+def test_sets_of_operations():
+    assert operation_set("darts") == OPERATIONS
+    assert operation_set("without-none") == OPERATIONS[1:]
+    assert len(OPERATION_SETS) == 18
+    for operations in OPERATION_SETS.values():
+        assert list(operations) == [o for o in OPERATIONS if o in operations]
+    assert operation_set(("skip_connect", "none")) == ("skip_connect", "none")
+    with pytest.raises(UsageError, match=r"unknown set of operations 'ss1'; did you mean"):
+        operation_set("ss1")
+    with pytest.raises(UsageError, match="named twice"):
+        operation_set(("none", "none"))
+
+
+def test_attention_of_edarts():
+    assert attention_constants("edarts") == (
+        ("sep_conv_3x3", 6e-4),
+        ("sep_conv_5x5", 4e-4),
+        ("dil_conv_3x3", -4e-4),
+        ("dil_conv_5x5", -6e-4),
+    )
+    assert attention_constants("edarts", operation_set("ss3-max")) == (("sep_conv_3x3", 6e-4), ("sep_conv_5x5", 4e-4))
+
+
+def test_attention_is_paid_to_candidates():
+    assert attention_constants({}) == ()
+    assert attention_constants({"sep_conv_3x3": 1, "none": -1, "skip_connect": 0}) == (
+        ("none", -1.0),
+        ("sep_conv_3x3", 1.0),
+    )
+    with pytest.raises(UsageError, match="unknown attention 'edart'; did you mean 'edarts'"):
+        attention_constants("edart")
+    with pytest.raises(UsageError, match="unknown operation 'sep'"):
+        attention_constants({"sep": 1.0})
+    with pytest.raises(UsageError, match="'none', which is no candidate"):
+        attention_constants({"none": 1.0}, operation_set("without-none"))

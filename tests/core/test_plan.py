@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dots_core.errors import UsageError
@@ -10,6 +12,7 @@ from dots_core.space import search_cell
 from dots_core.topology import Topology
 
 W = Update(("w",), "all")
+ALPHA = Update(("alpha",), "half-b")
 PHASE = Phase("search", 2, (Update(("alpha",), "half-b"), Update(("w",), "half-a")))
 RETAINED = Retained("groups", Topology("k-edges"))
 
@@ -30,6 +33,12 @@ def stage(**changes) -> Stage:
         (lambda: Phase("search", 1, ()), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (W, W)), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (Update(("alpha",), "all"),)), "must update w exactly once"),
+        (lambda: Phase("search", 1, (replace(ALPHA, joint=True), replace(ALPHA, once_at=1.0), W)), "joint off"),
+        (lambda: Phase("search", 1, (W, replace(ALPHA, joint=True))), "no update after it to be joint with"),
+        (lambda: Plan((stage(),), rate_over="phase"), "not over 'phase'"),
+        (lambda: Plan((stage(),), train_share=0.0), "train_share is 0.0"),
+        (lambda: Plan((stage(),), train_share=1.5), "train_share is 1.5"),
+        (lambda: Plan((stage(),), train_share=0.5, train_images=9), "not both"),
         (lambda: stage(validation="half-a"), "unknown validation split 'half-a'; known: none, half-b, third-b, test"),
         (lambda: stage(drop_path=1.0), "drop_path is 1.0"),
         (lambda: stage(drop_path=-0.1), "drop_path is -0.1"),
@@ -96,3 +105,24 @@ def test_the_network_of_a_stage():
     spec = trained.network(plan, trained.fixed_cells(), 7, (1, 28, 30))
     assert (spec.affine, spec.pool_norm, spec.auxiliary, spec.head_norm) == (True, False, True, False)
     assert spec.normal != spec.reduce
+
+
+def test_updates_that_are_made_together_may_be_joint():
+    for once_at in (None, 0.5):
+        joint = replace(ALPHA, joint=True, once_at=once_at)
+        assert Phase("search", 1, (joint, W)).updates[0].joint
+        assert Phase("search", 1, (joint, replace(joint, groups=("beta",)), W)).updates[1].joint
+
+
+def test_the_learning_rate_runs_over_the_run_or_over_each_stage():
+    first = stage(phases=(Phase("warm-up", 3, (W,)), PHASE))
+    plan = Plan((first, stage(cells=RETAINED)), learning_rate=Cosine(0.1))
+    places = [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)]
+    over_run = [plan.weights_rate(*place, number) for number, place in enumerate(places)]
+    assert over_run == [Cosine(0.1).at(epoch, 7) for epoch in range(7)]
+    anew = replace(plan, rate_over="stage")
+    over_stages = [anew.weights_rate(*place, number) for number, place in enumerate(places)]
+    assert over_stages == [Cosine(0.1).at(e, 5) for e in range(5)] + [Cosine(0.1).at(e, 2) for e in range(2)]
+    # A stage begins anew however many epochs an early stop left out before it.
+    assert anew.weights_rate(1, 0, 0, 4) == 0.1
+    assert plan.weights_rate(1, 0, 0, 4) == Cosine(0.1).at(4, 7)

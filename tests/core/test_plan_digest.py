@@ -7,7 +7,7 @@ from dataclasses import replace
 from dots_core.early_stop import EarlyStop
 from dots_core.engine import Runtime
 from dots_core.plan import Phase, Plan, Stage, Update
-from dots_core.schedules import Cosine
+from dots_core.schedules import Cosine, LinearDecay, Warmup
 from dots_core.space import search_cell
 
 
@@ -26,6 +26,10 @@ def test_whatever_else_changes_changes_the_digest():
     others = [
         plan(seed=1),
         plan(learning_rate=Cosine(0.025, 0.002)),
+        plan(learning_rate=LinearDecay(0.025, 0.001)),
+        plan(learning_rate=Warmup(Cosine(0.025, 0.001), 1)),
+        plan(rate_over="stage"),
+        plan(train_share=0.5),
         plan(runtime=Runtime(precision="float64")),
         plan(stages=(replace(stage, layers=4),)),
         plan(stages=(replace(stage, cells=search_cell(nodes=2)),)),

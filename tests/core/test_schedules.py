@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from strategies import quick
 
 from dots_core.errors import UsageError
-from dots_core.schedules import Constant, Cosine, Exponential, Linear, temperature_schedule
+from dots_core.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    LinearDecay,
+    Warmup,
+    rate_schedule,
+    temperature_schedule,
+)
 
 rates = st.floats(0.001, 10)
 
@@ -67,6 +76,31 @@ def test_linear_reaches_its_end_in_the_last_epoch():
     assert schedule.at(33, 34) == pytest.approx(0.1)
     assert schedule.at(11, 34) == pytest.approx(6.7)
     assert schedule.at(0, 1) == 10.0
+
+
+def test_linear_decay_falls_by_equal_steps_and_no_epoch_is_spent_at_its_end():
+    schedule = LinearDecay(0.5)
+    assert [schedule.at(t, 5) for t in range(5)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
+    assert LinearDecay(1.0, 0.2).at(4, 4) == pytest.approx(0.2)
+
+
+@quick
+@given(rates, st.integers(1, 20), st.integers(0, 30), st.sampled_from(["cosine", "linear", "constant"]))
+def test_a_warm_up_rises_to_the_schedule_and_follows_it(start, warmup, more, kind):
+    schedule, warmed = rate_schedule(kind, start, start / 9), rate_schedule(kind, start, start / 9, warmup)
+    epochs = warmup + more
+    for epoch in range(epochs):
+        share = (epoch + 1) / warmup if epoch + 1 < warmup else 1
+        assert warmed.at(epoch, epochs) == pytest.approx(share * schedule.at(epoch, epochs))
+        assert warmed.at(epoch, epochs) > 0
+
+
+def test_names_of_schedules_of_learning_rates():
+    assert rate_schedule("cosine", 0.1, 0.01) == Cosine(0.1, 0.01)
+    assert rate_schedule("linear", 0.1, 0.01) == LinearDecay(0.1, 0.01)
+    assert rate_schedule("constant", 0.1, 0.01, 5) == Warmup(Constant(0.1), 5)
+    with pytest.raises(UsageError, match="unknown schedule of a learning rate 'step'; known: constant, linear, cosine"):
+        rate_schedule("step", 0.1, 0.01)
 
 
 def test_constant():
