@@ -19,6 +19,11 @@ app = typer.Typer(
 
 Preset = Annotated[str | None, typer.Option(help="Preset of the searches; default: a small scale on digits.")]
 TrainPreset = Annotated[str | None, typer.Option(help="Preset of the trainings; default: a small scale on digits.")]
+_AS_PRINTED = "`paper`: those of the paper's figures; default: a small scale on digits."
+AblationPreset = Annotated[str | None, typer.Option("--preset", help=f"Preset of the searches. {_AS_PRINTED}")]
+AblationTrainPreset = Annotated[
+    str | None, typer.Option("--train-preset", help=f"Preset of the trainings. {_AS_PRINTED}")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the searches.")
 ]
@@ -132,8 +137,8 @@ def _complete_ablation(incomplete: str) -> list[str]:
 @app.command("ablation")
 def ablation(
     name: Annotated[str, typer.Argument(help="See `dots study list`.", autocompletion=_complete_ablation)],
-    preset: Preset = None,
-    train_preset: TrainPreset = None,
+    preset: AblationPreset = None,
+    train_preset: AblationTrainPreset = None,
     settings: Settings = None,
     train_settings: TrainSettings = None,
     data: Data = None,

@@ -18,8 +18,10 @@ from dots_core.cell_records import cell_from_record
 from dots_core.checkpoint import newest_checkpoint
 from dots_core.counts import mac_count, parameter_count
 from dots_core.data import load
+from dots_core.driver import ARCHITECTURE
 from dots_core.errors import CorruptFile
 from dots_core.genotype import Genotype
+from dots_core.metrics import read_metrics
 from dots_core.progress import Progress
 from dots_core.space import CELL_TYPES, CellSpec
 
@@ -66,6 +68,20 @@ class Archive:
     def genotype(self, name: str) -> Genotype:
         """Return a finished search's cell."""
         return Genotype.load(self.path(name) / "genotype.json")
+
+    def genotype_after(self, name: str, epoch: int) -> Genotype:
+        """Return the cell that a finished search would have derived after an epoch, counted from 1 over its stages.
+
+        Raises
+        ------
+        CorruptFile
+            If the search has no record of that epoch.
+        """
+        path = self.path(name) / ARCHITECTURE
+        for row in read_metrics(path) if path.exists() else []:
+            if row["epoch"] == epoch:
+                return Genotype.from_record(row["genotype"])
+        raise CorruptFile(f"{path} holds no epoch {epoch}; delete {path.parent} and run the study again")
 
     def searched(self, name: str) -> Searched:
         """Return a finished search's cells and architecture weights, from its last checkpoint."""

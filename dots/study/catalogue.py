@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dots.study.ablation import AblationStudy
+from dots.study.ablation import SMALL, AblationStudy
 from dots.study.ablations import ABLATIONS
 from dots.study.paths import PathStudy
 from dots.study.rank_correlation import RankCorrelationStudy
@@ -77,31 +77,33 @@ def build(study: str, asked: Mapping[str, Any]) -> Study:
 
     Where no preset is asked for, the study has a small scale of its own, on the embedded digits.
     """
-    search_preset, search_small = asked["preset"] or "smoke", {}
-    train_preset, train_small = asked["train_preset"] or "smoke", {}
-    ablation = ABLATIONS.get(study.removeprefix(_ABLATION)) if study.startswith(_ABLATION) else None
-    if ablation is not None and asked["preset"] is None:
-        search_small = dict(ablation.small)
-    if study == "paths" and asked["train_preset"] is None:
-        train_preset, train_small = "shallow", dict(_SMALL_SHALLOW)
-        if asked["data"] is not None:
-            del train_small["data"]
-    scale = Scale(
-        search_preset,
+    if study.startswith(_ABLATION):
+        ablation = ABLATIONS[study.removeprefix(_ABLATION)]
+        return AblationStudy(ablation, _scale(asked, asked["preset"] or SMALL, asked["train_preset"] or SMALL))
+    if study == "paths":
+        train_small = {}
+        if asked["train_preset"] is None:
+            train_small = {key: value for key, value in _SMALL_SHALLOW.items() if key != "data" or not asked["data"]}
+        scale = _scale(asked, "smoke", asked["train_preset"] or "shallow", train_small)
+        return PathStudy(scale, asked["topologies"], asked["best"])
+    scale = _scale(asked, asked["preset"] or "smoke", asked["train_preset"] or "smoke")
+    return RankCorrelationStudy(scale, asked["darts_settings"])
+
+
+def _scale(
+    asked: Mapping[str, Any], preset: str, train_preset: str, train_small: Mapping[str, Any] | None = None
+) -> Scale:
+    return Scale(
+        preset,
         train_preset,
-        {**search_small, **asked["settings"]},
-        {**train_small, **asked["train_settings"]},
+        asked["settings"],
+        {**(train_small or {}), **asked["train_settings"]},
         asked["data"],
         asked["backend"],
         asked["device"],
         asked["seeds"],
         asked["seed"],
     )
-    if ablation is not None:
-        return AblationStudy(ablation, scale, asked["preset"] is None, tuple(asked["settings"]))
-    if study == "paths":
-        return PathStudy(scale, asked["topologies"], asked["best"])
-    return RankCorrelationStudy(scale, asked["darts_settings"])
 
 
 def command_of(study: str, asked: Mapping[str, Any], out: Path) -> str:

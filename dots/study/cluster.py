@@ -41,7 +41,8 @@ class Submitter:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=others.pop("cluster", None))
             self._executor.update_parameters(**others)
         except (TypeError, ValueError, NameError, RuntimeError) as error:
-            raise UsageError(f"submitit refuses its parameters: {error}") from None
+            what = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UsageError(f"submitit refuses its parameters (--submitit-set): {what}") from None
         self._command = submitit.helpers.CommandFunction
         self._report = report
         self.stopped: int | None = None

@@ -5,12 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from dots.study.study import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_LETTERS_AN_INCH = 11
+"""Letters of a title that fit into an inch of a figure."""
+
+_LEVEL_LABELS = 6
+"""Names beside each other that do not run into one another; more are slanted."""
 
 _SETTINGS = {
     "font.family": ["sans-serif"],
@@ -80,12 +87,17 @@ def compared(rows: Sequence[Row], title: str) -> str:
             values = [100 * accuracy for accuracy in row.accuracies]
             axes.plot([place] * len(values), values, "o", color="lightsteelblue", markersize=4)
             axes.errorbar(place + 0.15, 100 * row.mean, yerr=_percent(row), fmt="s", color="C0", markersize=5)
-        axes.set_xticks(range(len(rows)), [row.name for row in rows], fontsize=8)
-        axes.set_title(title, fontsize=10)
+        labels = axes.set_xticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+        if many:
+            for label in labels:
+                label.label1.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
+        axes.set_title(fill(title, int(_LETTERS_AN_INCH * width)), fontsize=10)
         axes.set_ylabel("accuracy (%)")
-        axes.margins(x=0.15)
+        axes.margins(x=0.3 / len(rows))
 
-    return _svg((max(4.8, 1.3 * len(rows)), 3.8), paint)
+    many = len(rows) > _LEVEL_LABELS
+    width = max(4.8, (0.45 if many else 1.3) * len(rows))
+    return _svg((width, 4.6 if many else 3.8), paint)
 
 
 def _percent(row: Row) -> float | None:

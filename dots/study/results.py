@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,7 @@ def _record(study: Study, command: str, conducted: Conducted, rows: dict[str, Ro
                 "macs": row.macs,
                 "runs": list(row.runs),
                 "planned": row.planned,
-                "paper": [
-                    {"value": p.value, "spread": p.spread, "measure": p.measure, "data": p.data}
-                    for p in published.get(row.name, ())
-                ],
+                "paper": [asdict(figure) for figure in published.get(row.name, ())],
             }
             for row in rows.values()
         ],
@@ -114,7 +112,7 @@ def _markdown(
         "",
         "Accuracy is that on the test split after the last epoch. Parameters leave out the auxiliary head. MACs are",
         "the multiply-accumulates of one image; one MAC is two FLOPs. The paper's figures were measured at the",
-        "paper's scale.",
+        "paper's scale; M is its parameters in millions.",
         "",
         "## Commands",
         "",

@@ -36,12 +36,19 @@ class Published:
         ``"accuracy"`` or ``"error"``, as printed.
     data : str
         The images it was measured on.
+    parameters : float
+        Of the network, in millions, if printed.
+    runs : tuple of float
+        The printed figures of single runs, in ``measure``, where ``value`` and ``spread`` are their mean and
+        standard deviation and not printed themselves.
     """
 
     value: float
     spread: float | None = None
     measure: str = "accuracy"
     data: str = "CIFAR-10"
+    parameters: float | None = None
+    runs: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -51,8 +58,10 @@ class Published:
     def text(self) -> str:
         """Return it as accuracy, with what is printed where that is an error."""
         spread = f" ± {self.spread:.2f}" if self.spread is not None else ""
-        printed = f" (printed: error {self.value:.2f})" if self.measure == "error" else ""
-        return f"{self.accuracy:.2f}{spread}{printed}, {self.data}"
+        figures = ", ".join(f"{figure:.2f}" for figure in self.runs or (self.value,))
+        printed = f" (printed: {self.measure} {figures})" if self.runs or self.measure == "error" else ""
+        size = f", {self.parameters:g} M" if self.parameters is not None else ""
+        return f"{self.accuracy:.2f}{spread}{printed}, {self.data}{size}"
 
 
 @dataclass(frozen=True)

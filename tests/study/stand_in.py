@@ -2,7 +2,7 @@
 
 Run as a script it takes the arguments of ``dots`` and behaves like it: it creates the run or goes on
 with it, holds its lock, logs its events, saves and ends when asked to. ``STAND_IN_SECONDS`` says how
-long it takes, ``STAND_IN_FAILS`` names runs that fail.
+long it takes, ``STAND_IN_UNTIL`` names a file that it waits for, ``STAND_IN_FAILS`` names runs that fail.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ def main() -> None:
     run = begin(sys.argv[1:])
     with open(run / ".lock", "a+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (run / "threads").write_text(os.environ["OMP_NUM_THREADS"])
+        # A process queue always sets it, a scheduler need not.
+        (run / "threads").write_text(os.environ.get("OMP_NUM_THREADS", ""))
         end = time.monotonic() + float(os.environ.get("STAND_IN_SECONDS", "0"))
-        while time.monotonic() < end:
+        awaited = os.environ.get("STAND_IN_UNTIL")
+        while time.monotonic() < end or (awaited and not Path(awaited).exists()):
             if stopping:
                 (run / "saved").touch()
                 sys.exit(128 + stopping[0])

@@ -1,4 +1,4 @@
-"""Runs handed to submitit, by a stand-in of it."""
+"""Runs handed to submitit: by a stand-in of it, and by itself where it is installed."""
 
 from __future__ import annotations
 
@@ -57,19 +57,26 @@ class CommandFunction:
 def submitit(monkeypatch):
     helpers = SimpleNamespace(CommandFunction=CommandFunction)
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=Executor, helpers=helpers))
-    monkeypatch.setattr(cluster, "dots_command", lambda: STAND_IN)
     Executor.made.clear()
 
 
-def test_jobs_are_one_batch_and_failures_are_told(submitit, monkeypatch, tmp_path):
+@pytest.fixture
+def jobs(monkeypatch, tmp_path):
+    """Three jobs, of which b fails; as under a scheduler, nothing says how many threads they may have."""
+    monkeypatch.setattr(cluster, "dots_command", lambda: STAND_IN)
+    monkeypatch.setenv("STAND_IN_FAILS", "b")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (tmp_path / "runs").mkdir()
     cell = tmp_path / "cell.json"
     cell.write_text(first_cell(all_paths()[0]).to_json())
-    jobs = []
-    for name in "abc":
-        run = tmp_path / "runs" / name
-        jobs.append(Job(name, ["train", "--cell", str(cell), "--out", str(run)], run, tmp_path / f"{name}.txt"))
-    monkeypatch.setenv("STAND_IN_FAILS", "b")
+    runs = {name: tmp_path / "runs" / name for name in "abc"}
+    return [
+        Job(name, ["train", "--cell", str(cell), "--out", str(run)], run, tmp_path / f"{name}.txt")
+        for name, run in runs.items()
+    ]
+
+
+def test_jobs_are_one_batch_and_failures_are_told(submitit, jobs, tmp_path):
     said = []
     submitter = cluster.Submitter(tmp_path / "logs", {"cluster": "local", "timeout_min": 5}, said.append)
     assert submitter(jobs) == {"b": "job 7_2: the loss became nan"}
@@ -80,6 +87,21 @@ def test_jobs_are_one_batch_and_failures_are_told(submitit, monkeypatch, tmp_pat
     assert said[0] == "submitted 3 jobs: 7_1 to 7_3"
     assert submitter([]) == {}
     assert executor.batches == 1
+
+
+def test_submitit_itself_runs_the_jobs_and_refuses_in_one_line(jobs, tmp_path):
+    pytest.importorskip("submitit", reason="pip install 'dots-nas[submitit]'")
+    said = []
+    submitter = cluster.Submitter(tmp_path / "logs", {"cluster": "local", "timeout_min": 5}, said.append)
+    (problem,) = submitter(jobs).items()
+    assert problem[0] == "b"
+    assert problem[1].endswith(": the loss became nan")
+    assert events(tmp_path) == {"a": ["started"], "c": ["started"]}
+    assert said[0].startswith("submitted 3 jobs: ")
+    assert submitter([job for job in jobs if job.name != "b"]) == {}
+    with pytest.raises(UsageError, match="color") as refused:
+        cluster.Submitter(tmp_path / "logs", {"cluster": "local", "color": "red"}, said.append)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_parameter_submitit_refuses_is_told(submitit, tmp_path):

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from stand_in import accuracy_of, events
 
+from dots.study.paths import all_paths, path_name
+from dots.study.processes import is_held
 from dots_core.genotype import Genotype
 
 STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
@@ -57,8 +59,8 @@ def options(option, values):
     return [part for value in values for part in (option, value)]
 
 
-def soon(true):
-    end = time.monotonic() + 60
+def soon(true, seconds=60):
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -122,6 +124,34 @@ def test_rank_correlation_runs_whole_and_its_numbers_are_those_of_its_runs(tmp_p
     assert {name: (out / name).read_bytes() for name in before} == before
 
 
+def test_an_ablation_runs_whole_and_trains_the_cells_its_searches_held_after_each_epoch(tmp_path):
+    out = tmp_path / "study"
+    sizes = [setting for setting in SMALL if not setting.startswith(("topology", "operation.epochs"))]
+    asked = [*options("--set", sizes), *options("--train-set", [*SMALL_TRAINING, "epochs=1"]), "--backend", ENGINE]
+    done = study("ablation", "epochs", *asked, "--seeds", "1", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    methods, epochs = ("DARTS-2nd", "fixed-DARTS"), {20: 2, 30: 3, 40: 4, 50: 5}
+    assert [row["name"] for row in document["rows"]] == [f"{m}-{epoch}" for m in methods for epoch in epochs]
+    assert len(events(out)) == 2 + 8
+    skips = document["findings"]["skip connections"]
+    for row in document["rows"]:
+        method, epoch = row["name"].rsplit("-", 1)
+        search = out / "runs" / f"{method}-search-seed-0"
+        held = json.loads((search / "architecture.jsonl").read_text().splitlines()[epochs[int(epoch)] - 1])["genotype"]
+        assert json.loads((out / "cells" / f"{row['name']}-seed-0.json").read_text()) == held
+        for kind in ("normal", "reduce"):
+            edges = [operation for node in held[kind] for operation, _ in node]
+            assert skips[row["name"]][kind] == edges.count("skip_connect")
+        if epoch == "50":
+            assert json.loads((search / "genotype.json").read_text()) == held
+        last = json.loads((out / "runs" / row["runs"][0] / "metrics.jsonl").read_text().splitlines()[-1])
+        assert row["mean"] == last["validation_accuracy"]
+    page = (out / "results.md").read_text()
+    assert "97.06 ± 0.11 (printed: error 2.93, 3.05, 2.83), CIFAR-10, 3.6 M" in page
+    assert document["command"] in page
+
+
 def test_a_real_child_killed_and_a_parent_killed_the_study_ends_as_if_nothing_was(tmp_path):
     asked = ["paths", "--topologies", "2", "--best", "0", "--backend", ENGINE, *options("--train-set", SMALL_TRAINING)]
     assert study(*asked, "--out", tmp_path / "whole", "-q").returncode == 0
@@ -152,6 +182,41 @@ def test_a_real_child_killed_and_a_parent_killed_the_study_ends_as_if_nothing_wa
     assert rows[0] == rows[1]
 
 
+def test_the_180_topologies_are_trained_once_each_however_often_everything_is_killed(tmp_path):
+    """Kills the study and the run it has in hand, three times, with nothing left to tidy up."""
+    out = tmp_path / "study"
+    asked = ["study", "paths", "--backend", ENGINE, "--best", "5", "--out", str(out), "--resume", "-q"]
+    killed = {}
+    for done in (30, 100, 180):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WITH_STAND_IN, *asked], env=environment(STAND_IN_SECONDS="0.02")
+        )
+        soon(lambda done=done: len(list(out.glob("runs/*/summary.json"))) >= done, 200)
+        process.kill()
+        process.wait()
+        for run in out.glob("runs/*"):
+            if not (run / "summary.json").exists():
+                with contextlib.suppress(AssertionError, ProcessLookupError):
+                    os.kill(child_of(run), signal.SIGKILL)
+        # What is done now is not to be touched again.
+        soon(lambda: not any(is_held(run) for run in out.glob("runs/*")))
+        for run in out.glob("runs/*"):
+            if (run / "summary.json").exists():
+                killed.setdefault(run.name, (run / "events.jsonl").read_bytes())
+    assert len(killed) >= 180
+    last = study(*asked[1:], script=WITH_STAND_IN)
+    assert last.returncode == 0, last.stderr
+    trained = events(out)
+    assert {name for name in trained if name.startswith("path-")} == {
+        f"path-{path_name(path)}-seed-0" for path in all_paths()
+    }
+    assert len(trained) == 185
+    assert {name: (out / "runs" / name / "events.jsonl").read_bytes() for name in killed} == killed
+    assert all(names.count("started") == 1 for names in trained.values())
+    assert sum(names.count("resumed") for names in trained.values()) <= 3
+    assert json.loads((out / "results.json").read_text())["complete"]
+
+
 def child_of(run):
     """Return the process that has a run in hand."""
     for process in Path("/proc").iterdir():
@@ -163,15 +228,18 @@ def child_of(run):
 
 def test_a_parent_killed_leaves_runs_that_are_waited_for_and_none_is_done_twice(tmp_path):
     out = tmp_path / "study"
-    slow = environment(STAND_IN_SECONDS="1.0")
+    go, said = tmp_path / "go", tmp_path / "said.txt"
+    slow = environment(STAND_IN_UNTIL=str(go))
     start = [sys.executable, "-c", WITH_STAND_IN, "study", *PATHS, "--jobs", "2", "--out", str(out)]
     process = subprocess.Popen(start, env=slow, stderr=subprocess.DEVNULL)
     soon(lambda: len(list(out.glob("runs/*/threads"))) == 2)
     process.kill()  # its two children go on
     process.wait()
-    done = study(*PATHS, "--out", out, "--resume", script=WITH_STAND_IN)
-    assert done.returncode == 0, done.stderr
-    assert "waiting" in done.stderr
+    with open(said, "wb") as log:
+        again = subprocess.Popen([*start, "--resume"], env=slow, stdout=subprocess.DEVNULL, stderr=log)
+    soon(lambda: said.read_text().count("waiting") == 2)
+    go.touch()
+    assert again.wait(timeout=60) == 0, said.read_text()
     assert len(events(out)) == 6
     assert all(names == ["started"] for names in events(out).values())
 
@@ -253,6 +321,9 @@ def test_a_study_is_resumed_as_it_was_asked_or_refused_by_name(tmp_path):
     [
         (["ablation", "levle"], 2, "did you mean 'levels'"),
         (["ablation", "levels", "--set", "operation.epoch=3"], 2, "operation.epochs"),
+        (["ablation", "order", "--preset", "dots-cifar10"], 2, "--preset paper"),
+        (["ablation", "order", "--preset", "paper"], 4, "--data"),
+        (["ablation", "training-depth", "--train-set", "layers=3"], 2, "--train-set layers"),
         (["paths", "--train-set", "epochs=none"], 2, "epochs"),
         (["paths", "--train-preset", "shallow"], 4, "--data"),
         (["paths", "--best", "200"], 2, "--best"),
@@ -284,7 +355,7 @@ def test_the_list_names_every_study_with_its_source():
     assert listed.returncode == 0
     assert "ablation levels" in listed.stdout
     assert "arXiv:2010.00969" in listed.stdout
-    assert len(json.loads(study("list", "--json").stdout)["studies"]) == 11
+    assert len(json.loads(study("list", "--json").stdout)["studies"]) == 20
 
 
 def test_help_loads_nothing_heavy():
