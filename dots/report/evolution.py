@@ -8,6 +8,7 @@ from typing import Any
 from dots.drawing import TITLES
 from dots.report.charts import Frame, Line, figure, key
 from dots.report.markup import node_markup, section
+from dots.report.places import competing, ends_markup, place_markup
 from dots_core.operations import OPERATIONS
 from dots_core.space import CELL_TYPES
 
@@ -94,8 +95,7 @@ def _alpha(rows: Sequence[Row], kind: str) -> str:
 
 def _beta(rows: Sequence[Row], kind: str) -> str:
     nodes = rows[-1]["beta"][kind]
-    # Records of earlier releases know input edges only.
-    competing = rows[-1].get("competing", {}).get(kind, "input")
+    among = competing(rows[-1], kind)
     series = {(node, name): _series(rows, "beta", kind, node, name) for node in nodes for name in nodes[node]}
     frame = _frame(series.values())
     figures = []
@@ -104,25 +104,10 @@ def _beta(rows: Sequence[Row], kind: str) -> str:
         style = {name: f"s{place}" if place < STYLES else "rest" for place, name in enumerate(ranked)}
         # What is coloured lies on top of what is not.
         lines = [Line(style[name], f"edges from {name}", series[node, name]) for name in ranked[::-1]]
-        caption = f"{_group_markup(node, competing)} <small>{_ends(ranked[0])}: {weights[ranked[0]]:.2f}</small>"
-        what = f"edge {node}" if competing == "alone" else f"node {node}"
+        caption = f"{place_markup(node, among)} <small>{ends_markup(ranked[0])}: {weights[ranked[0]]:.2f}</small>"
+        what = f"edge {node}" if among == "alone" else f"node {node}"
         figures.append(figure(caption, lines, frame, f"β of {what}"))
     return _grid(figures)
-
-
-def _group_markup(place: str, competing: str) -> str:
-    """What competes in a group of combinations."""
-    if competing == "alone":
-        source, target = map(int, place.split("-"))
-        return f"{node_markup(source)} → {node_markup(target)}"
-    return f"{'into' if competing == 'input' else 'out of'} {node_markup(int(place))}"
-
-
-def _ends(combination: str) -> str:
-    """The edges of a combination by their other ends, or what an edge on its own is."""
-    if combination in ("kept", "dropped"):
-        return combination
-    return ", ".join(node_markup(int(end)) for end in combination.split(","))
 
 
 def _gamma(rows: Sequence[Row], kind: str) -> str:

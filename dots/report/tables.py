@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dots.drawing import TITLES
-from dots.report.markup import CELL_NAMES, node_markup, section, table, text
+from dots.report.markup import CELL_NAMES, section, table, text
+from dots.report.places import competing, ends_markup, place_markup
 from dots.report.record import RunRecord
 from dots_core.space import CELL_TYPES
 
@@ -72,23 +73,23 @@ def decisions(record: RunRecord) -> str:
     """Return the last epoch's decisions, the closest first; empty where none were kept."""
     if not record.evolution:
         return ""
-    rows = []
-    for each in sorted(record.evolution[-1]["decisions"], key=lambda decision: decision["margin"]):
+    rows, last = [], record.evolution[-1]
+    for each in sorted(last["decisions"], key=lambda decision: decision["margin"]):
         operation = each["by"] == "alpha"
-        ends = [node_markup(int(node)) for node in each["place"].split("-")]
-        place = f"operation on {ends[0]} → {ends[1]}" if operation else f"edges into {ends[0]}"
-        chosen, rival = (
-            text(each[name]) if operation else ", ".join(node_markup(int(n)) for n in each[name].split(","))
-            for name in ("chosen", "rival")
-        )
+        among = competing(last, each["cell"]) if each["by"] == "beta" else "input"
+        if operation:
+            place = f"operation on {place_markup(each['place'], 'alone')}"
+        else:
+            place = f"{'edge' if among == 'alone' else 'edges'} {place_markup(each['place'], among)}"
+        chosen, rival = (text(each[name]) if operation else ends_markup(each[name]) for name in ("chosen", "rival"))
         rows.append([f"{TITLES[each['cell']]}: {place}", chosen, rival, f"{each['margin']:.4g}"])
     heads = ["decision", "chosen", "next", "margin"]
     return section(
         "decisions",
         "Decisions, the closest first",
         "<p>Operations are decided by α′, combinations of edges by β′; where no topology was searched, a node's "
-        "edges by the weight of their best operation: there the weakest that was kept stands against the strongest "
-        "that was not.</p>\n",
+        "edges by the weight of their best operation, and under an edge softmax by that times γ: there the weakest "
+        "that was kept stands against the strongest that was not.</p>\n",
         f"<details><summary>{len(rows)} decisions</summary>{table(heads, rows, 'numbers')}</details>\n",
     )
 
