@@ -8,17 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dots_conformance.engine_suite import RATES, EngineSuite
+from dots_conformance.engine_suite import RATES, EngineSuite, left_out
 from dots_conformance.networks import CASES, operation_spec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dots_core.batch import Batch
 from dots_core.engine import GROUPS, Rates, Runtime, Setup, Temperature
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.initial import initial_architecture, initial_weights
-from dots_core.layers import operation_layers
+from dots_core.layers import HalvingMax, operation_layers
 from dots_core.network import statistics_shapes, weight_shapes
 from dots_core.random import Stream
-from dots_core.stacking import Stacker
+from dots_core.stacking import StackedNetwork, Stacker
 
 pytestmark = pytest.mark.engine("mindspore")
 
@@ -195,16 +197,148 @@ def test_a_step_reads_no_tensor_back(monkeypatch):
     assert network.drain().shape == (3, 2)
 
 
-def test_steps_do_not_accumulate_memory():
+def test_a_displaced_step_reads_no_tensor_back(monkeypatch):
+    """Accumulated gradients, and what they displace w by, stay on the device."""
+    import mindspore
+
+    case = CASES["hard partial"]
+    network = built(case)
+    batch, other = case.batch(), case.batch(1)
+    addends = {name: np.ones_like(value) for name, value in network.architecture().items()}
+
+    def refuse(self, *arguments, **keywords):
+        raise AssertionError("a step read a tensor back")
+
+    for name in ("item", "asnumpy", "tolist", "__float__"):
+        monkeypatch.setattr(mindspore.Tensor, name, refuse)
+    network.differentiate(("w",), batch, case.temperature)
+    network.look_ahead(RATES.weights)
+    network.differentiate(GROUPS, other, case.temperature)
+    network.displace(0.01)
+    network.differentiate(("alpha", "beta"), batch, case.temperature, -0.5)
+    network.settle()
+    network.update(("alpha", "beta"), RATES, addends)
+    monkeypatch.undo()
+    assert network.drain().shape == (3, 2)
+
+
+def test_a_hard_sample_differentiates_only_by_the_weights_it_reads():
+    from dots_mindspore.reads import everything, reads
+
+    case = CASES["hard sampling"]
+    network, batch = StackedNetwork(case.spec), case.batch()
+    absent = tuple(left_out(case, batch))
+    read = reads(network, batch.draws)
+    for arena, numbers in ((network.weights, read.weights), (network.statistics, read.statistics)):
+        mask = np.zeros(arena.size)
+        for number in numbers:
+            start, shape = arena.stacks[number]
+            mask[start : start + int(np.prod(shape))] = 1
+        for name, values in arena.split(mask).items():
+            assert np.all(values == (not name.startswith(absent))), name
+    soft = {kind: replace(draw, chosen=None) for kind, draw in batch.draws.items()}
+    assert reads(network, None) == reads(network, soft) == everything(network)
+
+
+@given(st.data())
+def test_joining_is_the_inverse_of_cutting(data):
+    """What was not cut out comes back as 0."""
+    import mindspore
+    from dots_mindspore.differentiate import joined, parts
+
+    from dots_core.arena import Arena
+
+    arena = Arena()
+    shapes = data.draw(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=6))
+    for number, shape in enumerate(shapes):
+        arena.stack((f"{number}.a", f"{number}.b"), tuple(shape))
+    numbers = sorted(data.draw(st.sets(st.integers(0, len(shapes) - 1), min_size=1)))
+    flat = np.arange(1, arena.size + 1, dtype=np.float32)
+    cut = parts(arena, mindspore.Tensor(flat), numbers)
+    expected = np.zeros_like(flat)
+    for number in numbers:
+        start, shape = arena.stacks[number]
+        size = int(np.prod(shape))
+        expected[start : start + size] = flat[start : start + size]
+        assert np.array_equal(cut[number].asnumpy(), flat[start : start + size].reshape(shape))
+    assert list(cut) == numbers
+    assert np.array_equal(joined(arena, cut).asnumpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 8), (5, 9), (1, 1)])
+def test_halving_takes_the_maximum_of_what_is_there(size):
+    """Below 0 everywhere, so that padding with 0 would show, and in whole numbers, so that maxima tie."""
+    from dots_mindspore.engine import engine
+    from dots_reference.engine import engine as reference
+
+    images = -1.0 - np.floor(3 * Stream(0, "tests/halving").uniform((2, 3, *size))).astype(np.float32)
+    upstream = Stream(0, "tests/upstream").normal((2, 3, (size[0] + 1) // 2, (size[1] + 1) // 2)).astype(np.float32)
+    arguments = (((HalvingMax(),),), {}, images, upstream)
+    found, expected = (each.apply(*arguments, Runtime()) for each in (engine, reference))
+    for key in ("output", "gradient/images"):
+        assert np.array_equal(found[key], expected[key]), key
+
+
+@pytest.mark.parametrize("by_convolution", [True, False])
+@pytest.mark.parametrize("partial", [1, 2, 4])
+def test_channels_are_split_and_shuffled_exactly(partial, by_convolution):
+    import mindspore
+    from dots_mindspore.channels import shuffler, splitter
+    from dots_mindspore.runtime import place
+
+    here = place(Runtime())
+    here = replace(here, choices=replace(here.choices, split_by_convolution=by_convolution))
+    here.enter()
+    x = Stream(0, "tests/channels").normal((3, 8, 5, 4)).astype(np.float32)
+    moved = shuffler(8, partial, here)(mindspore.Tensor(x)).asnumpy()
+    for group in range(partial):
+        for channel in range(8 // partial):
+            assert np.array_equal(moved[:, channel * partial + group], x[:, group * (8 // partial) + channel])
+    for sizes in ((3, 5), (1, 3), (4,), (8,)):
+        found = [part.asnumpy() for part in splitter(sizes, here)(mindspore.Tensor(x))]
+        assert [part.shape[1] for part in found] == list(sizes) * (8 // sum(sizes))
+        assert np.array_equal(np.concatenate(found, 1), x)
+
+
+def test_a_chosen_operation_weighs_exactly_one():
+    """1 + p − p is 1 only if the subtraction is done first."""
+    import mindspore
+    from dots_mindspore.mixture import Mixture
+
+    case = CASES["hard sampling"]
+    cell, draw = case.spec.normal, case.batch().draws["normal"]
+    architecture = {name: mindspore.Tensor(value) for name, value in case.architecture().items()}
+    gains = Mixture("normal", cell).gains(architecture, case.temperature, draw)
+    table = gains.block(tuple(range(draw.chosen.shape[1])), tuple(range(len(cell.edges)))).asnumpy()
+    assert np.array_equal(table, draw.chosen.astype(np.float32))
+
+
+def test_what_overflows_while_weights_are_displaced_is_reported_once():
+    """Statistics that are thrown away still tell that their pass was not finite, and no other's."""
+    case = CASES["one cell"]
+    network = built(case)
+    batch = case.batch()
+    network.differentiate(("w",), batch, case.temperature)
+    network.look_ahead(RATES.weights)
+    huge = replace(batch, images=np.full_like(batch.images, np.nan))
+    network.differentiate(("alpha",), huge, case.temperature)
+    network.differentiate(("alpha",), batch, case.temperature)
+    network.settle()
+    network.differentiate(("alpha",), batch, case.temperature)
+    assert np.isfinite(network.drain()[:, 0]).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["operations", "hard sampling"])
+def test_steps_do_not_accumulate_memory(name):
     """Each step's function is a new one to MindSpore; it must not keep the old ones."""
     import resource
 
-    case = CASES["operations"]
+    case = CASES[name]
     network = built(case)
 
     def steps(count):
-        for _ in range(count):
-            network.step(GROUPS, case.batch(), RATES, case.temperature)
+        for number in range(count):
+            network.step(GROUPS, case.batch(number), RATES, case.temperature)
             network.drain()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

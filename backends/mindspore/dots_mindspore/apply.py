@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dots_core.engine import State
 from dots_core.layers import Layer
 from dots_core.stacking import Stacker
-from dots_mindspore.differentiate import host, parameters, parts, value_and_gradients
+from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
 from dots_mindspore.runtime import Place, upload
 from dots_mindspore.stack import Pass, Stack
 
@@ -34,20 +34,20 @@ def apply(
     statistics = parameters(stacker.statistics, moments)
     direction = upload(np.asarray(upstream, np.float32))
 
-    def objective(x: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
-        run = Pass(list(leaves), statistics, training=True)
+    def objective(x: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
+        run = Pass(dict(zip(leaves, variables, strict=True)), statistics, training=True)
         y = stack(run, ops.relu(x) if stack.rectified else x)
         if described.shared:
             y = ops.concat([y] * described.width, 1)
         return ops.reduce_sum(y * direction), y
 
-    variables = (upload(np.asarray(images, np.float32)), *leaves)
+    variables = (upload(np.asarray(images, np.float32)), *leaves.values())
     (_, y), found = value_and_gradients(objective, variables)
     state: State = {"output": host(y), "gradient/images": host(found[0])}
     if leaves:
-        flat = np.concatenate([host(gradient).ravel() for gradient in found[1:]])
+        flat = host(joined(stacker.weights, dict(zip(leaves, found[1:], strict=True))))
     state.update(stacker.weights.split(flat, "gradient/"))
     if statistics:
-        moments = np.concatenate([host(parameter) for parameter in statistics])
+        moments = np.concatenate([host(parameter) for parameter in statistics.values()])
     state.update(stacker.statistics.split(moments, "statistics/"))
     return state

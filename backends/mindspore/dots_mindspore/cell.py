@@ -2,77 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
+import mindspore as ms
 from mindspore import Tensor, ops
 
 from dots_core import stacking
 from dots_core.stacking import StackedCell
+from dots_mindspore.channels import shuffler, splitter
 from dots_mindspore.mixture import Gains
 from dots_mindspore.runtime import Place
 from dots_mindspore.stack import Pass, Stack
+
+Weighted = list[tuple[int, Tensor]]
+"""Edge numbers and weighted outputs; an edge may appear more than once."""
 
 
 class Source:
     """Everything that flows out of one node of a cell."""
 
-    def __init__(self, source: stacking.Source, channels: int, place: Place) -> None:
+    def __init__(self, source: stacking.Source, cell: StackedCell, place: Place) -> None:
+        channels, partial = cell.layout.channels, cell.cell.partial
         self.edges = source.edges
-        self._channels = channels
+        self._through = channels // partial
         self._separate = [(family, Stack(family.stack, place)) for family in source.separate]
         self._common = [(family, Stack(family.stack, place)) for family in source.common]
         self._common_edges = source.common_edges
-        self._split = _splitter(channels, place)
+        # Families of hard samples are each of one edge, and share no results.
+        self._sampled = cell.cell.sampling == "hard"
+        self._split = splitter((self._through,), place)
+        self._bypass: Stack | None = None
+        if source.bypass is not None:
+            self._bypass = Stack(source.bypass, place)
+            self._part = splitter((self._through, channels - self._through), place)
 
-    def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
-        """Return (edge number, weighted output) pairs; an edge may appear more than once."""
+    def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> tuple[Weighted, Weighted]:
+        """Return what flows into the edges' targets: of the mixed operations, and of the channels that pass by."""
+        if self._bypass is None:
+            return self._mixed(run, x, gains), []
+        x, beside = self._part(x)
+        return self._mixed(run, x, gains), self._passed(self._bypass(run, beside), gains)
+
+    def _mixed(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
         rectified: Tensor | None = None
         sums: dict[tuple[int, ...], Tensor] = {}
         for family, stack in self._separate:
+            if gains is not None and not gains.evaluated(family):
+                continue
             if stack.rectified and rectified is None:
                 rectified = ops.relu(x)
             start = rectified if stack.rectified else x
-            gain = None if gains is None else gains.channels(family.operation, family.edges, self._channels)
+            gain = None if gains is None else gains.channels(family.operation, family.edges, self._through)
             y = stack(run, start, gain)
             sums[family.edges] = sums[family.edges] + y if family.edges in sums else y
-        outputs: list[tuple[int, Tensor]] = []
+        outputs: Weighted = []
         common = self._shared_outputs(run, x, gains)
         for edges, y in sums.items():
             outputs += zip(edges, self._split(y), strict=True)
         return outputs + common
 
-    def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> list[tuple[int, Tensor]]:
+    def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
         if not self._common:
             return []
+        if gains is not None and self._sampled:
+            return [
+                (family.edges[0], stack(run, x) * gains.block((family.operation,), family.edges))
+                for family, stack in self._common
+                if gains.evaluated(family)
+            ]
         families = [family for family, _ in self._common]
         basis = [stack(run, x) for _, stack in self._common]
         if gains is None:
             return [(e, y) for family, y in zip(families, basis, strict=True) for e in family.edges]
         # One matrix product gives every edge its combination of the tensors they share.
         factors = gains.block(tuple(f.operation for f in families), self._common_edges)
-        stacked = ops.reshape(ops.stack(basis), (len(basis), -1))
-        mixed = ops.reshape(ops.matmul(factors, stacked), (len(self._common_edges), *basis[0].shape))
-        return list(zip(self._common_edges, ops.unbind(mixed, 0), strict=True))
+        return list(zip(self._common_edges, _combined(factors, basis), strict=True))
+
+    def _passed(self, y: Tensor, gains: Gains | None) -> Weighted:
+        gamma = None if gains is None else gains.shares(self.edges)
+        if gamma is None:
+            return [(e, y) for e in self.edges]
+        return list(zip(self.edges, _combined(gamma, [y]), strict=True))
 
 
-def _splitter(channels: int, place: Place) -> Callable[[Tensor], Sequence[Tensor]]:
-    """Return a function that cuts (N, m·channels, H, W) into m tensors of (N, channels, H, W)."""
-    if not place.choices.split_by_convolution:
-        return lambda y: ops.split(y, channels, 1)
-    select = ops.Conv2D(channels, 1)
-    kernels: dict[int, list[Tensor]] = {}
-
-    def split(y: Tensor) -> list[Tensor]:
-        whole = y.shape[1]
-        if whole == channels:
-            return [y]
-        if whole not in kernels:
-            rows = np.eye(whole, dtype=np.float32).reshape(-1, channels, whole, 1, 1)
-            kernels[whole] = [Tensor(row) for row in rows]
-        return [select(y, kernel) for kernel in kernels[whole]]
-
-    return split
+def _combined(factors: Tensor, basis: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Sums of tensors of one shape: one for each row of the factors, shape (sums, tensors)."""
+    stacked = ops.reshape(ops.stack(basis), (len(basis), -1))
+    mixed = ops.reshape(ops.matmul(factors, stacked), (factors.shape[0], *basis[0].shape))
+    return ops.unbind(mixed, 0)
 
 
 class Cell:
@@ -80,9 +97,10 @@ class Cell:
 
     def __init__(self, cell: StackedCell, place: Place) -> None:
         self.kind, self.name = cell.layout.kind, cell.layout.name
-        self._cell = cell.cell
+        self._cell, self._layout = cell.cell, cell.layout
         self._preprocess = [Stack(stack, place) for stack in cell.preprocess]
-        self._sources = [Source(source, cell.layout.channels, place) for source in cell.sources]
+        self._sources = [Source(source, cell, place) for source in cell.sources]
+        self._shuffle = shuffler(cell.layout.channels, cell.cell.partial, place)
 
     def __call__(
         self, run: Pass, before: tuple[Tensor, Tensor], gains: Gains | None, keep: Sequence[Tensor] | None
@@ -102,15 +120,27 @@ class Cell:
             run.passing(f"{self.name}.{number}", stack(run, ops.relu(x)))
             for number, (stack, x) in enumerate(zip(self._preprocess, before, strict=True))
         ]
-        pending: dict[int, Tensor] = {}
+        # Sums over the edges into each node: of the mixed operations, and of the channels that pass by.
+        mixed: dict[int, Tensor] = {}
+        passed: dict[int, Tensor] = {}
         for number, source in enumerate(self._sources):
             if number >= 2:
-                nodes.append(run.passing(f"{self.name}.{number}", pending.pop(number)))
+                node = self._node(before[0].shape[0], mixed.pop(number, None), passed.pop(number, None))
+                nodes.append(run.passing(f"{self.name}.{number}", node))
             if not source.edges:
                 continue
-            for edge, y in source(run, nodes[number], gains):
-                if keep is not None:
-                    y = y * keep[edge]
-                target = self._cell.edges[edge].target
-                pending[target] = pending[target] + y if target in pending else y
+            for sums, weighted in zip((mixed, passed), source(run, nodes[number], gains), strict=True):
+                for edge, y in weighted:
+                    if keep is not None:
+                        y = y * keep[edge]
+                    target = self._cell.edges[edge].target
+                    sums[target] = sums[target] + y if target in sums else y
         return run.passing(self.name, ops.concat([nodes[number] for number in self._cell.concat], 1))
+
+    def _node(self, samples: int, mixed: Tensor | None, passed: Tensor | None) -> Tensor:
+        """An intermediate node from its two sums."""
+        if mixed is None:
+            # Every operation into the node is `none`.
+            channels = self._layout.channels // self._cell.partial
+            mixed = ops.zeros((samples, channels, *self._layout.size), ms.float32)
+        return mixed if passed is None else self._shuffle(ops.concat([mixed, passed], 1))

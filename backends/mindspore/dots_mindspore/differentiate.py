@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import mindspore as ms
@@ -46,19 +46,50 @@ def host(tensor: Tensor) -> NDArray[Any]:
     return tensor.asnumpy().copy()
 
 
-def parts(arena: Arena, flat: Tensor) -> list[Tensor]:
-    """Cut a flat tensor into stacks, by stack number."""
-    if not arena.stacks:
-        return []
-    cut = ops.split(flat, [math.prod(shape) for _, shape in arena.stacks])
-    return [ops.reshape(part, shape) for part, (_, shape) in zip(cut, arena.stacks, strict=True)]
+def parts(arena: Arena, flat: Tensor, numbers: Iterable[int] | None = None) -> dict[int, Tensor]:
+    """Cut stacks out of a flat tensor: those of the numbers, ascending, or all; by stack number."""
+    pieces = _pieces(arena, numbers)
+    if not pieces:
+        return {}
+    cut = ops.split(flat, [size for _, size in pieces])
+    return {
+        number: ops.reshape(part, arena.stacks[number][1])
+        for part, (number, _) in zip(cut, pieces, strict=True)
+        if number is not None
+    }
 
 
-def parameters(arena: Arena, flat: NDArray[Any]) -> list[Parameter]:
-    """Cut a flat array into parameters that batch norm can move, by stack number."""
-    return [
-        Parameter(
-            Tensor(flat[start : start + math.prod(shape)].reshape(shape)), name=f"stack{number}", requires_grad=False
-        )
-        for number, (start, shape) in enumerate(arena.stacks)
-    ]
+def joined(arena: Arena, stacks: Mapping[int, Tensor]) -> Tensor:
+    """Put stacks, in ascending order, together to a flat tensor, 0 where one is missing: the inverse of `parts`."""
+    return ops.concat(
+        [
+            ops.zeros((size,), ms.float32) if number is None else ops.reshape(stacks[number], (-1,))
+            for number, size in _pieces(arena, stacks)
+        ]
+    )
+
+
+def _pieces(arena: Arena, numbers: Iterable[int] | None) -> list[tuple[int | None, int]]:
+    """Numbers and sizes of the wanted stacks as they lie in a flat array; None is what lies between them."""
+    pieces: list[tuple[int | None, int]] = []
+    end = 0
+    for number in range(len(arena.stacks)) if numbers is None else numbers:
+        start, shape = arena.stacks[number]
+        if start > end:
+            pieces.append((None, start - end))
+        pieces.append((number, math.prod(shape)))
+        end = start + math.prod(shape)
+    if end < arena.size:
+        pieces.append((None, arena.size - end))
+    return pieces
+
+
+def parameters(arena: Arena, flat: NDArray[Any], numbers: Iterable[int] | None = None) -> dict[int, Parameter]:
+    """Cut a flat array into parameters that batch norm can move: those of the numbers, or all; by stack number."""
+    cut = {}
+    for number in range(len(arena.stacks)) if numbers is None else numbers:
+        start, shape = arena.stacks[number]
+        values = flat[start : start + math.prod(shape)].reshape(shape)
+        # Made of an array: of a tensor it would be made by reading that back.
+        cut[number] = Parameter(values, name=f"stack{number}", requires_grad=False)
+    return cut

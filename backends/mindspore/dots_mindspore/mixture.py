@@ -8,10 +8,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
+from dots_core.batch import Draw
 from dots_core.engine import Temperature
 from dots_core.mixing import Blocks
 from dots_core.operations import OPERATIONS
 from dots_core.space import CellSpec
+from dots_core.stacking import Family
+from dots_mindspore.runtime import upload
 
 
 class BlockSoftmax:
@@ -22,30 +25,56 @@ class BlockSoftmax:
         self._padding = Tensor(np.where(blocks.padding, -np.inf, 0.0).astype(np.float32))
         self._scatter = Tensor(blocks.scatter.astype(np.int32))
         self._mask = Tensor(blocks.mask.ravel().astype(np.float32))
+        self._offsets = None if blocks.offsets is None else Tensor(blocks.offsets.astype(np.float32))
+        self._free = None if blocks.free is None else Tensor(blocks.free.astype(np.float32))
         self._softmax = ops.Softmax(-1)
 
-    def __call__(self, logits: Tensor, temperature: float) -> Tensor:
-        rows = ops.gather(ops.reshape(logits, (-1,)), self._gather, 0) / temperature + self._padding
+    def __call__(self, logits: Tensor, temperature: float, noise: Tensor | None = None) -> Tensor:
+        """Return the softmax of (free·logits + offsets + noise) / temperature, 0 where masked."""
+        shifted = logits if self._free is None else logits * self._free
+        if self._offsets is not None:
+            shifted = shifted + self._offsets
+        if noise is not None:
+            shifted = shifted + noise
+        rows = ops.gather(ops.reshape(shifted, (-1,)), self._gather, 0) / temperature + self._padding
         weights = ops.reshape(self._softmax(rows), (-1,))
         return ops.reshape(ops.gather(weights, self._scatter, 0) * self._mask, logits.shape)
 
 
 class Gains:
-    """The weights γ_e·α_{e,o} of one type of cell, cut up as its families need them.
+    """The weights of one type of cell in one pass, cut up as its families need them.
 
-    Computed once a step and shared by all cells of the type.
+    Computed once a pass and shared by all cells of the type.
 
     Parameters
     ----------
-    table : Tensor, shape (edges, operations)
+    table : Tensor, shape (edges, all operations)
+        γ_e·α_{e,o}.
+    gamma : Tensor, shape (edges, 1), or None
+        γ; None where it is 1.
+    draw : Draw or None
+        Says which operations are evaluated.
     indices : dict
-        Small index tensors made so far; kept from step to step.
+        Small index tensors made so far; kept from pass to pass.
     """
 
-    def __init__(self, table: Tensor, indices: dict[tuple[int, ...], Tensor]) -> None:
+    def __init__(
+        self, table: Tensor, gamma: Tensor | None, draw: Draw | None, indices: dict[tuple[int, ...], Tensor]
+    ) -> None:
         self._flat = ops.reshape(table, (-1,))
+        self._gamma, self._draw = gamma, draw
         self._indices = indices
         self._cut: dict[tuple[int, ...], Tensor] = {}
+
+    def evaluated(self, family: Family) -> bool:
+        """Whether any operation of a family takes part in the pass."""
+        return family.evaluated(self._draw)
+
+    def shares(self, edges: tuple[int, ...]) -> Tensor | None:
+        """γ of the given edges, shape (edges, 1); None where it is 1."""
+        if self._gamma is None:
+            return None
+        return ops.reshape(self._gathered((-2, *edges), list(edges), self._gamma), (len(edges), 1))
 
     def channels(self, operation: int, edges: tuple[int, ...], channels: int) -> Tensor:
         """Weights of one operation on the given edges, once for each channel: shape (edges·channels,)."""
@@ -57,11 +86,11 @@ class Gains:
         places = [edge * len(OPERATIONS) + operation for edge in edges for operation in operations]
         return ops.reshape(self._gathered((*operations, -1, *edges), places), (len(edges), len(operations)))
 
-    def _gathered(self, key: tuple[int, ...], places: list[int]) -> Tensor:
+    def _gathered(self, key: tuple[int, ...], places: list[int], table: Tensor | None = None) -> Tensor:
         if key not in self._cut:
             if key not in self._indices:
                 self._indices[key] = Tensor(places, ms.int32)
-            self._cut[key] = ops.gather(self._flat, self._indices[key], 0)
+            self._cut[key] = ops.gather(self._flat if table is None else table, self._indices[key], 0)
         return self._cut[key]
 
 
@@ -75,14 +104,28 @@ class Mixture:
         if cell.matrix is not None and cell.combination_blocks is not None:
             self._beta = BlockSoftmax(cell.combination_blocks)
             self._shares = Tensor(cell.matrix.shares.astype(np.float32))
+        self._ones = Tensor(np.ones((len(cell.edges), len(OPERATIONS)), np.float32))
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
-    def gains(self, architecture: Mapping[str, Tensor], temperature: Temperature) -> Gains | None:
-        """Return the edges' weights; None where edges are added unweighted."""
-        if self._alpha is None:
+    def gains(self, architecture: Mapping[str, Tensor], temperature: Temperature, draw: Draw | None) -> Gains | None:
+        """Return the weights of one pass; None where operations and edges are added unweighted."""
+        if self._alpha is None and self._beta is None:
             return None
-        table = self._alpha(architecture[self._alpha_name], temperature.alpha)
+        table, gamma = self._ones, None
+        if self._alpha is not None:
+            table = _operations(self._alpha, architecture[self._alpha_name], temperature.alpha, draw)
         if self._beta is not None:
             chosen = self._beta(architecture[self._beta_name], temperature.beta)
-            table = table * ops.matmul(self._shares, ops.reshape(chosen, (-1, 1)))
-        return Gains(table, self._indices)
+            gamma = ops.matmul(self._shares, ops.reshape(chosen, (-1, 1)))
+            table = table * gamma
+        return Gains(table, gamma, draw, self._indices)
+
+
+def _operations(softmax: BlockSoftmax, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
+    if draw is None:
+        return softmax(alpha, temperature)
+    weights = softmax(alpha, temperature, upload(np.asarray(draw.noise, np.float32)))
+    if draw.chosen is None:
+        return weights
+    # Straight-through (GDAS eq. 6-7): exactly 1 on the way forward, the softmax weight on the way back.
+    return upload(draw.chosen.astype(np.float32)) * (1.0 + (weights - ops.stop_gradient(weights)))

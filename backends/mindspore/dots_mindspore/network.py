@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Rates, Setup, State, Temperature
+from dots_core.batch import Batch, Draw
+from dots_core.engine import Rates, Setup, State, Temperature, check_groups
 from dots_core.flat_state import AdamState, FlatState
 from dots_core.network import architecture_shapes, traced_shapes
 from dots_core.stacking import StackedNetwork
 from dots_mindspore.cell import Cell
-from dots_mindspore.differentiate import host, parameters, parts, value_and_gradients
+from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
 from dots_mindspore.mixture import Mixture
 from dots_mindspore.optimizers import Adam, MomentumSGD
+from dots_mindspore.reads import Reads, reads
 from dots_mindspore.runtime import Place, upload
 from dots_mindspore.stack import Pass, Stack
 
@@ -41,35 +43,99 @@ class MindSporeNetwork:
         self._mixtures = {kind: Mixture(kind, spec.cell(kind)) for kind in spec.kinds()}
 
         self._sgd = MomentumSGD(upload(network.weights.join(weights, np.float32)), setup.optimizers)
-        self._weights = parts(network.weights, self._sgd.values)
         self._adam = {
             name: Adam(upload(np.asarray(architecture[name], np.float32)), setup.optimizers)
             for name in architecture_shapes(spec)
         }
         self._statistics = parameters(network.statistics, network.initial_statistics(np.float32))
+        # Gradients of all w, flat, under "w", and of architecture weights under their names.
+        self._accumulated: dict[str, Tensor] = {}
+        # w while it is displaced: where it is brought back to.
+        self._settled: Tensor | None = None
+        self._cut: _Cut | None = None
         self._log: list[tuple[Tensor, Tensor]] = []
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
+        """Do `differentiate` and then `update`."""
+        self.differentiate(groups, batch, temperature)
+        self.update(groups, rates)
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
+
+        Raises
+        ------
+        UsageError
+            If a group is unknown, or a batch norm has a single value to take a variance of.
+        """
+        check_groups(groups)
         self._place.enter()
-        names = [name for name in self._adam if name.partition(".")[0] in groups]
+        names = self._names(groups)
         inputs = _Inputs(self.setup, batch)
-        weights = self._weights if "w" in groups else []
-        variables = (*weights, *(self._adam[name].values for name in names))
+        read = reads(self._network, batch.draws)
+        stacks = self._stacks(read)
+        differentiated = stacks if "w" in groups else {}
+        statistics = self._training_statistics(read)
+        variables = (*differentiated.values(), *(self._adam[name].values for name in names))
 
         def objective(*variables: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
             architecture = {name: adam.values for name, adam in self._adam.items()}
-            architecture.update(zip(names, variables[len(weights) :], strict=True))
-            run = Pass(list(variables[: len(weights)]) or self._weights, self._statistics, training=True)
-            return self._loss(run, inputs.images, inputs, architecture, temperature)
+            architecture.update(zip(names, variables[len(differentiated) :], strict=True))
+            weights = dict(zip(differentiated, variables, strict=False)) or stacks
+            return self._loss(
+                Pass(weights, statistics, training=True), inputs.images, inputs, architecture, temperature
+            )
 
         (loss, logits, _), gradients = value_and_gradients(objective, variables, self._place.loss_scale)
         if "w" in groups:
-            flat = ops.concat([ops.reshape(g, (-1,)) for g in gradients[: len(weights)]])
-            self._sgd.update(flat, rates.weights)
-            self._weights = parts(self._network.weights, self._sgd.values)
-        for name, gradient in zip(names, gradients[len(weights) :], strict=True):
-            self._adam[name].update(gradient, rates.architecture)
-        self._log.append((loss + _taint(self._statistics), inputs.correct(logits)))
+            found = dict(zip(differentiated, gradients, strict=False))
+            self._accumulate("w", joined(self._network.weights, found), factor)
+        for name, gradient in zip(names, gradients[len(differentiated) :], strict=True):
+            self._accumulate(name, gradient, factor)
+        self._log.append((loss + _taint(statistics), inputs.correct(logits)))
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Update the named groups by the gradients accumulated for them."""
+        check_groups(groups)
+        self._place.enter()
+        if "w" in groups:
+            self._sgd.update(self._used("w", self._sgd.values), rates.weights)
+        for name in self._names(groups):
+            adam = self._adam[name]
+            gradient = self._used(name, adam.values)
+            if addends is not None and name in addends:
+                gradient = gradient + upload(np.asarray(addends[name], np.float32))
+            adam.update(gradient, rates.architecture)
+
+    def look_ahead(self, rate: float) -> None:
+        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._place.enter()
+        self._settled = self._sgd.values
+        self._sgd.values = self._settled - rate * self._sgd.direction(self._used("w", self._settled))
+
+    def displace(self, radius: float) -> None:
+        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        self._place.enter()
+        gradient = self._accumulated["w"]
+        norm = _norm(gradient)
+        step = ops.where(norm > 0.0, radius / norm, ops.zeros_like(norm))
+        self._sgd.values = self._settled + step * gradient
+
+    def gradient_norm(self) -> float:
+        """Return the norm of the gradient accumulated for w."""
+        self._place.enter()
+        return float(_norm(self._accumulated["w"]).asnumpy())
+
+    def settle(self) -> None:
+        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+        assert self._settled is not None, "look_ahead comes first"
+        self._sgd.values, self._settled = self._settled, None
+        self._accumulated.pop("w", None)
 
     def drain(self) -> NDArray[np.float64]:
         rows = [(float(loss.asnumpy()), float(correct.asnumpy())) for loss, correct in self._log]
@@ -80,10 +146,12 @@ class MindSporeNetwork:
         self._place.enter()
         inputs = _Inputs(self.setup, batch)
         architecture = {name: adam.values for name, adam in self._adam.items()}
-        run = Pass(self._weights, self._statistics, training=False)
-        logits, _ = self._forward(run, inputs.images, None, architecture, temperature)
+        read = reads(self._network, batch.draws)
+        statistics = {number: self._statistics[number] for number in read.statistics}
+        run = Pass(self._stacks(read), statistics, training=False)
+        logits, _ = self._forward(run, inputs.images, None, architecture, temperature, inputs.draws)
         # Evaluation does not smooth labels.
-        losses = _taint(self._statistics) - ops.reduce_sum(ops.log_softmax(logits) * inputs.one_hot)
+        losses = _taint(statistics) - ops.reduce_sum(ops.log_softmax(logits) * inputs.one_hot)
         return float(losses.asnumpy()), int(inputs.correct(logits).asnumpy())
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
@@ -91,19 +159,19 @@ class MindSporeNetwork:
         inputs = _Inputs(self.setup, batch)
         shapes = traced_shapes(self.spec) if trace else {}
         probes = {name: Tensor(np.zeros((len(batch.labels), *shape), np.float32)) for name, shape in shapes.items()}
-        # Batch norm moves the statistics it is given, so it gets others than the network's.
-        moments = np.concatenate([host(parameter) for parameter in self._statistics])
-        run = Pass([], parameters(self._network.statistics, moments), training=True)
-        count = len(self._weights)
+        read = reads(self._network, batch.draws)
+        stacks = self._stacks(read)
+        count = len(stacks)
+        run = Pass({}, self._scratch_statistics(read), training=True)
 
         def objective(images: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-            run.weights = list(variables[:count])
+            run.weights = dict(zip(stacks, variables, strict=False))
             architecture = dict(zip(self._adam, variables[count:], strict=False))
             run.probes = dict(zip(probes, variables[count + len(self._adam) :], strict=True))
             return self._loss(run, images, inputs, architecture, temperature)
 
         architecture = [adam.values for adam in self._adam.values()]
-        variables = (inputs.images, *self._weights, *architecture, *probes.values())
+        variables = (inputs.images, *stacks.values(), *architecture, *probes.values())
         (loss, logits, auxiliary), found = value_and_gradients(objective, variables, self._place.loss_scale)
         out: State = {"logits": host(logits), "loss": host(loss + _taint(run.statistics)).reshape(())}
         if auxiliary is not None:
@@ -112,8 +180,8 @@ class MindSporeNetwork:
             out[f"trace/{name}"] = host(run.traced[name])
             out[f"trace.gradient/{name}"] = host(gradient)
         out["gradient/images"] = host(found[0])
-        flat = np.concatenate([host(gradient).ravel() for gradient in found[1 : 1 + count]])
-        out.update(self._network.weights.split(flat, "gradient/"))
+        flat = joined(self._network.weights, dict(zip(stacks, found[1:], strict=False)))
+        out.update(self._network.weights.split(host(flat), "gradient/"))
         for name, gradient in zip(self._adam, found[1 + count :], strict=False):
             out[f"gradient/{name}"] = host(gradient)
         return out
@@ -125,7 +193,7 @@ class MindSporeNetwork:
         flat = FlatState(
             host(self._sgd.values),
             host(self._sgd.buffer),
-            np.concatenate([host(parameter) for parameter in self._statistics]),
+            np.concatenate([host(parameter) for parameter in self._statistics.values()]),
             {
                 name: AdamState(host(adam.values), host(adam.first), host(adam.second), adam.steps)
                 for name, adam in self._adam.items()
@@ -137,12 +205,42 @@ class MindSporeNetwork:
         self._place.enter()
         flat = FlatState.of(self._network, state, np.float32)
         self._sgd.values, self._sgd.buffer = upload(flat.weights), upload(flat.momentum)
-        self._weights = parts(self._network.weights, self._sgd.values)
         self._statistics = parameters(self._network.statistics, flat.statistics)
         for name, adam in self._adam.items():
             new = flat.architecture[name]
             adam.values, adam.first, adam.second = upload(new.value), upload(new.first), upload(new.second)
             adam.steps = new.steps
+
+    def _names(self, groups: tuple[str, ...]) -> list[str]:
+        return [name for name in self._adam if name.partition(".")[0] in groups]
+
+    def _accumulate(self, name: str, gradient: Tensor, factor: float) -> None:
+        if factor != 1.0:
+            gradient = gradient * factor
+        found = self._accumulated.get(name)
+        self._accumulated[name] = gradient if found is None else found + gradient
+
+    def _used(self, name: str, values: Tensor) -> Tensor:
+        """Take an accumulated gradient away; 0 where there is none."""
+        gradient = self._accumulated.pop(name, None)
+        return ops.zeros_like(values) if gradient is None else gradient
+
+    def _stacks(self, read: Reads) -> dict[int, Tensor]:
+        """The weights that a pass reads, cut out anew where w has changed or other weights are read."""
+        values = self._sgd.values
+        if self._cut is None or self._cut.values is not values or self._cut.numbers != read.weights:
+            self._cut = _Cut(values, read.weights, parts(self._network.weights, values, read.weights))
+        return self._cut.stacks
+
+    def _training_statistics(self, read: Reads) -> dict[int, Parameter]:
+        if self._settled is not None:
+            return self._scratch_statistics(read)
+        return {number: self._statistics[number] for number in read.statistics}
+
+    def _scratch_statistics(self, read: Reads) -> dict[int, Parameter]:
+        """Statistics for a pass that must not move the network's: batch norm moves those it is given."""
+        arena = self._network.statistics
+        return parameters(arena, self._network.initial_statistics(np.float32), read.statistics)
 
     def _forward(
         self,
@@ -151,9 +249,12 @@ class MindSporeNetwork:
         keep: list[tuple[Tensor, ...]] | None,
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
+        draws: Mapping[str, Draw],
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits and, in training, the auxiliary head's."""
-        gains = {kind: mixture.gains(architecture, temperature) for kind, mixture in self._mixtures.items()}
+        gains = {
+            kind: mixture.gains(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
+        }
         x = images
         outputs = []
         for number, stem in enumerate(self._stems):
@@ -175,15 +276,24 @@ class MindSporeNetwork:
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        logits, auxiliary = self._forward(run, images, inputs.keep, architecture, temperature)
+        logits, auxiliary = self._forward(run, images, inputs.keep, architecture, temperature, inputs.draws)
         loss = inputs.cross_entropy(logits)
         if auxiliary is not None:
             loss = loss + self.setup.loss.auxiliary_weight * inputs.cross_entropy(auxiliary)
         return loss, logits, auxiliary
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Stacks cut out of w as it stood."""
+
+    values: Tensor
+    numbers: tuple[int, ...]
+    stacks: dict[int, Tensor]
+
+
 class _Inputs:
-    """One batch on the device."""
+    """One batch on the device; draws stay on the host, where they decide what is computed."""
 
     def __init__(self, setup: Setup, batch: Batch) -> None:
         classes, smoothing = setup.spec.classes, setup.loss.label_smoothing
@@ -192,6 +302,7 @@ class _Inputs:
         self.one_hot = Tensor.from_numpy(one_hot)
         self._targets = upload((1.0 - smoothing) * one_hot + np.float32(smoothing / classes))
         self._labels = upload(batch.labels.astype(np.int32))
+        self.draws: Mapping[str, Draw] = batch.draws or {}
         self.keep: list[tuple[Tensor, ...]] | None = None
         if batch.drop_path is not None:
             factors = upload(np.asarray(batch.drop_path, np.float32)[..., None, None, None])
@@ -207,10 +318,14 @@ class _Inputs:
         return ops.reduce_sum(ops.cast(hits, ms.float32))
 
 
-def _taint(statistics: list[Parameter]) -> Tensor:
+def _norm(gradient: Tensor) -> Tensor:
+    return ops.sqrt(ops.reduce_sum(gradient * gradient))
+
+
+def _taint(statistics: Mapping[int, Parameter]) -> Tensor:
     """0, or not a number where a statistic is not finite.
 
     MindSpore's ReLU on CPU turns what is not a number into 0. Added to a loss, this reports what
     would be lost: such values reach the statistics of a batch norm before any ReLU.
     """
-    return ops.reduce_sum(ops.concat(statistics) * 0.0)
+    return ops.reduce_sum(ops.concat(list(statistics.values())) * 0.0)

@@ -27,8 +27,13 @@ class MomentumSGD:
         if settings.clip:
             norm = ops.sqrt(ops.reduce_sum(gradient * gradient))
             gradient = gradient * ops.minimum(settings.clip / (norm + 1e-6), 1.0)
-        self.buffer = settings.momentum * self.buffer + (gradient + settings.weight_decay * self.values)
+        self.buffer = self.direction(gradient)
         self.values = self.values - rate * self.buffer
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return momentum·buffer + gradient + weight_decay·w: what an unclipped step of rate 1 subtracts."""
+        settings = self._settings
+        return settings.momentum * self.buffer + (gradient + settings.weight_decay * self.values)
 
 
 class Adam:

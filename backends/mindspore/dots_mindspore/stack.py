@@ -17,6 +17,7 @@ from dots_core.layers import (
     NORM_MOMENTUM,
     Convolution,
     GlobalAverage,
+    HalvingMax,
     Pool,
     ReLU,
     WindowAverage,
@@ -31,9 +32,9 @@ class Pass:
 
     Attributes
     ----------
-    weights : list of Tensor
-        Stacked tensors by stack number.
-    statistics : list of Parameter
+    weights : mapping of int to Tensor
+        Stacked tensors by stack number; those that the pass reads.
+    statistics : mapping of int to Parameter
         Likewise; in training, batch norm moves them.
     training : bool
         Normalise by the batch's statistics.
@@ -44,8 +45,8 @@ class Pass:
         Left behind: the tensors that were probed.
     """
 
-    weights: list[Tensor]
-    statistics: list[Parameter]
+    weights: Mapping[int, Tensor]
+    statistics: Mapping[int, Parameter]
     training: bool
     probes: Mapping[str, Tensor] = field(default_factory=dict)
     traced: dict[str, Tensor] = field(default_factory=dict)
@@ -105,6 +106,10 @@ def _step(step: stacking.Step, place: Place) -> Step:
         return lambda run, x, gain: ops.relu(x)
     if isinstance(step, Pool):
         return _pool(step)
+    if isinstance(step, HalvingMax):
+        # Padding "same" adds to odd sizes a last row and column that are never the maximum.
+        halve = ops.MaxPool(2, 2, "same")
+        return lambda run, x, gain: halve(x)
     if isinstance(step, WindowAverage):
         average = ops.AvgPool(step.kernel, step.stride, "valid")
         return lambda run, x, gain: average(x)
