@@ -39,11 +39,6 @@ def check_composition(config: SearchConfig) -> None:
                 "operation.retain is top-2, but space.operations and space.groups leave fewer than 2 operations "
                 "other than none; add one, or set operation.retain=top-1"
             )
-        if topology.warmup_split == "half-a" and topology.splits == "thirds" and topology.warmup:
-            raise UsageError(
-                "topology.warmup_split is half-a, which holds images of the thirds beta and alpha learn from; set "
-                "topology.warmup_split=all, or topology.splits=halves"
-            )
         _check_stage("topology", topology, topology.space, topology.side, "topology")
     check_rate(config.weights, [stage.epochs for stage in (operation, topology) if stage.epochs])
 

@@ -137,6 +137,7 @@ class TopologySection(StageSection):
     """The topology search; 0 epochs leave it out, and the cell is derived from the operation search.
 
     ``architecture_learning_rate`` is Adam's in this stage; None is that of the operation search.
+    ``warmup_split`` is what w warms up on at one level; otherwise it is the images w learns from.
     """
 
     epochs: CountOrZero = 40

@@ -105,11 +105,13 @@ def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
     section = config.topology
     ratio = section.alpha_temperature_ratio
     searching = section.temperature
+    # On two levels w must not learn beforehand from what α and β learn from.
+    warmup = section.warmup_split if section.level == "one" else _weights_split(section)
     scaled = TemperatureSection(
         schedule=searching.schedule, start=searching.start * ratio, rate=searching.rate, end=searching.end * ratio
     )
     return (
-        Phase("warm-up", section.warmup, (Update(("w",), section.warmup_split),), alpha_temperature=Constant(ratio)),
+        Phase("warm-up", section.warmup, (Update(("w",), warmup),), alpha_temperature=Constant(ratio)),
         Phase(
             "search",
             section.epochs - section.warmup,

@@ -199,7 +199,8 @@ class Driver:
         if any(update.exact for update in updates) and not hasattr(self._network, "differentiate_unrolled"):
             raise UsageError(
                 f"the engine {self._engine.name} cannot differentiate through a step of SGD; "
-                "set hypergradient=finite-difference, or take an engine that can (torch)"
+                "set operation.hypergradient and topology.hypergradient to finite-difference, or take an engine that "
+                "can (torch)"
             )
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> None:

@@ -88,15 +88,14 @@ class Stability:
 
 
 def convolution_ranking(cell: CellSpec, alpha: NDArray[np.floating]) -> list[list[str]]:
-    """Return each edge's convolutions, the largest α′ first; ties in canonical order.
+    """Return each edge's convolutions, the largest α′ (with operation attention) first; ties in canonical order.
 
     Parameters
     ----------
     alpha : array α′, shape (edges, operations)
     """
+    shifted = cell.operation_blocks.shifted(np.asarray(alpha))
     return [
-        sorted(
-            (o for o in edge.operations if o in CONVOLUTIONS), key=lambda o: -float(alpha[number, OPERATIONS.index(o)])
-        )
-        for number, edge in enumerate(cell.edges)
+        sorted((o for o in edge.operations if o in CONVOLUTIONS), key=lambda o: -float(row[OPERATIONS.index(o)]))
+        for edge, row in zip(cell.edges, shifted, strict=True)
     ]

@@ -189,12 +189,12 @@ class Network(Protocol):
         """Displace w from where it stood before `look_ahead` by a vector along g: w + radius·g / ‖g‖₂.
 
         g is the gradient accumulated for w, which is kept: the call can be repeated. Where g is 0,
-        w is where it stood.
+        w is where it stood. Comes after `look_ahead` and a `differentiate` of w.
         """
         ...
 
     def gradient_norm(self) -> float:
-        """Return ‖g‖₂, g the gradient accumulated for w. Waits for the device."""
+        """Return ‖g‖₂, g the gradient accumulated for w by a `differentiate` of it. Waits for the device."""
         ...
 
     def settle(self) -> None:

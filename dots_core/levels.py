@@ -6,7 +6,7 @@ Every rule is put together from an engine's `differentiate`, `update`, `look_ahe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from dots_core.batch import Batch
 from dots_core.engine import Network, Rates, Temperature, UnrollingNetwork
-from dots_core.errors import UsageError
 from dots_core.network import NetworkSpec
 from dots_core.plan import Update
 from dots_core.regularisation import passive_aggressive
@@ -58,24 +57,13 @@ class Stepper:
         In the order in which they are made.
     salt : str
         Of random draws.
-
-    Raises
-    ------
-    UsageError
-        If an update of second order, which displaces w, comes while a gradient of w waits for it.
     """
 
     def __init__(self, network: Network, spec: NetworkSpec, updates: Sequence[Update], seed: int, salt: str) -> None:
-        waits = False
-        for update in updates:
-            if waits and update.order == 2:
-                raise UsageError(
-                    "an update of second order displaces w and cannot be joint with an update of w before it; "
-                    "make the update of w the last"
-                )
-            waits = update.joint and (waits or "w" in update.groups)
         self._network, self._spec, self._updates = network, spec, tuple(updates)
         self._samplers = [Sampler(spec, seed, f"{salt}/{number}") for number in range(len(self._updates))]
+        # Reading α′ and β′ waits for the device; most plans need not.
+        self._reads = any(sampler.hard for sampler in self._samplers) or any(u.regularisation for u in updates)
         self._of_weights = next(number for number, update in enumerate(updates) if "w" in update.groups)
 
     def step(
@@ -83,7 +71,8 @@ class Stepper:
     ) -> list[tuple[int, bool]]:
         """Make one step.
 
-        Hard samples of all its updates are drawn of α′ as it stands before the first of them.
+        Hard samples of all its updates are drawn of α′, and regularised is β′, as they stand before the
+        first of them.
 
         Parameters
         ----------
@@ -99,7 +88,11 @@ class Stepper:
         """
         updates, network = self._updates, self._network
         made = [number for number, update in enumerate(updates) if due(update, moment)]
-        batches = {number: self._drawn(number, next_batch(number), moment) for number in made}
+        architecture = network.architecture() if self._reads else {}
+        batches = {}
+        for number in made:
+            draws = self._samplers[number].draw(architecture, moment.epoch, moment.step)
+            batches[number] = replace(next_batch(number), draws=draws)
         rows: list[tuple[int, bool]] = []
         waiting: list[int] = []
         for number in made:
@@ -109,15 +102,9 @@ class Stepper:
             waiting.append(number)
             if not update.joint:
                 for each in waiting:
-                    network.update(updates[each].groups, rates, self._addends(updates[each], temperature))
+                    network.update(updates[each].groups, rates, self._addends(updates[each], architecture, temperature))
                 waiting = []
         return rows
-
-    def _drawn(self, number: int, batch: Batch, moment: Moment) -> Batch:
-        sampler = self._samplers[number]
-        architecture = self._network.architecture() if sampler.hard else {}
-        draws = sampler.draw(architecture, moment.epoch, moment.step)
-        return batch if draws is None else replace(batch, draws=draws)
 
     def _accumulate(
         self, update: Update, training: Batch, own: Batch, rates: Rates, temperature: Temperature
@@ -137,15 +124,16 @@ class Stepper:
             return [True, False]
         return [True]
 
-    def _addends(self, update: Update, temperature: Temperature) -> dict[str, NDArray[np.floating]] | None:
-        """The gradient of the regularisation of β."""
+    def _addends(
+        self, update: Update, architecture: Mapping[str, NDArray[np.floating]], temperature: Temperature
+    ) -> dict[str, NDArray[np.floating]] | None:
+        """The gradient of the regularisation of β, which is part of the loss on the update's split."""
         if not update.regularisation:
             return None
-        architecture = self._network.architecture()
         addends: dict[str, NDArray[np.floating]] = {}
         for kind in self._spec.kinds():
             _, gradient = passive_aggressive(self._spec.cell(kind), architecture[f"beta.{kind}"], temperature.beta)
-            addends[f"beta.{kind}"] = update.regularisation * gradient
+            addends[f"beta.{kind}"] = update.factor * update.regularisation * gradient
         return addends
 
 

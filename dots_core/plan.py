@@ -52,7 +52,8 @@ class Update:
     once_at : float, optional
         Made once an epoch, after this share of its steps (eDARTS §III-C); None: in every step.
     regularisation : float
-        λ of the passive-aggressive regularisation added to the loss of β (TopoNAS eq. 14).
+        λ of the passive-aggressive regularisation that is part of the loss of β on the split, and so
+        is scaled by ``factor`` (TopoNAS eq. 14-15).
     """
 
     groups: tuple[str, ...]
@@ -75,6 +76,8 @@ class Update:
             raise UsageError("second order, mixed levels and sparse updates are of architecture weights, not of w")
         if self.order == 2 and (self.training_factor or self.factor != 1.0):
             raise UsageError("an update is either of second order or of mixed level")
+        if self.exact and self.order == 1:
+            raise UsageError("an exact gradient of first order is the plain one; make the update of order 2")
         if self.regularisation and "beta" not in self.groups:
             raise UsageError("passive-aggressive regularisation is of beta, which this update leaves alone")
         if not self.groups or any(group not in GROUPS for group in self.groups):
@@ -113,6 +116,22 @@ class Phase:
             raise UsageError(f"phase {self.name} must update w exactly once a step")
         if self.updates[-1].joint:
             raise UsageError(f"the last update of phase {self.name} has no update after it to be joint with")
+        self._check_joint()
+
+    def _check_joint(self) -> None:
+        waiting: set[str] = set()
+        for update in self.updates:
+            if waiting & set(update.groups):
+                raise UsageError(
+                    f"in phase {self.name} {' and '.join(sorted(waiting & set(update.groups)))} would be updated twice "
+                    "at one point; name a group in one of the joint updates only"
+                )
+            if "w" in waiting and update.order == 2:
+                raise UsageError(
+                    f"in phase {self.name} an update of second order, which displaces w, cannot be joint with an "
+                    "update of w before it; make the update of w the last"
+                )
+            waiting = waiting | set(update.groups) if update.joint else set()
         for update, following in pairwise(self.updates):
             if update.joint and following.once_at not in (None, update.once_at):
                 raise UsageError(
@@ -175,6 +194,18 @@ class Stage:
             raise UsageError(f"stage {self.name} needs at least one epoch")
         if not 0 <= self.drop_path < 1:
             raise UsageError(f"drop_path is {self.drop_path}; it must be at least 0 and below 1")
+        if self.drop_path and any(len(phase.updates) > 1 for phase in self.phases):
+            raise UsageError(
+                f"stage {self.name} has drop_path {self.drop_path} and several updates a step; drop-path rises with "
+                "the epochs of the images w learns from, so it is for trainings and one-level searches only"
+            )
+        topology = self.cells.topology if isinstance(self.cells, (CellSpec, Retained)) else Topology()
+        regularised = any(update.regularisation for phase in self.phases for update in phase.updates)
+        if regularised and (topology.side != "output" or not topology.chooses):
+            raise UsageError(
+                f"stage {self.name} regularises β of a topology whose nodes always keep an input; leave the "
+                "regularisation out, or search combinations on the output side"
+            )
 
     @property
     def epochs(self) -> int:

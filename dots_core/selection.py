@@ -37,7 +37,8 @@ def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Top
     Returns
     -------
     CellSpec
-        Every edge holds its retained operations in one group. An edge whose groups all retain
+        Every edge holds its retained operations in one group, mixed by a softmax; operation attention
+        goes on, sampling and partial channels end. An edge whose groups all retain
         ``none`` keeps its best other operation beside it, so that it can be derived.
     """
     if rule not in RETENTIONS:

@@ -1,7 +1,7 @@
 """Topology spaces as constant matrices: γ = A · softmax(β′ / T_β).
 
-A cell's edges compete within a node: the combinations of incoming edges a node may keep are
-listed, and column c of A holds the share that each edge gets when combination c is chosen.
+Edges compete in groups: the combinations of them that may be kept are listed, of a node's incoming
+or outgoing edges, and column c of A holds the share that each edge gets when combination c is chosen.
 A new space is a new function that returns A; no engine changes.
 """
 

@@ -13,6 +13,7 @@ from strategies import genotypes, quick, search_cells
 from dots_core.early_stop import EarlyStop, Stability, convolution_ranking
 from dots_core.errors import UsageError
 from dots_core.operations import CONVOLUTIONS, OPERATIONS, SKIP
+from dots_core.space import search_cell
 
 rankings = st.lists(st.sampled_from([[["sep_conv_3x3", "dil_conv_3x3"]], [["dil_conv_3x3", "sep_conv_3x3"]]]))
 
@@ -67,3 +68,11 @@ def test_only_convolutions_are_ranked(cell, seed, ties):
 def test_impossible_stops_are_refused(build, message):
     with pytest.raises(UsageError, match=message):
         build()
+
+
+def test_the_ranking_is_that_of_the_attended_operations():
+    """What an edge would derive leads its ranking, operation attention included."""
+    cell = search_cell(1, CONVOLUTIONS, attention=(("sep_conv_3x3", 0.5),))
+    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha[:, OPERATIONS.index("dil_conv_5x5")] = 0.4
+    assert all(ranking[:2] == ["sep_conv_3x3", "dil_conv_5x5"] for ranking in convolution_ranking(cell, alpha))

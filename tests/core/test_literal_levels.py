@@ -19,7 +19,7 @@ from dots_core.engine import Rates, Temperature
 from dots_core.errors import UsageError
 from dots_core.levels import RADIUS, Moment, Stepper, due
 from dots_core.network import NetworkSpec
-from dots_core.plan import Update
+from dots_core.plan import Phase, Stage, Update
 from dots_core.regularisation import passive_aggressive
 from dots_core.schedules import Constant, Exponential, Linear
 from dots_core.space import search_cell
@@ -220,9 +220,12 @@ def test_joint_updates_do_not_depend_on_their_order(seed, order):
 
 
 @quick
-@given(seeds, st.floats(0.1, 10.0), st.booleans())
-def test_regularisation_is_of_beta_alone(seed, weight, one_update):
-    """L_valβ + λ r(β) (TopoNAS eq. 15): λ∇r is added to the gradient of β, and to nothing else."""
+@given(seeds, st.floats(0.1, 10.0), st.booleans(), st.floats(0.1, 2.0))
+def test_regularisation_is_of_beta_alone(seed, weight, one_update, factor):
+    """L_valβ + λ r(β) (TopoNAS eq. 15): λ∇r is added to the gradient of β, and to nothing else.
+
+    It is part of that loss, so the weight of the loss is its own as well.
+    """
     network, at, of = start(seed)
     _, slope = passive_aggressive(CELL, at[BETA], WARM.beta)
     if one_update:
@@ -230,9 +233,9 @@ def test_regularisation_is_of_beta_alone(seed, weight, one_update):
         gradients = {name: of[0].gradient(at, name) for name in SHAPES}
         at = {name: descended(at, name, gradients[name] + (weight * slope if name == BETA else 0))[name] for name in at}
     else:
-        stepped(network, (A, Update(("beta",), "third-c", regularisation=weight), W))
+        stepped(network, (A, Update(("beta",), "third-c", factor=factor, regularisation=weight), W))
         at = descended(at, ALPHA, of[0].gradient(at, ALPHA))
-        at = descended(at, BETA, of[1].gradient(at, BETA) + weight * slope)
+        at = descended(at, BETA, factor * (of[1].gradient(at, BETA) + weight * slope))
         at = descended(at, "w", of[2].gradient(at, "w"))
     assert_at(network, at)
 
@@ -325,10 +328,27 @@ def test_three_splits_of_second_order_may_be_joint(seed):
     np.testing.assert_allclose(network.at["w"], at["w"] - 0.3 * of[1].gradient(at, "w"), rtol=1e-10, atol=1e-10)
 
 
-def test_second_order_while_a_gradient_of_w_waits_is_refused():
-    updates = (Update(("w",), "half-a", joint=True), Update(("alpha",), "half-b", order=2))
+def test_joint_updates_that_would_get_in_each_others_way_are_refused():
+    second_order = (Update(("w",), "half-a", joint=True), Update(("alpha",), "half-b", order=2))
     with pytest.raises(UsageError, match="make the update of w the last"):
-        Stepper(Arithmetic({}, 0), SPEC, updates, 0, "test")
+        Phase("search", 1, second_order)
+    twice = (Update(("alpha",), "half-b", joint=True), Update(("w", "alpha"), "half-a"))
+    with pytest.raises(UsageError, match="alpha would be updated twice"):
+        Phase("search", 1, twice)
+
+
+@pytest.mark.parametrize("topology", [Topology(), Topology("k-edges"), Topology("edge-sigmoid")])
+def test_regularisation_needs_a_topology_that_can_fail(topology):
+    phase = Phase("search", 1, (Update(("w", "beta"), "all", regularisation=10.0),))
+    with pytest.raises(UsageError, match="leave the regularisation out"):
+        Stage("operation", search_cell(2, topology=topology), 3, (phase,))
+    Stage("operation", search_cell(2, topology=Topology("k-edges", side="output")), 3, (phase,))
+
+
+def test_drop_path_in_a_stage_of_several_updates_is_refused():
+    phase = Phase("search", 1, (Update(("alpha",), "half-b"), Update(("w",), "half-a")))
+    with pytest.raises(UsageError, match="several updates a step"):
+        Stage("operation", search_cell(2), 3, (phase,), drop_path=0.3)
 
 
 # Which step an update is made in, and what it reads

@@ -85,12 +85,6 @@ REFUSED = {
         "has no beta",
         PAIRS,
     ),
-    "thirds after a warm-up on half": (
-        {"topology.level": "bi", "topology.splits": "thirds", "topology.warmup_split": "half-a"},
-        ["topology.warmup_split", "topology.splits=halves"],
-        "images of the thirds",
-        {"topology.warmup_split": "all"},
-    ),
     "second order at one level": (
         {**ONE, "operation.order": 2},
         ["operation.order", "operation.level is one"],
