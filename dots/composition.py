@@ -14,7 +14,7 @@ _WITHOUT_BETA = ("none", "fixed")
 
 
 def check_composition(config: SearchConfig) -> None:
-    """Refuse settings that contradict each other or would be without effect.
+    """Refuse settings that contradict each other, and of those without effect the ones that mislead.
 
     What depends on the images or the engine is checked where those are known.
 

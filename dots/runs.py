@@ -28,7 +28,7 @@ from dots.rundir import (
 from dots.watch import Silent, Talking
 from dots_core.backends import choose_backend, load_engine
 from dots_core.data import ImageData, load
-from dots_core.driver import Driver, Outcome
+from dots_core.driver import Driver, Outcome, check_unrolling
 from dots_core.engine import Engine
 from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
@@ -225,6 +225,7 @@ def prepare(request: Request) -> Prepared:
     config = config.model_copy(update={"backend": backend.name, "device": device})
     plan = plan_of(config)
     engine.check(plan.runtime)
+    check_unrolling(plan, engine)
     data = _load_data(request, config)
     Feed(plan, data).check()
     cells = plan.stages[0].fixed_cells()

@@ -8,7 +8,7 @@ from typing import Any
 from dots_core.space import CELL_TYPES
 
 _KINDS = {"normal": "normal", "reduce": "reduction"}
-_DECIDERS = {"alpha": "operations", "beta": "combinations", "edges": "edges"}
+DECIDERS = {"alpha": "operations", "beta": "combinations", "edges": "edges"}
 
 
 def search_summary(
@@ -40,7 +40,7 @@ def search_summary(
     for group, symbol in (("alpha", "α"), ("beta", "β")):
         found = {kind: metrics.get(f"{group}_entropy_{kind}") for kind in CELL_TYPES}
         lines += _by_cell(f"entropy of {symbol}", found, ".2f")
-    for by, what in _DECIDERS.items():
+    for by, what in DECIDERS.items():
         found = {kind: margins.get(f"{by}.{kind}") for kind in CELL_TYPES}
         lines += _by_cell("smallest margin", found, ".2g", f" of {what}")
     lines += [("stopped early", stop) for stop in early_stops]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dots.rundir import log_event
+from dots.summary import DECIDERS
 from dots_core.engine import Temperature
 from dots_core.plan import Phase, Plan, Stage
 from dots_core.progress import Progress
@@ -123,10 +124,10 @@ class Talking(Silent):
 
 
 def standing_text(row: Mapping[str, Any]) -> str:
-    """Return a search's entropies and skip counts in few characters; empty for a row of a training.
+    """Return a search's entropies, skip counts and closest decision in few characters; empty for a row of a training.
 
     Entropies are means over the cell types; skip counts are those of the normal and the reduction
-    cell, as far as the network holds them.
+    cell, as far as the network holds them; the margin is the smallest of all decisions.
     """
     parts = []
     for group, symbol in (("alpha", "α"), ("beta", "β")):
@@ -136,6 +137,9 @@ def standing_text(row: Mapping[str, Any]) -> str:
     skips = [str(row[key]) for kind in CELL_TYPES if (key := f"skip_count_{kind}") in row]
     if skips:
         parts.append(f"skips {'/'.join(skips)}")
+    margins = [row[f"{by}_margin_{kind}"] for by in DECIDERS for kind in CELL_TYPES if f"{by}_margin_{kind}" in row]
+    if margins:
+        parts.append(f"margin {min(margins):.2g}")
     return "  ".join(parts)
 
 

@@ -92,6 +92,17 @@ class Outcome:
     margins: dict[str, float]
 
 
+def check_unrolling(plan: Plan, engine: Engine) -> None:
+    """Raise `UsageError` if a plan asks for exact gradients of second order of an engine that has none."""
+    updates = (update for stage in plan.stages for phase in stage.phases for update in phase.updates)
+    if any(update.exact for update in updates) and not getattr(engine, "unrolls", False):
+        raise UsageError(
+            f"the engine {engine.name} cannot differentiate through a step of SGD; "
+            "set operation.hypergradient and topology.hypergradient to finite-difference, or take an engine that "
+            "can (torch)"
+        )
+
+
 class Driver:
     """One run of a plan in a folder.
 
@@ -125,7 +136,10 @@ class Driver:
         ------
         CorruptFile
             If the checkpoint is damaged or belongs to other data or another plan.
+        UsageError
+            If the engine cannot do what the plan asks for (`check_unrolling`).
         """
+        check_unrolling(self.plan, self._engine)
         tidy_checkpoints(self._folder / "checkpoints")
         for name in ("best", "last"):
             recover_folder(self._folder / name)
@@ -195,13 +209,6 @@ class Driver:
             initial_weights(self._spec, plan.seed, stage.name),
             initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
         )
-        updates = (update for each in plan.stages for phase in each.phases for update in phase.updates)
-        if any(update.exact for update in updates) and not hasattr(self._network, "differentiate_unrolled"):
-            raise UsageError(
-                f"the engine {self._engine.name} cannot differentiate through a step of SGD; "
-                "set operation.hypergradient and topology.hypergradient to finite-difference, or take an engine that "
-                "can (torch)"
-            )
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
         self._progress = progress = Progress.from_record(checkpoint.progress)

@@ -257,7 +257,10 @@ class Network(Protocol):
 
 
 class UnrollingNetwork(Network, Protocol):
-    """A network that can also differentiate through a step of SGD; an engine need not have it."""
+    """A network that can also differentiate through a step of SGD.
+
+    An engine need not have it; one whose networks do says so by an attribute ``unrolls = True``.
+    """
 
     def differentiate_unrolled(
         self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature

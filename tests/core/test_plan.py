@@ -34,7 +34,10 @@ def stage(**changes) -> Stage:
         (lambda: Phase("search", 1, ()), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (W, W)), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (Update(("alpha",), "all"),)), "must update w exactly once"),
-        (lambda: Phase("search", 1, (replace(ALPHA, joint=True), Update(("beta",), "half-b", once_at=1.0), W)), "joint off"),
+        (
+            lambda: Phase("search", 1, (replace(ALPHA, joint=True), Update(("beta",), "half-b", once_at=1.0), W)),
+            "joint off",
+        ),
         (lambda: Phase("search", 1, (W, replace(ALPHA, joint=True))), "no update after it to be joint with"),
         (lambda: Plan((stage(),), rate_over="phase"), "not over 'phase'"),
         (lambda: Plan((stage(),), train_share=0.0), "train_share is 0.0"),

@@ -15,6 +15,7 @@ from dots.plans import plan_of
 from dots.presets import merged, nested, preset_names, preset_values
 from dots.watch import Silent
 from dots_core.driver import Driver, Interrupted
+from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
 
 ENGINE = "torch"
@@ -57,6 +58,33 @@ def test_a_preset_searches_a_valid_cell(preset, tmp_path):
     assert all(0 <= row["validation_accuracy"] <= 1 for row in rows)
     # A genotype that is not valid cannot be read.
     assert Genotype.load(tmp_path / "run" / "genotype.json") == result.genotype
+
+
+@pytest.mark.engine(ENGINE)
+@pytest.mark.parametrize("preset", preset_names("train"))
+def test_a_preset_trains_a_cell(preset, tmp_path):
+    settings = {
+        "data": "digits",
+        "image_size": None,
+        "batch": 8,
+        "train_images": 48,
+        "test_images": 16,
+        "channels": 2,
+        "layers": 3,
+        "epochs": 1,
+        "weights.warmup_epochs": min(1, preset_values("train", preset)["weights"].get("warmup_epochs", 0)),
+    }
+    result = dots.train("DARTS_V2", preset, backend=ENGINE, settings=settings, out=tmp_path / "run", verbose=False)
+    assert 0 <= result.accuracy <= 1
+    assert (tmp_path / "run" / "last" / "weights.safetensors").exists()
+
+
+@pytest.mark.engine("reference")
+def test_exact_second_order_is_refused_before_anything_is_written(tmp_path):
+    settings = {"operation.order": 2, "operation.hypergradient": "exact"}
+    with pytest.raises(UsageError, match=r"set operation\.hypergradient .* to finite-difference"):
+        dots.search("smoke", backend="reference", settings=settings, out=tmp_path / "run", verbose=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.engine(ENGINE)

@@ -120,6 +120,11 @@ def test_the_exact_gradient_is_the_derivative_of_the_loss_ahead(name):
     assert np.linalg.norm(plain - expected) > 1e-2 * np.linalg.norm(expected)
 
 
+def test_the_engine_says_that_it_has_it():
+    assert load_engine("torch").unrolls
+    assert hasattr(built(CASES["none"], "torch"), "differentiate_unrolled")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_it_moves_nothing_but_the_statistics_once(name):
     case = CASES[name]

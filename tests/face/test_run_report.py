@@ -109,6 +109,7 @@ def test_the_summary_reads_like_this():
 
 def test_the_progress_line_shows_entropies_and_skips():
     assert standing_text(ROW) == "H(α) 0.60  skips 3/1"
+    assert standing_text({"alpha_margin_normal": 0.02, "beta_margin_reduce": 0.0012}) == "margin 0.0012"
     assert standing_text({"train_loss": 1.0}) == ""
 
 

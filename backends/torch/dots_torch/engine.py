@@ -20,6 +20,7 @@ class TorchEngine:
     """PyTorch, on CPU or CUDA."""
 
     name = "torch"
+    unrolls = True
 
     def versions(self) -> dict[str, str]:
         # The number of threads decides how sums are split, and so their last bits.
