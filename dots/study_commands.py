@@ -41,7 +41,8 @@ Out = Annotated[Path | None, typer.Option(help="Directory; default: runs/study-<
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the study in --out, or begin it if there is none.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at the same time; the cores are divided among them.")]
 Commands = Annotated[
-    bool, typer.Option("--commands", help="Only print the commands that can run now, for a scheduler.")
+    bool,
+    typer.Option("--commands", help="Only print the commands that can run now, for a scheduler."),
 ]
 Submitit = Annotated[bool, typer.Option("--submitit", help="Hand the runs to a cluster through submitit.")]
 SubmititSettings = Annotated[
@@ -225,6 +226,11 @@ def _carry_out(
         raise UsageError("--resume needs --out, the directory of the study to go on with")
     if submitit_settings and not submitit:
         raise UsageError("--submitit-set needs --submitit")
+    if commands and as_json:
+        raise UsageError(
+            "--commands prints commands and --json results; give one of them: with --commands the results are "
+            "in results.json of the study's directory once all is done"
+        )
     folder = out or free_directory("study", study.replace(" ", "-"))
     asked = settle(folder, study, given, defaults(study), resume)
     choose_backend(asked["backend"])
@@ -255,6 +261,9 @@ def _carry_out(
         conducted = conduct(planned, folder, runner, lambda: runner.stopped is not None)
         record = write_results(planned, command_of(study, asked, folder), conducted, folder)
     again = f"go on with: dots study {study} --out {folder} --resume"
+    if commands:
+        report(f"all is done, the results are in {folder / 'results.md'}")
+        return
     if runner.stopped is not None:
         left = len(conducted.missing)
         raise StudyInterrupted(

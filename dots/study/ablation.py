@@ -33,7 +33,10 @@ class AblationStudy:
     ablation: Ablation
     scale: Scale
 
-    protocol = "for each seed one search and one training of its cell with that seed"
+    protocol = (
+        "for each seed one search (shared by the variants that differ in the training alone) and one training of its "
+        "cell with that seed"
+    )
 
     @property
     def title(self) -> str:
@@ -44,6 +47,11 @@ class AblationStudy:
     def source(self) -> str:
         """The ablation's."""
         return self.ablation.source
+
+    @property
+    def paper_protocol(self) -> str:
+        """The ablation's."""
+        return self.ablation.protocol
 
     def _search(self, name: str, variant: Variant, seed: int) -> StudyRun:
         preset, below, over = self.scale.preset, {}, dict(variant.settings)
@@ -131,7 +139,8 @@ class AblationStudy:
         epoch = self._epoch(variant)
         if not epoch:
             return f"runs/{search.name}/genotype.json"
-        return write_cell(archive.study, f"{name}-seed-{seed}", archive.genotype_after(search.name, epoch))
+        found = archive.genotype_after(search.name, epoch)
+        return write_cell(archive.study, f"{name}-seed-{seed}", found, [f"{name}-train-seed-{seed}"])
 
     def published(self) -> Mapping[str, tuple[Published, ...]]:
         """The figures of the ablation's record."""

@@ -55,6 +55,8 @@ class Ablation:
         Paper and table, and how the paper's setting differs from ours where it does.
     preset, train_preset : str
         The presets the paper's figures belong to.
+    protocol : str
+        What a printed figure is made of: searches, trainings, and which of them count.
     small : mapping
         Search settings of the small scale, on top of `dots.study.small`.
     """
@@ -63,6 +65,7 @@ class Ablation:
     source: str
     preset: str
     variants: Mapping[str, Variant]
+    protocol: str
     small: Mapping[str, Any] = field(default_factory=dict)
     train_preset: str = "cifar"
 

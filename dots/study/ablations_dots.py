@@ -14,6 +14,18 @@ _NO_GROUP_ANNEALING = {"operation.temperature.schedule": "constant", "operation.
 _NO_EDGE_ANNEALING = {"topology.temperature.schedule": "constant", "topology.temperature.start": 1.0}
 _NO_TOPOLOGY = {"topology.epochs": 0, "topology.warmup": 0}
 
+_EARLIER_TOPOLOGY: dict[str, Any] = {
+    "topology.epochs": 35,
+    "topology.warmup": 15,
+    "topology.layers": 17,
+    "topology.scaled": False,
+}
+"""The topology search of the earlier version (§4.1, appendix A.2), where the preset has that of DOTS."""
+_SMALL_TOPOLOGY: dict[str, Any] = {"topology.epochs": 6, "topology.warmup": 2, "topology.layers": 4}
+
+_FOUR = "four searches with different seeds, each with the training of its cell"
+_FIVE = "one search, its cell trained five times"
+
 
 def _with_and_without(
     name: str, alone: str, plain: tuple[Published, ...], searched: tuple[Published, ...]
@@ -39,6 +51,7 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             "edge-only": Variant(_NO_GROUP_ANNEALING, (error(2.57, 0.06),)),
             "both": Variant({}, (error(2.45, 0.04),)),
         },
+        protocol=_FIVE,
     ),
     "levels": Ablation(
         "One-level (OL) and bi-level (BL) optimisation of operation and topology search",
@@ -50,16 +63,18 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             "BL-OL": Variant(_levels("bi", "one"), (error(2.45, 0.04),)),
             "BL-BL": Variant(_levels("bi", "bi"), (error(2.66, 0.07),)),
         },
+        protocol=_FIVE,
     ),
     "topology-search": Ablation(
         "DARTS, its operations with a topology search, and DOTS",
-        f"{_EARLIER}, table 5",
+        f"{_EARLIER}, table 5; DARTS is that of first order, which the table leaves open",
         "dots-2020-cifar10",
         {
-            "DARTS": Variant({"space.groups": "single", **_NO_TOPOLOGY}, (error(2.96),)),
-            "DARTS-topology": Variant({"space.groups": "single", "operation.retain": "top-1"}, (error(2.60),)),
+            "DARTS": Variant(_NO_TOPOLOGY, (error(2.96),), preset="darts-v1-cifar10"),
+            "DARTS-topology": Variant(_EARLIER_TOPOLOGY, (error(2.60),), _SMALL_TOPOLOGY, preset="darts+dots"),
             "groups-topology": Variant({"space.groups": "group-v2", "operation.retain": "groups"}, (error(2.45),)),
         },
+        protocol=_FIVE,
     ),
     "operation-search": Ablation(
         "Five operation searches, each alone and with the topology search of DOTS",
@@ -72,6 +87,7 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             **_with_and_without("snas", "snas-cifar10", both(97.05, 0.10, 81.92), both(97.26, 0.12, 83.25)),
             **_with_and_without("pc-darts", "pc-darts-cifar10", both(97.28, 0.08, 81.74), both(97.45, 0.06, 82.36)),
         },
+        protocol=_FOUR,
     ),
     "topology-depth": Ablation(
         "Cells of the network in which the topology is searched",
@@ -83,6 +99,7 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             "medium": Variant({"topology.layers": 14}, small={"topology.layers": 5}),
             "deep": Variant({"topology.layers": 17}, small={"topology.layers": 7}),
         },
+        protocol=_FIVE,
     ),
     "groups": Ablation(
         "What the operation search retains",
@@ -94,6 +111,7 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             "Group-V1": Variant({"space.groups": "group-v1", "operation.retain": "groups"}, both(97.48, 0.11, 83.55)),
             "Group-V2": Variant({"space.groups": "group-v2", "operation.retain": "groups"}, both(97.51, 0.06, 83.72)),
         },
+        protocol=_FOUR,
     ),
     "topology-space": Ablation(
         "How a topology is written: weights of edges or of their combinations, two edges a node or any number",
@@ -107,11 +125,13 @@ DOTS_ABLATIONS: dict[str, Ablation] = {
             "edge-sigmoid": Variant({"topology.space": "edge-sigmoid"}, both(97.26, 0.14, 81.02)),
             "arbitrary": Variant({"topology.space": "arbitrary"}, both(97.53, 0.08, 83.92)),
         },
+        protocol=_FOUR,
     ),
     "edge-scale": Ablation(
         "An edge's share of a combination: 1/N(c) or 1",
         f"{_DOTS}, eq. 7, and {_EARLIER}, eq. 9 to 11; neither prints a comparison",
         "dots-cifar10",
         {"scaled": Variant({"topology.scaled": True}), "unscaled": Variant({"topology.scaled": False})},
+        protocol="none: no figures are printed",
     ),
 }

@@ -31,6 +31,7 @@ def _spaces(pool: str) -> Ablation:
         "darts-v2-cifar10",
         variants,
         train_preset="shallow",
+        protocol="ten searches (seeds 20 to 29), each with the training of its cell; means",
     )
 
 
@@ -48,6 +49,7 @@ EDARTS_ABLATIONS: dict[str, Ablation] = {
             ),
         },
         train_preset="shallow",
+        protocol="five searches, each with the training of its cell; means",
     ),
     "sub-spaces": _spaces("max"),
     "sub-spaces-average": _spaces("avg"),

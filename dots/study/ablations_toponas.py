@@ -12,6 +12,8 @@ _TOPONAS = "TopoNAS (under review, ICLR 2021)"
 _FIXED, _ARBITRARY = "toponas-fixed-darts", "toponas-arbitrary-darts"
 _FIRST, _SECOND = "darts-v1-cifar10", "darts-v2-cifar10"
 
+_BEST_OF_FOUR = "four searches with different seeds, the best cell trained ten times"
+
 _AT_DARTS_SIZE = {_FIRST: "cifar", _SECOND: "cifar"}
 """Cells of DARTS are trained at its 20 cells and 36 channels."""
 
@@ -139,6 +141,7 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
             "TopoNAS-output": Variant({"operation.edges.side": "output"}, (error(2.72),)),
         },
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "joint": Ablation(
         "Alternating and joint optimisation of operations and topology",
@@ -155,6 +158,7 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
             )
         },
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "edges-per-node": Ablation(
         "Edges a node keeps",
@@ -171,6 +175,7 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
             "TopoNAS-arbitrary": _kept(None, _ARBITRARY, 2.44, 3.2, 48),
         },
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "nodes": Ablation(
         "Intermediate nodes of a cell",
@@ -181,6 +186,7 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
             for nodes, value, size in ((4, 2.60, 2.0), (5, 2.56, 2.5), (6, 2.53, 2.3), (8, 2.77, 3.6))
         },
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "order": Ablation(
         "First and second order of the bi-level optimisation",
@@ -193,6 +199,7 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
             "fixed-2nd": Variant({"operation.order": 2}, (error(2.68),)),
         },
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "training-depth": Ablation(
         "Cells of the network that is trained with the found cell",
@@ -200,13 +207,15 @@ TOPONAS_ABLATIONS: dict[str, Ablation] = {
         _FIXED,
         _depths(),
         train_preset="toponas-cifar",
+        protocol=_BEST_OF_FOUR,
     ),
     "epochs": Ablation(
         "The epoch of the search after which the cell is derived",
         f"{_TOPONAS}, table 10, three runs each",
         _FIXED,
         _epochs(),
-        {"operation.epochs": 5},
+        small={"operation.epochs": 5},
         train_preset="toponas-cifar",
+        protocol="three searches, one training of the cell each holds after each of the epochs",
     ),
 }

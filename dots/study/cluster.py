@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dots.study.processes import Job, dots_command, problem_in
+from dots.study.processes import Job, dots_command, is_held, problem_in
 from dots_core.errors import UsageError
+
+_PAUSE = 1.0
+"""Seconds between two looks at runs in another's hands."""
 
 
 class Submitter:
@@ -49,7 +53,31 @@ class Submitter:
         """Signals are left to submitit; jobs that are submitted outlive this process."""
 
     def __call__(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """Submit jobs, wait for them and return what went wrong, by job."""
+        """Submit jobs, wait for them and return what went wrong, by job.
+
+        A job that another process has in hand, as one submitted before this study's predecessor was
+        killed, is waited for and submitted only if that one ends without result. One that still
+        waits in the scheduler's queue cannot be told from one that was never submitted.
+        """
+        problems: dict[str, str] = {}
+        left = list(jobs)
+        told: set[str] = set()
+        while left:
+            free = []
+            for job in left:
+                if not is_held(job.run):
+                    free.append(job)
+                elif job.name not in told:
+                    told.add(job.name)
+                    self._report(f"{job.name}: another process has it in hand; waiting for that one")
+            # One that was held a moment ago may have come to its end.
+            problems |= self._carry_out([job for job in free if not job.done])
+            left = [job for job in left if not job.done and job.name not in problems]
+            if left:
+                time.sleep(_PAUSE)
+        return problems
+
+    def _carry_out(self, jobs: Sequence[Job]) -> dict[str, str]:
         if not jobs:
             return {}
         with self._executor.batch():
@@ -60,7 +88,7 @@ class Submitter:
             error = handle.exception()
             if job.done:
                 self._report(f"{job.name}: done")
-            else:
+            elif not is_held(job.run):  # else it was refused, because another process was quicker
                 said = f"{handle.stderr() or ''}\n{error or ''}"
                 what = problem_in(said) or "left no summary.json"
                 problems[job.name] = f"job {handle.job_id}: {what}"

@@ -70,6 +70,7 @@ class PathStudy:
         "phase 1: each topology in the normal cell, all sep_conv_3x3, reduction cell fixed, all max_pool_3x3; "
         "phase 2: the best topologies in both cells, all sep_conv_3x3; each trained over all seeds"
     )
+    paper_protocol = "the same phases; how often a topology is trained is not printed"
 
     def check(self) -> None:
         """Refuse counts that do not fit."""
@@ -105,8 +106,9 @@ class PathStudy:
         runs = []
         for path in paths:
             name = f"{phase}-{path_name(path)}"
-            cell = write_cell(archive.study, name, build(path))
-            runs += [self.scale.train(f"{name}-seed-{seed}", seed, name, cell) for seed in self.scale.all_seeds]
+            members = {seed: f"{name}-seed-{seed}" for seed in self.scale.all_seeds}
+            cell = write_cell(archive.study, name, build(path), members.values())
+            runs += [self.scale.train(member, seed, name, cell) for seed, member in members.items()]
         return Wave(tuple(runs))
 
     def published(self) -> Mapping[str, tuple[Published, ...]]:

@@ -56,14 +56,15 @@ def pairs_of(nodes: int) -> tuple[Pair, ...]:
 def with_pair(searched: Searched, pair: Pair) -> Genotype:
     """Return the found cell with another pair of edges into the normal cell's last node.
 
-    Each edge holds its best operation other than ``none``; all other nodes stay as found.
+    Each edge holds its best operation other than ``none``, operation attention counted as the search
+    counts it; all other nodes stay as found.
     """
     edges, cell = last_edges(searched), searched.cells["normal"]
-    alpha = searched.architecture["alpha.normal"]
+    shifted = cell.operation_blocks.shifted(np.asarray(searched.architecture["alpha.normal"]))
     node = []
     for source in pair:
         candidates = [o for o in cell.edges[edges[source]].operations if o != NONE]
-        weights = [float(alpha[edges[source], OPERATIONS.index(o)]) for o in candidates]
+        weights = [float(shifted[edges[source], OPERATIONS.index(o)]) for o in candidates]
         node.append((candidates[int(np.argmax(weights))], source))
     found = searched.genotype
     return replace(found, normal=(*found.normal[:-1], tuple(node)))
@@ -121,6 +122,7 @@ class RankCorrelationStudy:
         "trained from scratch over all seeds; Kendall's τ-b between the pair's importance and its mean accuracy, "
         "95 % interval of a bootstrap over pairs and seeds"
     )
+    paper_protocol = "one search a method, every pair trained once for 300 epochs"
 
     def check(self) -> None:
         """Refuse settings that leave no pairs to rank, and a missing SciPy."""
@@ -161,9 +163,10 @@ class RankCorrelationStudy:
             searched = archive.searched(f"{method}-search")
             for pair in pairs_of(searched.cells["normal"].nodes):
                 name = f"{method}-pair-{pair[0]}-{pair[1]}"
-                cell = write_cell(archive.study, name, with_pair(searched, pair))
-                for seed in self.scale.all_seeds:
-                    runs.append(self.scale.train(f"{name}-seed-{seed}", seed, f"{method} {pair[0]}, {pair[1]}", cell))
+                members = {seed: f"{name}-seed-{seed}" for seed in self.scale.all_seeds}
+                cell = write_cell(archive.study, name, with_pair(searched, pair), members.values())
+                row = f"{method} {pair[0]}, {pair[1]}"
+                runs += [self.scale.train(member, seed, row, cell) for seed, member in members.items()]
         return Wave(tuple(runs), tuple(waiting))
 
     def published(self) -> Mapping[str, tuple[Published, ...]]:

@@ -13,6 +13,9 @@ from dots.study.scale import StudyRun
 from dots.study.study import Row, Study, Summary
 from dots_core.files import to_json, write_atomic
 
+FORMAT = "dots-study-results"
+VERSION = 1
+
 
 def rows_of(runs: Sequence[StudyRun], archive: Archive) -> dict[str, Row]:
     """Return the rows of the table, in the order in which they were planned."""
@@ -36,7 +39,7 @@ def rows_of(runs: Sequence[StudyRun], archive: Archive) -> dict[str, Row]:
 
 
 def write_results(study: Study, command: str, conducted: Conducted, folder: Path) -> dict[str, Any]:
-    """Write ``results.json``, ``results.md`` and the pictures; return the first.
+    """Write ``results.json``, ``results.md`` and the pictures; return the first without its format and version.
 
     The files depend on the runs' results alone, so writing them again changes nothing.
 
@@ -52,7 +55,7 @@ def write_results(study: Study, command: str, conducted: Conducted, folder: Path
     for name, picture in summary.pictures.items():
         write_atomic(folder / name, picture)
     write_atomic(folder / "results.md", _markdown(study, command, conducted, rows, summary, folder))
-    write_atomic(folder / "results.json", to_json(record))
+    write_atomic(folder / "results.json", to_json({"format": FORMAT, "version": VERSION, **record}))
     return record
 
 
@@ -62,6 +65,7 @@ def _record(study: Study, command: str, conducted: Conducted, rows: dict[str, Ro
         "study": study.title,
         "source": study.source,
         "protocol": study.protocol,
+        "paper_protocol": study.paper_protocol,
         "command": command,
         "complete": not conducted.missing,
         "missing": list(conducted.missing),
@@ -88,7 +92,7 @@ def _markdown(
     study: Study, command: str, conducted: Conducted, rows: dict[str, Row], summary: Summary, folder: Path
 ) -> str:
     published = study.published()
-    lines = [f"# {study.title}", "", f"Source: {study.source}", "", f"Protocol: {study.protocol}", ""]
+    lines = [f"# {study.title}", "", f"Source: {study.source}", ""]
     lines += ["```sh", command, "```", ""]
     if conducted.missing:
         lines += [f"**Incomplete**: {len(conducted.missing)} results are missing.", ""]
@@ -97,6 +101,9 @@ def _markdown(
     lines += [*summary.lines, ""] if summary.lines else []
     lines += [f"![{name}]({name})" for name in summary.pictures]
     lines += [
+        "",
+        f"Ours: {study.protocol}.",
+        f"The paper: {study.paper_protocol}.",
         "",
         "| | accuracy (%), mean ± standard deviation | runs | paper (%) | parameters | MACs |",
         "| --- | ---: | ---: | --- | ---: | ---: |",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from dots.config import CONFIGS, Config, parse_config
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
-from dots_core.errors import DataMissing
+from dots_core.errors import CorruptFile, DataMissing, UsageError
+from dots_core.files import write_atomic
 from dots_core.genotype import Genotype
 from dots_core.named_cells import named_cell
 
@@ -145,12 +146,34 @@ class Scale:
         return replace(run, data=self.data, backend=self.backend, device=self.device)
 
 
-def write_cell(study: Path, name: str, genotype: Genotype) -> str:
-    """Write a cell of the study, if it is not there yet, and return its path relative to the study."""
-    from dots_core.files import write_atomic
+def write_cell(study: Path, name: str, genotype: Genotype, trainings: Iterable[str]) -> str:
+    """Write a cell of the study and return its path relative to the study.
 
+    Parameters
+    ----------
+    trainings : iterable of str
+        The runs that train it. None of them has begun with another cell.
+
+    Raises
+    ------
+    UsageError
+        If the file holds another cell and a training of that one has begun; the message names both.
+    """
     path = study / "cells" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    if not path.exists():
+    if not _holds(path, genotype):
+        begun = [str(run) for run in (study / "runs" / training for training in trainings) if run.exists()]
+        if path.exists() and begun:
+            raise UsageError(
+                f"{path} is not the cell that the study finds now, and {', '.join(begun)} began with it; "
+                f"delete {'both' if len(begun) == 1 else 'all of them'} to train the new cell, or start a new study"
+            )
         write_atomic(path, genotype.to_json())
     return str(path.relative_to(study))
+
+
+def _holds(path: Path, genotype: Genotype) -> bool:
+    try:
+        return path.exists() and Genotype.load(path) == genotype
+    except CorruptFile:
+        return False

@@ -101,6 +101,11 @@ class Study(Protocol):
         """What a row of its table is made of."""
         ...
 
+    @property
+    def paper_protocol(self) -> str:
+        """What a figure that the paper prints is made of."""
+        ...
+
     def check(self) -> None:
         """Raise a `DotsError` if the study cannot run as it was asked."""
         ...

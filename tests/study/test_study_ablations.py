@@ -11,8 +11,10 @@ from dots.study.ablation import AblationStudy
 from dots.study.ablations import ABLATIONS
 from dots.study.archive import Archive
 from dots.study.catalogue import ablation_name, build, catalogue, defaults
+from dots.study.conduct import Conducted
 from dots.study.paths import all_paths, first_cell
-from dots.study.scale import Scale, StudyRun, setting_text
+from dots.study.results import write_results
+from dots.study.scale import Scale, StudyRun, setting_text, write_cell
 from dots.study.small import small_settings
 from dots.study.study import Published, Row
 from dots_core.errors import DataMissing, UsageError
@@ -71,6 +73,60 @@ def test_the_variants_that_stand_on_their_own_presets_take_no_other():
     asked = {**defaults("ablation order"), "preset": "dots-cifar10"}
     with pytest.raises(UsageError, match="--preset paper"):
         build("ablation order", asked).check()
+
+
+def test_darts_is_darts_where_a_topology_search_is_added_to_it():
+    asked = {**defaults("ablation topology-search"), "preset": "paper", "train_preset": "paper", "data": "digits"}
+    runs = {run.name: run.config() for run in build("ablation topology-search", asked).wave(0, None).runs}
+    own = StudyRun("own", "search", "darts-v1-cifar10", 0, data="digits").config()
+    darts, searched, dots = (runs[f"{name}-search-seed-0"] for name in ("DARTS", "DARTS-topology", "groups-topology"))
+    assert darts.operation == own.operation
+    assert searched.operation == own.operation
+    assert darts.architecture == searched.architecture == own.architecture
+    assert (darts.topology.epochs, searched.space.groups) == (0, "single")
+    # Added is the topology search of the same paper, but for the rates of α and β.
+    (ours, theirs) = (config.topology.model_dump(exclude={"architecture_learning_rate"}) for config in (searched, dots))
+    assert ours == theirs
+    rate = searched.topology.architecture_learning_rate
+    assert rate == dots.architecture.learning_rate
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_results_name_our_protocol_and_the_papers_beside_the_figures(name, tmp_path):
+    study = build(f"ablation {name}", defaults(f"ablation {name}"))
+    record = write_results(study, "dots study", Conducted((), {}, ()), tmp_path)
+    assert record["protocol"] == study.protocol
+    assert "one search" in study.protocol
+    expected = {
+        "DOTS (Gu": "four searches with different seeds, each with",
+        "the earlier version": "trained five times",
+        "TopoNAS": "best cell trained ten times",
+        "eDARTS, §IV-B": "five searches",
+        "eDARTS, §IV-C": "ten searches",
+    }
+    (wanted,) = (told for start, told in expected.items() if study.source.startswith(start))
+    wanted = {"epochs": "three searches", "edge-scale": "no figures"}.get(name, wanted)
+    assert wanted in record["paper_protocol"]
+    above = (tmp_path / "results.md").read_text().partition("| paper (%) |")[0]
+    assert f"Ours: {study.protocol}" in above
+    assert f"The paper: {record['paper_protocol']}" in above
+
+
+def test_a_cell_that_is_no_longer_the_found_one_is_written_again_or_refused(tmp_path):
+    (tmp_path / "runs").mkdir()
+    before, after = (first_cell(path) for path in all_paths()[:2])
+    runs = ["a-seed-0", "a-seed-1"]
+    assert write_cell(tmp_path, "a", before, runs) == "cells/a.json"
+    write_cell(tmp_path, "a", after, runs)
+    assert Genotype.load(tmp_path / "cells" / "a.json") == after
+    (tmp_path / "cells" / "a.json").write_text("{")
+    write_cell(tmp_path, "a", after, runs)
+    assert Genotype.load(tmp_path / "cells" / "a.json") == after
+    (tmp_path / "runs" / "a-seed-1").mkdir()
+    write_cell(tmp_path, "a", after, runs)
+    with pytest.raises(UsageError, match=r"cells/a\.json .*runs/a-seed-1 began with it; delete both"):
+        write_cell(tmp_path, "a", before, runs)
+    assert Genotype.load(tmp_path / "cells" / "a.json") == after
 
 
 def test_cells_of_one_search_are_trained_at_every_depth(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,53 @@ def test_jobs_are_one_batch_and_failures_are_told(submitit, jobs, tmp_path):
     assert said[0] == "submitted 3 jobs: 7_1 to 7_3"
     assert submitter([]) == {}
     assert executor.batches == 1
+
+
+def test_a_run_in_another_process_hands_is_waited_for_not_submitted_again(submitit, jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_PAUSE", 0.01)
+    held = {}
+    for job in jobs[:2]:
+        job.run.mkdir()
+        held[job.name] = open(job.run / ".lock", "a+b")  # noqa: SIM115 (closed when the run is to be free)
+        fcntl.flock(held[job.name], fcntl.LOCK_EX)
+    said = []
+
+    def hear(line):
+        said.append(line)
+        if line == "c: done":  # a comes to its end in the other process, b is killed there
+            (jobs[0].run / "summary.json").write_text("{}")
+            for lock in held.values():
+                lock.close()
+
+    monkeypatch.setenv("STAND_IN_FAILS", "")
+    assert cluster.Submitter(tmp_path / "logs", {}, hear)(jobs) == {}
+    (executor,) = Executor.made
+    submitted = [Path(function.command[function.command.index("--out") + 1]).name for function in executor.submitted]
+    assert submitted == ["c", "b"]
+    assert [line for line in said if "waiting" in line] == [
+        f"{name}: another process has it in hand; waiting for that one" for name in "ab"
+    ]
+    assert events(tmp_path) == {"b": ["resumed"], "c": ["started"]}
+
+
+def test_a_job_refused_because_another_was_quicker_is_no_failure(submitit, jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_PAUSE", 0.01)
+    (_, quick, _) = jobs
+    lock = None
+
+    def hear(line):
+        nonlocal lock
+        if line.startswith("submitted"):  # between submission and start, the job submitted before begins
+            quick.run.mkdir()
+            lock = open(quick.run / ".lock", "a+b")  # noqa: SIM115 (closed below)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        elif "waiting" in line:
+            (quick.run / "summary.json").write_text("{}")
+            lock.close()
+
+    assert cluster.Submitter(tmp_path / "logs", {}, hear)([quick]) == {}
+    (executor,) = Executor.made
+    assert len(executor.submitted) == 1
 
 
 def test_submitit_itself_runs_the_jobs_and_refuses_in_one_line(jobs, tmp_path):

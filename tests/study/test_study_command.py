@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
@@ -282,9 +283,15 @@ def test_printed_commands_run_by_anyone_are_what_the_study_then_finds_done(tmp_p
             assert words[:2] == ["dots", "train"]
             subprocess.run([*STAND_IN, *words[1:]], env=environment(), check=True)
     assert len((out / "commands.txt").read_text().splitlines()) == 6
+    last = study(*PATHS, "--out", out, "--resume", "--commands")
+    assert (last.returncode, last.stdout) == (0, "")
+    assert str(out / "results.md") in last.stderr
+    written = json.loads((out / "results.json").read_text())
+    assert (written["format"], written["version"], written["complete"]) == ("dots-study-results", 1, True)
     done = study("paths", "--out", out, "--resume", "--json", script=WITH_STAND_IN)
     record = json.loads(done.stdout)
     assert record["complete"]
+    assert record["version"] == version("dots-nas")
     assert {row["name"]: row["mean"] for row in record["rows"]} == {
         row["name"]: accuracy_of(f"{row['name']}-seed-0") for row in record["rows"]
     }
@@ -329,6 +336,7 @@ def test_a_study_is_resumed_as_it_was_asked_or_refused_by_name(tmp_path):
         (["paths", "--best", "200"], 2, "--best"),
         (["paths", "--backend", "tensorflow"], 2, "unknown backend"),
         (["paths", "--submitit-set", "timeout_min=3"], 2, "--submitit"),
+        (["paths", "--commands", "--json"], 2, "give one of them"),
         (["rank-correlation", "--set", "topology.space=arbitrary"], 2, "pairs"),
     ],
 )

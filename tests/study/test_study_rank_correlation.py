@@ -23,8 +23,8 @@ from dots_core.space import search_cell
 from dots_core.topology import Topology
 
 
-def searched(topology, seed=0):
-    cell = search_cell(topology=topology)
+def searched(topology, seed=0, attention=()):
+    cell = search_cell(topology=topology, attention=attention)
     chance = np.random.default_rng(seed)
     architecture = {}
     for kind in ("normal", "reduce"):
@@ -55,6 +55,13 @@ def test_the_pair_of_largest_operation_weights_is_the_one_darts_derives(seed):
     importance = operation_importance(found, "largest")
     assert set(importance) == set(pairs_of(4))
     assert with_pair(found, max(importance, key=importance.get)) == found.genotype
+
+
+@pytest.mark.parametrize("topology", [Topology(), Topology("k-edges", 2)])
+def test_operation_attention_counts_where_the_operations_of_a_pair_are_chosen(topology):
+    found = searched(topology, attention=(("dil_conv_5x5", 100.0),))
+    for pair in pairs_of(4):
+        assert {operation for operation, _ in with_pair(found, pair).normal[-1]} == {"dil_conv_5x5"}
 
 
 def test_operation_importance_against_the_softmax_written_out():
