@@ -74,7 +74,8 @@ def _sampling_cases(seed: int) -> Iterator[Case]:
     """Operations mixed with Gumbel noise (SNAS), and one of each group alone (GDAS)."""
     for sampling in ("soft", "hard"):
         for grouping in GROUPINGS:
-            network = NetworkCase(operation_spec(grouping, sampling=sampling), Temperature(2.0), seed=seed)
+            # At a temperature at which, on seed 0, no ReLU or max-pool is within rounding errors of a tie.
+            network = NetworkCase(operation_spec(grouping, sampling=sampling), Temperature(3.0), seed=seed)
             yield _gradients(f"sampling/{sampling}/{grouping}", network, quick=grouping == "group-v2")
         for label, temperature in (("hot", 10.0), ("cold", 0.1)):
             spec = operation_spec("group-v2", sampling=sampling, layers=1)
