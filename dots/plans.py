@@ -22,7 +22,7 @@ from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
 from dots_core.operations import attention_constants, operation_set
 from dots_core.plan import GapChecks, Phase, Plan, Retained, Stage, Update
-from dots_core.schedules import Constant, Schedule, rate_schedule, temperature_schedule
+from dots_core.schedules import Constant, Exponential, Linear, rate_schedule, temperature_schedule
 from dots_core.space import search_cell
 from dots_core.topology import Topology
 
@@ -104,20 +104,17 @@ def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
 def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
     section = config.topology
     ratio = section.alpha_temperature_ratio
-    searching = section.temperature
+    searching = _temperature("topology.temperature", section.temperature)
     # On two levels w must not learn beforehand from what α and β learn from.
     warmup = section.warmup_split if section.level == "one" else _weights_split(section)
-    scaled = TemperatureSection(
-        schedule=searching.schedule, start=searching.start * ratio, rate=searching.rate, end=searching.end * ratio
-    )
     return (
         Phase("warm-up", section.warmup, (Update(("w",), warmup),), alpha_temperature=Constant(ratio)),
         Phase(
             "search",
             section.epochs - section.warmup,
             _updates(section, section.space, section.shuffle),
-            alpha_temperature=_temperature("topology.temperature", scaled),
-            beta_temperature=_temperature("topology.temperature", searching),
+            alpha_temperature=searching.scaled(ratio),
+            beta_temperature=searching,
         ),
     )
 
@@ -231,7 +228,7 @@ def _optimizers(config: RunConfig, betas: tuple[float, float]) -> Optimizers:
     )
 
 
-def _temperature(key: str, section: TemperatureSection) -> Schedule:
+def _temperature(key: str, section: TemperatureSection) -> Constant | Exponential | Linear:
     try:
         return temperature_schedule(section.schedule, section.start, section.rate, section.end)
     except UsageError as error:

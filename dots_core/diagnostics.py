@@ -14,7 +14,7 @@ from dots_core.genotype import Genotype
 from dots_core.mixing import Blocks, block_softmax, entropy
 from dots_core.network import NetworkSpec
 from dots_core.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
-from dots_core.selection import Architecture, Repair, decide, derive, edge_strengths
+from dots_core.selection import Architecture, decide, derive, edge_strengths
 from dots_core.space import CELL_TYPES, CellSpec
 
 LARGE_GAP = 0.1
@@ -191,8 +191,6 @@ class Standing:
     ----------
     genotype : Genotype
         What would be derived now.
-    repairs : tuple of Repair
-        What makes it valid (`dots_core.selection.decide`).
     decisions : list of Decision
         Of the cell types the network holds; another type's cell is never trained, and arbitrary.
     metrics : dict
@@ -204,7 +202,6 @@ class Standing:
     """
 
     genotype: Genotype
-    repairs: tuple[Repair, ...]
     decisions: list[Decision]
     metrics: dict[str, Any]
     record: dict[str, Any]
@@ -261,10 +258,10 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
     for key, margin in smallest_margins(found).items():
         by, _, kind = key.partition(".")
         metrics[f"{by}_margin_{kind}"] = margin
-    repairs = tuple(repair for repair in derived.repairs if repair.cell in kinds)
+    repairs = [str(repair) for repair in derived.repairs if repair.cell in kinds]
     if repairs:
-        metrics["repairs"] = [str(repair) for repair in repairs]
-    return Standing(genotype, repairs, found, metrics, record)
+        metrics["repairs"] = repairs
+    return Standing(genotype, found, metrics, record)
 
 
 def completed(cells: Mapping[str, CellSpec], architecture: Architecture) -> dict[str, NDArray[np.floating]]:

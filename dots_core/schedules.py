@@ -18,6 +18,10 @@ class Constant:
         """Return the value in an epoch, counted from 0, of a phase of ``epochs``."""
         return self.value
 
+    def scaled(self, factor: float) -> Constant:
+        """Return the schedule whose every value is ``factor`` times this one's."""
+        return Constant(self.value * factor)
+
 
 @dataclass(frozen=True)
 class Exponential:
@@ -46,6 +50,10 @@ class Linear:
     def at(self, epoch: int, epochs: int) -> float:
         """Return the value in an epoch, counted from 0, of a phase of ``epochs``."""
         return self.start + (self.end - self.start) * epoch / max(epochs - 1, 1)
+
+    def scaled(self, factor: float) -> Linear:
+        """Return the schedule whose every value is ``factor`` times this one's."""
+        return Linear(self.start * factor, self.end * factor)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def test_exponential_is_the_formula_down_to_its_floor():
 
 
 @quick
-@given(rates, st.floats(0.1, 1), rates, st.floats(1e-4, 1), st.integers(0, 60))
-def test_scaled_is_everywhere_that_much_smaller(start, rate, floor, factor, epoch):
-    schedule = Exponential(start, rate, floor)
+@given(rates, st.floats(0.1, 1), rates, st.floats(1e-4, 1), st.integers(0, 60), st.integers(0, 2))
+def test_scaled_is_everywhere_that_much_smaller(start, rate, floor, factor, epoch, kind):
+    schedule = (Exponential(start, rate, floor), Linear(start, floor), Constant(start))[kind]
     assert schedule.scaled(factor).at(epoch, 60) == pytest.approx(factor * schedule.at(epoch, 60))
 
 

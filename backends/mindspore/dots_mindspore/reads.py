@@ -29,7 +29,7 @@ def everything(network: StackedNetwork) -> Reads:
 
 
 def reads(network: StackedNetwork, draws: Mapping[str, Draw] | None) -> Reads:
-    """Return the stacks that take part in a training pass."""
+    """Return the stacks that take part in a pass, the auxiliary head's always."""
     if draws is None or all(draw.chosen is None for draw in draws.values()):
         return everything(network)
     weights: list[int] = []
