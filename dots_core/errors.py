@@ -51,3 +51,28 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
 
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+QUOTED = 200
+"""Characters of a value that a message shows at most."""
+
+
+def quoted(value: object) -> str:
+    """Return a value as it may stand in a message: without control characters, at most `QUOTED` characters."""
+    text = value if isinstance(value, str) else _bounded_repr(value)
+    shown = printable(text if len(text) <= QUOTED else f"{text[: QUOTED // 2]} … {text[-QUOTED // 4 :]}")
+    return shown if len(shown) <= QUOTED else f"{shown[: QUOTED - 2]} …"
+
+
+def printable(text: str) -> str:
+    """Return a text with everything escaped that a terminal might obey instead of show; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def _bounded_repr(value: object) -> str:
+    # The whole text of a nested value can be exponentially longer than the file it was read from.
+    import reprlib
+
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = QUOTED
+    return shortener.repr(value)

@@ -13,6 +13,7 @@ from dots_core import stacking
 from dots_core.errors import UsageError
 from dots_core.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
 from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
 from dots_torch.weights import Stacks
 
 
@@ -108,9 +109,8 @@ def _norm(norm: StackedNorm) -> Step:
         weight = None if norm.weight is None else run.weights[norm.weight]
         bias = None if norm.bias is None else run.weights[norm.bias]
         if norm.gained and gain is not None:
-            # Scaling an edge's output is free when batch norm's own weight does it. Contiguous,
-            # because its CPU gradient (PyTorch 2.13) reads past the end of an expanded weight.
-            factor = gain[:, None].expand(-1, norm.channels).contiguous().view(-1)
+            # Scaling an edge's output is free when batch norm's own weight does it.
+            factor = repeated_for_norm(gain, norm.channels)
             weight = factor if weight is None else factor * weight
             bias = None if bias is None else factor * bias
         tracked = run.track or not run.training
@@ -136,10 +136,10 @@ def _pool(layer: Pool) -> Step:
 
 def _shifted_pair(pair: StackedPair) -> Step:
     def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
-        height, width = x.shape[-2:]
-        shifted = x[:, :, 1:, 1:] if height % 2 == 0 and width % 2 == 0 else F.pad(x, (-1, 1, -1, 1))
-        first, second = run.weights[pair.first], run.weights[pair.second]
-        halves = (F.conv2d(x, first, stride=2), F.conv2d(shifted, second, stride=2))
+        halves = (
+            pointwise_at_stride_2(x, run.weights[pair.first]),
+            pointwise_at_stride_2_shifted(x, run.weights[pair.second]),
+        )
         # Each half holds all edges; bring the two halves of an edge together.
         joined = torch.cat(halves, 1)
         return joined if pair.width == 1 else _swap(joined, 2, pair.width)

@@ -1,0 +1,98 @@
+"""Reading files that anyone may have written: only regular ones, only up to a size, JSON without surprises."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dots_core.errors import CorruptFile, quoted
+
+JSON_LIMIT = 16 << 20
+"""Bytes up to which a JSON file of ours is read."""
+
+_DIGITS = 19
+"""Digits of the largest whole number a file of ours holds: 64 bits."""
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Read a regular file that holds at most ``limit`` bytes.
+
+    A pipe, a device or a folder is refused before it is read, and so can neither hang nor go on
+    for ever; so is a larger file, whatever its size claims.
+
+    Raises
+    ------
+    CorruptFile
+        If the path is no regular file, or the file is larger.
+    OSError
+        If it cannot be opened or read.
+    """
+    # Opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptFile(f"{quoted(os.fspath(path))} is no regular file but a pipe or device; give a file")
+        content = b"" if status.st_size > limit else file.read(limit + 1)
+        if status.st_size > limit or len(content) > limit:
+            raise CorruptFile(
+                f"{quoted(os.fspath(path))} has {max(status.st_size, len(content)):,} bytes, over the limit of "
+                f"{limit:,}; it cannot be what it is taken for"
+            )
+        return content
+
+
+def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
+    """Read a JSON file: finite numbers, whole ones of at most 64 bits, no key twice in an object.
+
+    Raises
+    ------
+    CorruptFile
+        If it is not such a file; the message names it.
+    OSError
+        If it cannot be opened or read.
+    """
+    content = read_file(path, limit)
+    try:
+        return parse_json(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise CorruptFile(f"{quoted(str(path))} is damaged: it is not JSON ({quoted(str(error))})") from None
+
+
+def parse_json(text: str) -> Any:
+    """Parse such JSON.
+
+    Raises
+    ------
+    ValueError
+        If the text is not; nesting that is too deep included.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a key is repeated")
+    return record
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits.lstrip("-")) > _DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
