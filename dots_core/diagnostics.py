@@ -14,7 +14,7 @@ from dots_core.genotype import Genotype
 from dots_core.mixing import Blocks, block_softmax, entropy
 from dots_core.network import NetworkSpec
 from dots_core.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
-from dots_core.selection import Architecture, decide, derive, edge_strengths
+from dots_core.selection import Architecture, decide, derive, edge_strengths, operation_scores
 from dots_core.space import CELL_TYPES, CellSpec
 
 LARGE_GAP = 0.1
@@ -38,8 +38,9 @@ class Decision:
     cell : str
         ``"normal"`` or ``"reduce"``.
     by : str
-        What decides: ``"alpha"``, the α′ of an edge's operations; ``"beta"``, the β′ of a node's
-        combinations; ``"edges"``, the weights of a node's edges under the DARTS policy.
+        What decides: ``"alpha"``, T·ln α of an edge's operations, which within a group differs as α′
+        does (`dots_core.selection.operation_scores`); ``"beta"``, the β′ of a node's combinations;
+        ``"edges"``, the weights of a node's edges under the DARTS policy.
     place : str
         The edge (``"0-2"``) or the node (``"3"``).
     chosen, rival : str
@@ -76,11 +77,11 @@ def decisions(
     for kind in kinds:
         cell, alpha = cells[kind], np.asarray(architecture[f"alpha.{kind}"], np.float64)
         beta = None if cell.matrix is None else np.asarray(architecture[f"beta.{kind}"], np.float64)
-        shifted = cell.operation_blocks.shifted(alpha)
+        scores = operation_scores(cell, alpha, temperature)
         kept = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         for number, edge in enumerate(cell.edges):
             if (edge.source, edge.target) in kept:
-                candidates = {o: float(shifted[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
+                candidates = {o: float(scores[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
                 found += _decided(kind, "alpha", edge.name, candidates, kept[edge.source, edge.target])
         if beta is not None and cell.topology.space != "edge-softmax":
             found += _combination_decisions(kind, cell, beta)
@@ -146,8 +147,10 @@ def combination_place(cell: CellSpec, number: int) -> str:
     return cell.edges[group].name if cell.topology.space == "edge-sigmoid" else str(group)
 
 
-def retention_margin(cell: CellSpec, alpha: NDArray[np.floating], rule: str) -> float | None:
-    """Return the smallest difference in α′ between what `dots_core.selection.retain` keeps and what it drops.
+def retention_margin(
+    cell: CellSpec, alpha: NDArray[np.floating], rule: str, temperature: Temperature | None = None
+) -> float | None:
+    """Return by how little what `dots_core.selection.retain` keeps is ahead of what it drops, in T·ln α.
 
     Returns
     -------
@@ -155,9 +158,9 @@ def retention_margin(cell: CellSpec, alpha: NDArray[np.floating], rule: str) -> 
         None if nothing is dropped.
     """
     gaps = []
-    shifted = cell.operation_blocks.shifted(np.asarray(alpha, np.float64))
+    scores = operation_scores(cell, alpha, temperature)
     for number, edge in enumerate(cell.edges):
-        row = shifted[number]
+        row = scores[number]
         if rule == "groups":
             rivals, kept = list(edge.groups), 1
         else:

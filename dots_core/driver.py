@@ -368,13 +368,13 @@ class Driver:
         reason = None
         if stands is not None:
             row.update(stands.metrics)
-            reason = self._early_stop(stands)
+            reason = self._early_stop(stands, temperature)
         if reason is not None:
             row["stopped_early"] = reason
         last_of_phase = reason is not None or progress.epoch == self._phase.epochs - 1
         last_of_stage = last_of_phase and progress.phase == len(stage.phases) - 1
         if last_of_stage:
-            row.update(self._retention_margins())
+            row.update(self._retention_margins(temperature))
         due = (progress.global_epoch + 1) % self.plan.evaluate_every == 0
         measure_gap = stands is not None and self._gap_is_due(last_of_stage)
         best = False
@@ -401,19 +401,20 @@ class Driver:
         progress.global_epoch += 1
         progress.sums = Sums()
         if last_of_phase:
-            self._advance()
+            self._advance(temperature)
 
-    def _early_stop(self, stands: Standing) -> str | None:
+    def _early_stop(self, stands: Standing, temperature: Temperature) -> str | None:
         """Say why the phase ends with this epoch though epochs are left; None if it does not."""
         progress, rule = self._progress, self._phase.early_stop
         if rule is None or "normal" not in self._spec.kinds():
             return None
-        progress.stability.count(convolution_ranking(self._spec.normal, self._network.architecture()["alpha.normal"]))
+        alpha = self._network.architecture()["alpha.normal"]
+        progress.stability.count(convolution_ranking(self._spec.normal, alpha, temperature))
         if progress.epoch == self._phase.epochs - 1:
             return None
         return rule.reason(stands.genotype, progress.stability)
 
-    def _retention_margins(self) -> dict[str, float]:
+    def _retention_margins(self, temperature: Temperature) -> dict[str, float]:
         """How clear the choice is of what the next stage retains."""
         number = self._progress.stage + 1
         cells = self.plan.stages[number].cells if number < len(self.plan.stages) else None
@@ -421,7 +422,7 @@ class Driver:
             return {}
         architecture = self._network.architecture()
         found = {
-            kind: retention_margin(self._spec.cell(kind), architecture[f"alpha.{kind}"], cells.rule)
+            kind: retention_margin(self._spec.cell(kind), architecture[f"alpha.{kind}"], cells.rule, temperature)
             for kind in self._spec.kinds()
         }
         return {f"retained_margin_{kind}": margin for kind, margin in found.items() if margin is not None}
@@ -473,8 +474,14 @@ class Driver:
 
     # -- from phase to phase
 
-    def _advance(self) -> None:
-        """Go to the next phase, or build the next stage's network, or finish."""
+    def _advance(self, temperature: Temperature) -> None:
+        """Go to the next phase, or build the next stage's network, or finish.
+
+        Parameters
+        ----------
+        temperature : Temperature
+            Of the epoch that ends.
+        """
         progress = self._progress
         progress.epoch = 0
         progress.stability = Stability()
@@ -490,9 +497,9 @@ class Driver:
         if cells is None:
             assert isinstance(stage.cells, Retained)
             before = self._cells()
-            alpha = completed(before, self._network.architecture())
+            alpha, kept = completed(before, self._network.architecture()), stage.cells
             cells = {
-                kind: retain(before[kind], alpha[f"alpha.{kind}"], stage.cells.rule, stage.cells.topology)
+                kind: retain(before[kind], alpha[f"alpha.{kind}"], kept.rule, kept.topology, temperature)
                 for kind in CELL_TYPES
             }
         progress.cells = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.diagnostics import skip_count
+from dots_core.engine import Temperature
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
-from dots_core.operations import CONVOLUTIONS, OPERATIONS
+from dots_core.operations import CONVOLUTIONS
+from dots_core.selection import operation_scores, ranked_operations
 from dots_core.space import CellSpec
 
 RULES = ("skips", "stable-ranking")
@@ -26,7 +28,7 @@ class EarlyStop:
     rule : str
         ``"skips"``: the normal cell that would be derived now holds ``skips`` skip connections or
         more. ``"stable-ranking"``: on every edge of the normal cell the learnable operations (the
-        convolutions) have stood in the same order of α′ for ``epochs`` epochs.
+        convolutions) have stood in the same order of α for ``epochs`` epochs.
     skips : int
     epochs : int
         Epochs in which the order was that of the epoch before.
@@ -68,7 +70,7 @@ class Stability:
     Attributes
     ----------
     ranking : list of lists of str
-        For each edge its convolutions, the largest α′ first; empty before the first epoch.
+        For each edge its convolutions, the largest α first; empty before the first epoch.
     epochs : int
         Epochs in a row in which it was that of the epoch before.
     """
@@ -87,15 +89,19 @@ class Stability:
         return cls([[str(name) for name in edge] for edge in record["ranking"]], int(record["epochs"]))
 
 
-def convolution_ranking(cell: CellSpec, alpha: NDArray[np.floating]) -> list[list[str]]:
-    """Return each edge's convolutions, the largest α′ (with operation attention) first; ties in canonical order.
+def convolution_ranking(
+    cell: CellSpec, alpha: NDArray[np.floating], temperature: Temperature | None = None
+) -> list[list[str]]:
+    """Return each edge's convolutions, the largest α first; ties in canonical order.
 
     Parameters
     ----------
     alpha : array α′, shape (edges, operations)
+    temperature : Temperature, optional
+        As in `dots_core.selection.operation_scores`.
     """
-    shifted = cell.operation_blocks.shifted(np.asarray(alpha))
+    scores = operation_scores(cell, alpha, temperature)
     return [
-        sorted((o for o in edge.operations if o in CONVOLUTIONS), key=lambda o: -float(row[OPERATIONS.index(o)]))
-        for edge, row in zip(cell.edges, shifted, strict=True)
+        [o for o in ranked_operations(edge, row) if o in CONVOLUTIONS]
+        for edge, row in zip(cell.edges, scores, strict=True)
     ]

@@ -118,6 +118,24 @@ def block_softmax(
     return out.reshape(logits.shape)
 
 
+def block_scores(logits: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return temperature · ln of `block_softmax`: what entries of different blocks can be compared by.
+
+    Logits of different blocks cannot: each softmax takes a constant of its own away. Within a block
+    the scores differ as the logits do, at any temperature, also where weights would fall to 0.
+
+    Returns
+    -------
+    float64 array of the logits' shape, −inf where masked
+    """
+    flat = blocks.shifted(np.asarray(logits, np.float64)).ravel()
+    below = np.where(blocks.padding, -np.inf, flat[blocks.gather])
+    below -= below.max(axis=1, keepdims=True)
+    # Summed in ascending order, so that blocks of equal entries tie in whatever order they hold them.
+    below -= temperature * np.log(np.sort(np.exp(below / temperature)).sum(axis=1, keepdims=True))
+    return np.where(blocks.mask, below.ravel()[blocks.scatter].reshape(logits.shape), -np.inf)
+
+
 def block_softmax_gradient(
     weights: NDArray[np.floating], gradient: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0
 ) -> NDArray[np.floating]:

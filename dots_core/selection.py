@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dots_core.engine import Temperature
 from dots_core.errors import UsageError
 from dots_core.genotype import Genotype, Node
-from dots_core.mixing import block_softmax
+from dots_core.mixing import block_scores, block_softmax
 from dots_core.operations import NONE, OPERATIONS
 from dots_core.space import CELL_TYPES, CellSpec, Edge
 from dots_core.topology import Topology
@@ -21,7 +21,13 @@ RETENTIONS = ("groups", "top-1", "top-2")
 Architecture = Mapping[str, NDArray[np.floating]]
 
 
-def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Topology) -> CellSpec:
+def retain(
+    cell: CellSpec,
+    alpha: NDArray[np.floating],
+    rule: str,
+    topology: Topology,
+    temperature: Temperature | None = None,
+) -> CellSpec:
     """Prune a cell to the operations each edge retains after the operation search.
 
     Parameters
@@ -29,10 +35,12 @@ def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Top
     alpha : array α′, shape (edges, operations)
     rule : str
         ``"groups"``: the arg-max of each group (DOTS eq. 15-16); a group may retain ``none``.
-        ``"top-1"``, ``"top-2"``: the best one or two over all operations but ``none`` (DOTS eq. 14,
-        table 4b). Ties go to the operation listed first in `dots_core.operations.OPERATIONS`.
+        ``"top-1"``, ``"top-2"``: the one or two of the largest α over all operations but ``none`` (DOTS
+        eq. 14, table 4b). Ties go to the operation listed first in `dots_core.operations.OPERATIONS`.
     topology : Topology
         What the pruned cell searches.
+    temperature : Temperature, optional
+        As in `operation_scores`.
 
     Returns
     -------
@@ -44,9 +52,9 @@ def retain(cell: CellSpec, alpha: NDArray[np.floating], rule: str, topology: Top
     if rule not in RETENTIONS:
         raise UsageError(f"unknown retention '{rule}'; known: {', '.join(RETENTIONS)}")
     edges = []
-    shifted = cell.operation_blocks.shifted(np.asarray(alpha))
+    scores = operation_scores(cell, alpha, temperature)
     for number, edge in enumerate(cell.edges):
-        ranked = _ranked(edge, shifted[number])
+        ranked = ranked_operations(edge, scores[number])
         others = [o for o in ranked if o != NONE]
         if rule == "groups":
             kept = [next(o for o in ranked if o in group) for group in edge.groups]
@@ -107,7 +115,7 @@ def decide(
 ) -> Derived:
     """Derive the genotype from the architecture weights of both cell types.
 
-    Each edge takes the arg-max of α over its operations without ``none``. Edges are kept as the
+    Each edge takes the arg-max of α over its operations without ``none``, whatever their groups. Edges are kept as the
     cell's topology says (`Topology.space`): the arg-max combination of each group of edges that
     compete; where no topology was searched, by the DARTS policy: a node keeps the two incoming edges
     whose best operation other than ``none`` weighs most.
@@ -122,7 +130,7 @@ def decide(
     architecture : mapping
         ``alpha.<cell type>`` and, where a topology was searched, ``beta.<cell type>``.
     temperature : Temperature, optional
-        At which edges' weights are compared; 1 if not given.
+        At which operations' and edges' weights are compared (`edge_strengths`); 1 if not given.
     """
     temperature = temperature or Temperature()
     fields: dict[str, tuple[Node, ...]] = {}
@@ -133,14 +141,14 @@ def decide(
         beta = architecture.get(f"beta.{kind}")
         strengths = edge_strengths(cell, alpha, beta, temperature)
         kept = kept_edges(cell, strengths, beta)
-        shifted = cell.operation_blocks.shifted(alpha)
+        scores = operation_scores(cell, alpha, temperature)
         nodes: list[Node] = []
         for target in range(2, cell.nodes + 2):
             numbers = [n for n in kept if cell.edges[n].target == target]
             if not numbers:
                 numbers = _strongest(cell, target, strengths, 1)
                 repairs.append(Repair(kind, target, cell.edges[numbers[0]].name))
-            nodes.append(tuple((_best_operation(cell.edges[n], shifted[n]), cell.edges[n].source) for n in numbers))
+            nodes.append(tuple((best_operation(cell.edges[n], scores[n]), cell.edges[n].source) for n in numbers))
         fields[kind] = tuple(nodes)
     genotype = Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
     return Derived(genotype, tuple(repairs))
@@ -174,12 +182,39 @@ def _strongest(cell: CellSpec, target: int, strengths: Sequence[float], count: i
     return sorted(sorted(cell.incoming(target), key=lambda n: (-strengths[n], n))[:count])
 
 
-def _ranked(edge: Edge, alpha: NDArray[np.floating]) -> list[str]:
-    return sorted(edge.operations, key=lambda o: (-float(alpha[OPERATIONS.index(o)]), OPERATIONS.index(o)))
+def operation_scores(
+    cell: CellSpec, alpha: NDArray[np.floating], temperature: Temperature | None = None
+) -> NDArray[np.float64]:
+    """Return what the operations of an edge are compared by: T·ln α, α being the softmax within each group.
+
+    α′ says nothing across groups, since each softmax takes a constant of its own away; α does, and so
+    ranks the released DOTS code. Within a group the scores differ as α′ (with operation attention) does.
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    temperature : Temperature, optional
+        As in `edge_strengths`.
+
+    Returns
+    -------
+    float64 array of that shape, −inf where an operation is absent
+    """
+    return block_scores(np.asarray(alpha), cell.operation_blocks, _alpha_temperature(cell, temperature))
 
 
-def _best_operation(edge: Edge, alpha: NDArray[np.floating]) -> str:
-    return next(o for o in _ranked(edge, alpha) if o != NONE)
+def ranked_operations(edge: Edge, scores: NDArray[np.floating]) -> list[str]:
+    """Return an edge's operations, the largest score first, ties in canonical order."""
+    return sorted(edge.operations, key=lambda o: (-float(scores[OPERATIONS.index(o)]), OPERATIONS.index(o)))
+
+
+def best_operation(edge: Edge, scores: NDArray[np.floating]) -> str:
+    """Return the operation other than ``none`` of the largest score, the first where several are equal."""
+    return next(o for o in ranked_operations(edge, scores) if o != NONE)
+
+
+def _alpha_temperature(cell: CellSpec, temperature: Temperature | None) -> float:
+    return 1.0 if cell.matrix is None or temperature is None else temperature.alpha
 
 
 def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
@@ -211,8 +246,7 @@ def edge_strengths(
         1 if not given. Where no topology is searched α is taken at 1, as DARTS does.
     """
     temperature = temperature or Temperature()
-    at = 1.0 if cell.matrix is None else temperature.alpha
-    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks, at)
+    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks, _alpha_temperature(cell, temperature))
     shares = np.ones(len(cell.edges))
     if cell.matrix is not None and cell.combination_blocks is not None and beta is not None:
         chosen = block_softmax(np.asarray(beta, np.float64), cell.combination_blocks, temperature.beta)

@@ -58,10 +58,10 @@ def results(record: RunRecord) -> str:
 
 
 _MARGINS = {
-    "alpha": "an operation (α′)",
+    "alpha": "an operation (T·ln α)",
     "beta": "a combination of edges (β′)",
     "edges": "an edge (weight)",
-    "retained": "what is retained (α′)",
+    "retained": "what is retained (T·ln α)",
 }
 
 
@@ -87,9 +87,9 @@ def decisions(record: RunRecord) -> str:
     return section(
         "decisions",
         "Decisions, the closest first",
-        "<p>Operations are decided by α′, combinations of edges by β′; where no topology was searched, a node's "
-        "edges by the weight of their best operation, and under an edge softmax by that times γ: there the weakest "
-        "that was kept stands against the strongest that was not.</p>\n",
+        "<p>Operations are decided by α, with a margin in T·ln α, combinations of edges by β′; where no topology was "
+        "searched, a node's edges by the weight of their best operation, and under an edge softmax by that times γ: "
+        "there the weakest that was kept stands against the strongest that was not.</p>\n",
         f"<details><summary>{len(rows)} decisions</summary>{table(heads, rows, 'numbers')}</details>\n",
     )
 

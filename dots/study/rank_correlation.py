@@ -19,6 +19,7 @@ from dots_core.errors import UsageError
 from dots_core.genotype import Genotype
 from dots_core.mixing import Blocks, block_softmax
 from dots_core.operations import NONE, OPERATIONS
+from dots_core.selection import best_operation, operation_scores
 
 Pair = tuple[int, int]
 
@@ -60,12 +61,8 @@ def with_pair(searched: Searched, pair: Pair) -> Genotype:
     counts it; all other nodes stay as found.
     """
     edges, cell = last_edges(searched), searched.cells["normal"]
-    shifted = cell.operation_blocks.shifted(np.asarray(searched.architecture["alpha.normal"]))
-    node = []
-    for source in pair:
-        candidates = [o for o in cell.edges[edges[source]].operations if o != NONE]
-        weights = [float(shifted[edges[source], OPERATIONS.index(o)]) for o in candidates]
-        node.append((candidates[int(np.argmax(weights))], source))
+    scores = operation_scores(cell, searched.architecture["alpha.normal"])
+    node = [(best_operation(cell.edges[edges[source]], scores[edges[source]]), source) for source in pair]
     found = searched.genotype
     return replace(found, normal=(*found.normal[:-1], tuple(node)))
 

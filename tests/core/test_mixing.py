@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import blocks_and_logits, quick
 
-from dots_core.mixing import MASKED, Blocks, block_softmax, block_softmax_gradient, entropy
+from dots_core.mixing import MASKED, Blocks, block_scores, block_softmax, block_softmax_gradient, entropy
 
 
 def literal_softmax(logits, labels, temperature):
@@ -30,6 +30,25 @@ def test_softmax_is_taken_within_each_block(drawn, temperature):
     assert weights.shape == logits.shape
     np.testing.assert_allclose(weights, literal_softmax(logits, blocks.labels, temperature), rtol=1e-12)
     np.testing.assert_array_equal(block_softmax(np.asfortranarray(logits), blocks, temperature), weights)
+
+
+@quick
+@given(blocks_and_logits(), st.sampled_from([0.3, 1.0, 10.0]))
+def test_scores_are_logarithms_of_weights_on_the_scale_of_logits(drawn, temperature):
+    blocks, logits = drawn
+    scores = block_scores(logits, blocks, temperature)
+    assert (scores[~blocks.mask] == -np.inf).all()
+    weights = literal_softmax(logits, blocks.labels, temperature)[blocks.mask]
+    np.testing.assert_allclose(scores[blocks.mask], temperature * np.log(weights), rtol=1e-9, atol=1e-12)
+
+
+@quick
+@given(blocks_and_logits(), st.sampled_from([1e-5, 1.0, 10.0]))
+def test_scores_of_a_block_differ_as_its_logits_do_even_where_weights_vanish(drawn, temperature):
+    blocks, logits = drawn
+    scores = block_scores(logits, blocks, temperature)
+    for members in blocks.members:
+        np.testing.assert_allclose(np.diff(scores.flat[members]), np.diff(logits.flat[members]), rtol=0, atol=1e-13)
 
 
 @quick

@@ -53,20 +53,25 @@ def moved(cell: CellSpec, alpha: np.ndarray, row: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def operation(cell: CellSpec, alpha: np.ndarray, row: int) -> str:
+def weights(cell: CellSpec, alpha: np.ndarray, row: int, temperature: float) -> dict[str, float]:
+    """ln α of an edge's operations, each a softmax over its group."""
     values = moved(cell, alpha, row)
+    found = {}
+    for group in cell.edges[row].groups:
+        top = max(values[o] for o in group)
+        total = math.log(math.fsum(math.exp((values[o] - top) / temperature) for o in group))
+        found |= {o: (values[o] - top) / temperature - total for o in group}
+    return {o: found[o] for o in OPERATIONS if o in found}
+
+
+def operation(cell: CellSpec, alpha: np.ndarray, row: int, temperature: float) -> str:
+    values = weights(cell, alpha, row, temperature)
     return max((o for o in values if o != NONE), key=lambda o: values[o])
 
 
 def best_weight(cell: CellSpec, alpha: np.ndarray, row: int, temperature: float) -> float:
-    """The largest α of an operation other than `none`, each a softmax over its group."""
-    values = moved(cell, alpha, row)
-    weights = []
-    for group in cell.edges[row].groups:
-        top = max(values[o] for o in group)
-        powers = {o: math.exp((values[o] - top) / temperature) for o in group}
-        weights += [power / sum(powers.values()) for o, power in powers.items() if o != NONE]
-    return max(weights)
+    """The largest α of an operation other than `none`."""
+    return math.exp(max(value for o, value in weights(cell, alpha, row, temperature).items() if o != NONE))
 
 
 def groups_of(cell: CellSpec) -> list[list[int]]:
@@ -99,6 +104,7 @@ def strengths(cell: CellSpec, alpha: np.ndarray, beta: np.ndarray | None, at: Te
 def literal(cell: CellSpec, alpha: np.ndarray, beta: np.ndarray | None, at: Temperature) -> tuple[Kept, list[int]]:
     """The derived cell, and the nodes that had to be given an edge."""
     strong = strengths(cell, alpha, beta, at)
+    cold = 1.0 if cell.matrix is None else at.alpha
     space = cell.topology.space
     kept: set[int] = set()
     if space == "fixed":
@@ -120,7 +126,7 @@ def literal(cell: CellSpec, alpha: np.ndarray, beta: np.ndarray | None, at: Temp
         if not chosen:
             without.append(node)
             chosen = [max(rows, key=lambda row: strong[row])]
-        found[node] = [(cell.edges[row].source, operation(cell, alpha, row)) for row in chosen]
+        found[node] = [(cell.edges[row].source, operation(cell, alpha, row, cold)) for row in chosen]
     return found, without
 
 

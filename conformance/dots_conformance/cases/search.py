@@ -186,7 +186,7 @@ def _decisions(stage: Stage, cells: dict[str, CellSpec], architecture: dict[str,
         for sort, blocks in sorts:
             if blocks is None:
                 continue
-            values = np.asarray(architecture[f"{sort}.{kind}"], np.float64).ravel()
+            values = blocks.shifted(np.asarray(architecture[f"{sort}.{kind}"], np.float64)).ravel()
             for number, members in enumerate(blocks.members):
                 if len(members) < 2:
                     continue
