@@ -5,12 +5,11 @@
 >>> dots.train(result.genotype)  # doctest: +SKIP
 """
 
-from __future__ import annotations
+# What is imported here is seen by who completes `dots.` on a keyboard: hence the underscores.
+import importlib as _importlib
+import typing as _typing
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from dots.runs import SearchResult, TrainResult, search, train
     from dots_core.backends import backends
     from dots_core.data import from_arrays
@@ -47,12 +46,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     # Resolved on first use, so that importing dots costs next to nothing.
     if name not in _HOMES:
         raise AttributeError(f"module 'dots' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(_importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -49,6 +49,10 @@ Data = Annotated[str | None, typer.Option(help="digits, an image folder, a CIFAR
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
 ]
+Scale = Annotated[
+    float | None,
+    typer.Option(metavar="S", help="Shorten the preset, for example 0.1: all epochs × S, in the same shape."),
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of all randomness; default: the preset's.")]
 Out = Annotated[Path | None, typer.Option(help="Run directory; default: runs/<command>-<preset>-<number>.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or begin it if there is none.")]
@@ -89,6 +93,7 @@ def search(
     ] = None,
     data: Data = None,
     settings: Settings = None,
+    scale: Scale = None,
     seed: Seed = None,
     out: Out = None,
     resume: Resume = False,
@@ -101,7 +106,7 @@ def search(
     from dots.runs import Request, SearchResult
 
     request = Request(
-        "search", preset, backend, device, data, seed, out, resume, settings=parse_settings(settings or [])
+        "search", preset, backend, device, data, seed, out, resume, settings=parse_settings(settings or []), scale=scale
     )
     result = _carry_out(request, dry_run, as_json, quiet)
     if not isinstance(result, SearchResult):
@@ -123,22 +128,15 @@ def search(
                 "margins": result.margins,
                 "warnings": list(result.warnings),
                 "early_stops": list(result.early_stops),
+                "unusable": result.unusable,
+                "next_step": result.next_step,
                 "report": str(result.report),
             },
         )
     elif quiet:
         print(result.run)
     else:
-        from dots.drawing import terminal_text
-
-        print(terminal_text(result.genotype))
-        from dots.summary import search_summary
-
-        print(search_summary(result.metrics, result.margins, result.warnings, result.early_stops))
-        print(f"run                {result.run}")
-        print(f"picture            {result.run / 'cell.svg'}")
-        print(f"report             {result.report}")
-        print(f"train it           dots train --cell {result.run}")
+        print(result)
 
 
 @app.command()
@@ -154,6 +152,7 @@ def train(
     ] = None,
     data: Data = None,
     settings: Settings = None,
+    scale: Scale = None,
     seed: Seed = None,
     out: Out = None,
     resume: Resume = False,
@@ -166,7 +165,7 @@ def train(
     from dots.runs import Request, TrainResult
 
     request = Request(
-        "train", preset, backend, device, data, seed, out, resume, cell, settings=parse_settings(settings or [])
+        "train", preset, backend, device, data, seed, out, resume, cell, parse_settings(settings or []), scale
     )
     result = _carry_out(request, dry_run, as_json, quiet)
     if not isinstance(result, TrainResult):
@@ -247,21 +246,17 @@ def _presets(context: typer.Context) -> None:
 @presets_app.command("list")
 def list_presets(as_json: Json = False) -> None:
     """List the presets."""
-    from dots.presets import preset_names, preset_path
+    from dots.output import beside
+    from dots.presets import preset_about, preset_names
 
-    found = {
-        kind: {
-            name: preset_path(kind, name).read_text("utf-8").splitlines()[0].lstrip("# ") for name in preset_names(kind)
-        }
-        for kind in ("search", "train")
-    }
+    found = {kind: {name: preset_about(kind, name) for name in preset_names(kind)} for kind in ("search", "train")}
     if as_json:
         print_json("presets", found)
         return
     for kind, names in found.items():
         print(f"{kind}:")
         for name, about in names.items():
-            print(f"  {name:24} {about}")
+            print(beside(f"  {name:24} ", about))
 
 
 @presets_app.command("show")

@@ -11,7 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from dots.config import CONFIGS, Config, parse_config
+from dots.config import CONFIGS, Config, SearchConfig, parse_config
+from dots.next_step import training_after
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
 from dots.rundir import (
@@ -25,8 +26,9 @@ from dots.rundir import (
     read_run_config,
     replace_config,
 )
+from dots.shortening import shortened
 from dots.watch import Silent, Talking
-from dots_core.backends import choose_backend, load_engine
+from dots_core.backends import Backend, choose_backend, load_engine
 from dots_core.data import ImageData, load
 from dots_core.driver import Driver, Outcome, check_unrolling
 from dots_core.engine import Engine
@@ -44,7 +46,7 @@ _MOVABLE = ("backend", "device")
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """What a search found; as text, what a person wants to know of it.
 
     Attributes
     ----------
@@ -63,6 +65,11 @@ class SearchResult:
         What makes the result doubtful, in plain words; empty if nothing does.
     early_stops : tuple of str
         Which phases ended early, when and why.
+    unusable : str
+        Why the cell is not to be used, in a few words; empty if nothing speaks against it.
+    next_step : str
+        The command that trains the cell on the same images with a preset that fits them; where they were
+        passed from Python as ``data``, the call that does.
     """
 
     genotype: Genotype
@@ -73,6 +80,22 @@ class SearchResult:
     report: Path
     warnings: tuple[str, ...] = ()
     early_stops: tuple[str, ...] = ()
+    unusable: str = ""
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        from dots.drawing import terminal_text
+        from dots.summary import search_summary
+
+        lines = [
+            terminal_text(self.genotype),
+            search_summary(self.metrics, self.margins, self.warnings, self.early_stops, self.unusable),
+            f"run                {self.run}",
+            f"picture            {self.run / 'cell.svg'}",
+            f"report             {self.report}",
+            f"train it           {self.next_step}",
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -111,7 +134,9 @@ class Request:
     data : str, path or ImageData
         Where the images are; an ImageData is used as it is.
     settings : mapping
-        Nested settings that override the preset's.
+        Nested settings that override the preset's, and stand as they are if that is scaled.
+    scale : float, optional
+        By which the preset's epochs are multiplied (`dots.shortening`).
     """
 
     kind: str
@@ -124,6 +149,12 @@ class Request:
     resume: bool = False
     cell: str | Genotype | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    scale: float | None = None
+
+    def preset_values(self, name: str) -> dict[str, Any]:
+        """The settings of a preset, scaled down if the user asked for it."""
+        values = preset_values(self.kind, name)
+        return values if self.scale is None else shortened(self.kind, values, self.scale, f"preset {name}")
 
     def overrides(self) -> dict[str, Any]:
         """The explicit settings, nested."""
@@ -193,8 +224,9 @@ def prepare(request: Request) -> Prepared:
         assert request.out is not None
         saved = read_run_config(request.out, model)
         begun = saved.model_dump(mode="json")
-        if request.preset:
-            asked = parse_config(model, merged(preset_values(request.kind, request.preset), overrides), "settings")
+        if request.preset or request.scale is not None:
+            named = request.preset or _usual_preset(request.kind, choose_backend(saved.backend))
+            asked = parse_config(model, merged(request.preset_values(named), overrides), "settings")
             # What the preset leaves open was filled in when the run began.
             begun |= {key: value for key, value in asked.model_dump(mode="json").items() if value is not None}
         config = _located(parse_config(model, merged(begun, overrides), "settings"))
@@ -211,8 +243,8 @@ def prepare(request: Request) -> Prepared:
     else:
         wanted = parse_config(model, overrides, "settings").backend
         usual = choose_backend(wanted)
-        preset = request.preset or (usual.search_preset if request.kind == "search" else usual.train_preset)
-        values = preset_values(request.kind, preset)
+        preset = request.preset or _usual_preset(request.kind, usual)
+        values = request.preset_values(preset)
         if request.device is None and wanted not in (None, values.get("backend")):
             values.pop("device", None)  # a saved configuration's device belongs to its own engine
         config = _located(parse_config(model, merged(values, overrides), f"preset {preset}"))
@@ -232,6 +264,10 @@ def prepare(request: Request) -> Prepared:
     if cells is not None:
         plan.stages[0].network(plan, cells, len(data.classes), data.shape)  # refuses what cannot be built
     return Prepared(config, plan, engine, data, out, preset, continues)
+
+
+def _usual_preset(kind: str, backend: Backend) -> str:
+    return backend.search_preset if kind == "search" else backend.train_preset
 
 
 def _load_data(request: Request, config: Config) -> ImageData:
@@ -316,8 +352,22 @@ def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     report, record = write_report(out), read_run(out)
     told, stops = record.warnings, record.early_stops
     summary = {"metrics": outcome.last_row, "margins": outcome.margins, "warnings": told, "early_stops": stops}
+    summary |= {"unusable": record.unusable}
     write_atomic(out / "summary.json", to_json(summary))
-    return SearchResult(genotype, out, outcome.last_row, outcome.margins, backend, report, tuple(told), tuple(stops))
+    assert isinstance(prepared.config, SearchConfig)
+    training = training_after(prepared.config, prepared.data, out)
+    return SearchResult(
+        genotype,
+        out,
+        outcome.last_row,
+        outcome.margins,
+        backend,
+        report,
+        tuple(told),
+        tuple(stops),
+        record.unusable,
+        str(training),
+    )
 
 
 @contextlib.contextmanager
@@ -349,6 +399,7 @@ def search(
     out: str | PathLike[str] | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
+    scale: float | None = None,
     verbose: bool = True,
 ) -> SearchResult:
     """Search a cell, as ``dots search`` does.
@@ -369,6 +420,9 @@ def search(
         Go on with the run in ``out``, or begin it if there is none.
     settings : mapping, optional
         Overrides with dotted keys, for example ``{"topology.epochs": 10}``.
+    scale : float, optional
+        By which all lengths of the preset, counted in epochs, are multiplied, so that it keeps its shape: a
+        number above 0 and at most 1. ``settings`` stand as they are.
     verbose : bool
         Report progress on stderr.
 
@@ -382,7 +436,7 @@ def search(
         With a message that names cause, place and remedy.
     """
     request = Request(
-        "search", preset, backend, device, data, seed, _path(out), resume, settings=nested(settings or {})
+        "search", preset, backend, device, data, seed, _path(out), resume, settings=nested(settings or {}), scale=scale
     )
     result = run(request, talk=verbose)
     assert isinstance(result, SearchResult)
@@ -400,6 +454,7 @@ def train(
     out: str | PathLike[str] | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
+    scale: float | None = None,
     verbose: bool = True,
 ) -> TrainResult:
     """Train a cell's network from scratch and evaluate it, as ``dots train`` does.
@@ -416,7 +471,9 @@ def train(
     -------
     TrainResult
     """
-    request = Request("train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {}))
+    request = Request(
+        "train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {}), scale
+    )
     result = run(request, talk=verbose)
     assert isinstance(result, TrainResult)
     return result

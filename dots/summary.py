@@ -16,6 +16,7 @@ def search_summary(
     margins: Mapping[str, float],
     warnings: Sequence[str],
     early_stops: Sequence[str],
+    unusable: str = "",
 ) -> str:
     """Return a line for each thing to know, and the warnings after them.
 
@@ -24,9 +25,9 @@ def search_summary(
     metrics : mapping
         The last epoch's row.
     margins : mapping
-        As in `dots.runs.SearchResult`.
+        As in `dots.runs.SearchResult`, as are the others.
     """
-    lines: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = [("NOT USABLE", unusable)] if unusable else []
     if "validation_accuracy" in metrics:
         lines.append(
             ("supernet accuracy", f"{metrics['validation_accuracy']:.2%} ({metrics['validation_split']} images)")

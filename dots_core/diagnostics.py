@@ -286,6 +286,30 @@ def _rounded(value: float) -> float:
     return round(float(value), _DIGITS)
 
 
+_CELL_NAMES = {"normal": "normal cell", "reduce": "reduction cell"}
+_COLLAPSED = "the search has collapsed"
+
+
+def unusable(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say in a few words why a found cell is not to be used, or nothing if nothing speaks against it.
+
+    Parameters
+    ----------
+    genotype, rows
+        As for `warnings`, which says the same at length.
+    """
+    held = _held(rows)
+    untrained = [_CELL_NAMES[kind] for kind in CELL_TYPES if held and kind not in held]
+    if untrained:
+        return f"the {untrained[0]} was never trained"
+    return _COLLAPSED if "normal" in held and _collapsed(_normal_operations(genotype)) else ""
+
+
+def _held(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The cell types the network held last. Rows of earlier releases do not tell: nothing follows from that."""
+    return [kind for kind in CELL_TYPES if rows and f"alpha_entropy_{kind}" in rows[-1]]
+
+
 def warnings(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say in plain words what makes a search's result doubtful; nothing if nothing does.
 
@@ -299,12 +323,10 @@ def warnings(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> list[str]
     if not rows:
         return []
     last, said = rows[-1], []
-    # Rows of earlier releases lack the counts: nothing follows from that.
-    held = [kind for kind in CELL_TYPES if f"alpha_entropy_{kind}" in last]
-    names = {"normal": "normal cell", "reduce": "reduction cell"}
+    held = _held(rows)
     if held:
         said += [
-            f"the network holds no {names[kind]}, so that cell was never trained: it is arbitrary"
+            f"the network holds no {_CELL_NAMES[kind]}, so that cell was never trained: it is arbitrary"
             for kind in CELL_TYPES
             if kind not in held
         ]
@@ -325,14 +347,15 @@ def warnings(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> list[str]
             share = last.get(f"{group}_entropy_{kind}", 0.0)
             if share >= UNDECIDED:
                 said.append(
-                    f"the {names[kind]}'s {what} weigh nearly the same (entropy {share:.3f} of 1): "
+                    f"the {_CELL_NAMES[kind]}'s {what} weigh nearly the same (entropy {share:.3f} of 1): "
                     "the search has hardly decided"
                 )
         for by, what in (("alpha", "operation"), ("beta", "edges"), ("edges", "edges")):
             margin = last.get(f"{by}_margin_{kind}")
             if margin is not None and margin < SMALL_MARGIN:
                 said.append(
-                    f"a choice of {what} in the {names[kind]} rests on a margin of {margin:.1g}: as good as chance"
+                    f"a choice of {what} in the {_CELL_NAMES[kind]} rests on a margin of {margin:.1g}: "
+                    "as good as chance"
                 )
     return said
 
@@ -341,14 +364,19 @@ def _last_of_stages(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return list({row["stage"]: row for row in rows}.values())
 
 
+def _normal_operations(genotype: Genotype) -> list[str]:
+    return [edge.operations[0] for edge in genotype.cell("normal").edges]
+
+
+def _collapsed(operations: Sequence[str]) -> bool:
+    return not set(operations) & set(CONVOLUTIONS) or 2 * operations.count(SKIP) > len(operations)
+
+
 def _collapse(genotype: Genotype) -> list[str]:
-    edges = [edge.operations[0] for edge in genotype.cell("normal").edges]
-    skips = edges.count(SKIP)
-    holds = f"the normal cell holds {skips} skip connection{'' if skips == 1 else 's'} of {len(edges)} edges"
-    if not any(operation in CONVOLUTIONS for operation in edges):
-        return [f"{holds} and no convolution: the search has collapsed"]
-    if 2 * skips > len(edges):
-        return [f"{holds}: the search has collapsed"]
-    if skips > 2:
-        return [f"{holds}: a sign of collapse"]
-    return []
+    operations = _normal_operations(genotype)
+    skips = operations.count(SKIP)
+    holds = f"the normal cell holds {skips} skip connection{'' if skips == 1 else 's'} of {len(operations)} edges"
+    if _collapsed(operations):
+        without = "" if set(operations) & set(CONVOLUTIONS) else " and no convolution"
+        return [f"{holds}{without}: {_COLLAPSED}"]
+    return [f"{holds}: a sign of collapse"] if skips > 2 else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def preset_path(kind: str, name: str) -> Path:
             f"unknown {kind} preset '{name}'{nearest(name, names)}; presets: {', '.join(names)}, or a .yaml file"
         )
     return path
+
+
+def preset_about(kind: str, name: str) -> str:
+    """Return what a preset's file says about itself: its first paragraph of comment, on one line."""
+    lines = preset_path(kind, name).read_text("utf-8").splitlines()
+    said = takewhile(lambda line: line.startswith("# "), lines)
+    return " ".join(line.removeprefix("# ").strip() for line in said)
 
 
 def preset_values(kind: str, name: str) -> dict[str, Any]:
@@ -105,6 +113,22 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set {key}: the value '{value}' cannot be read") from None
         values = merged(values, nested({key: parsed}))
     return values
+
+
+def setting_text(value: Any) -> str:
+    """Return a value as ``--set`` reads it back."""
+    import json
+
+    import yaml
+
+    if isinstance(value, str):
+        try:
+            plain = yaml.safe_load(value) == value
+        except yaml.YAMLError:
+            plain = False
+        if plain:
+            return value
+    return json.dumps(value)
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def _headline(record: RunRecord) -> str:
     if not record.finished:
         return f"unfinished, {last['epoch']} of {record.plan.epochs} epochs"
     if record.searches:
+        if record.unusable:
+            return f"the cell found is not usable: {record.unusable}"
         count = len(record.warnings)
         return "a cell was found" + (f", with {count} warning{'' if count == 1 else 's'}" if count else "")
     return "trained" if accuracy is None else f"{accuracy:.2%} test accuracy"

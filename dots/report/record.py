@@ -11,7 +11,7 @@ from typing import Any
 from dots.config import Config, SearchConfig
 from dots.plans import plan_of
 from dots.rundir import read_run_config
-from dots_core.diagnostics import warnings
+from dots_core.diagnostics import unusable, warnings
 from dots_core.driver import ARCHITECTURE, METRICS
 from dots_core.errors import CorruptFile
 from dots_core.genotype import Genotype
@@ -63,6 +63,11 @@ class RunRecord:
     def warnings(self) -> list[str]:
         """What makes a search's result doubtful, in plain words."""
         return warnings(self.genotype, self.rows) if self.searches and self.genotype is not None else []
+
+    @property
+    def unusable(self) -> str:
+        """Why the found cell is not to be used, in a few words; empty if nothing speaks against it."""
+        return unusable(self.genotype, self.rows) if self.searches and self.genotype is not None else ""
 
     @property
     def early_stops(self) -> list[str]:

@@ -108,7 +108,7 @@ def _scale(
 
 def command_of(study: str, asked: Mapping[str, Any], out: Path) -> str:
     """Return the command that asks for this study, every choice named."""
-    from dots.study.scale import setting_text
+    from dots.presets import setting_text
 
     arguments = ["dots", "study", *study.split()]
     for key, value in asked.items():

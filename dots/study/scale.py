@@ -9,7 +9,7 @@ from typing import Any
 
 from dots.config import CONFIGS, Config, parse_config
 from dots.plans import plan_of
-from dots.presets import merged, nested, preset_values
+from dots.presets import merged, nested, preset_values, setting_text
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 from dots_core.files import write_atomic
 from dots_core.genotype import Genotype
@@ -83,22 +83,6 @@ class StudyRun:
                 "a CIFAR archive or folder, or digits"
             )
         return config
-
-
-def setting_text(value: Any) -> str:
-    """Return a value as ``--set`` reads it back."""
-    import json
-
-    import yaml
-
-    if isinstance(value, str):
-        try:
-            plain = yaml.safe_load(value) == value
-        except yaml.YAMLError:
-            plain = False
-        if plain:
-            return value
-    return json.dumps(value)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dots_core.diagnostics import (
     skip_count,
     smallest_margins,
     standing,
+    unusable,
     warnings,
 )
 from dots_core.engine import Temperature
@@ -304,6 +305,8 @@ S, C, P = "skip_connect", "sep_conv_3x3", "max_pool_3x3"
 )
 def test_collapse_is_said_in_plain_words(operations, said):
     assert warnings(cell_of(*operations), [HELD]) == said
+    collapsed = any(warning.endswith("the search has collapsed") for warning in said)
+    assert unusable(cell_of(*operations), [HELD]) == ("the search has collapsed" if collapsed else "")
 
 
 @pytest.mark.parametrize(
@@ -318,6 +321,7 @@ def test_collapse_is_said_in_plain_words(operations, said):
 )
 def test_doubts_are_said_in_plain_words(row, words):
     (said,) = warnings(cell_of(C, C), [{**HELD, **row}])
+    assert unusable(cell_of(C, C), [{**HELD, **row}]) == ""
     assert re.search(words, said), said
 
 
@@ -326,6 +330,9 @@ def test_an_untrained_cell_is_named():
     assert warnings(cell_of(S, S), [row]) == [
         "the network holds no normal cell, so that cell was never trained: it is arbitrary"
     ]
+    assert unusable(cell_of(S, S), [row]) == "the normal cell was never trained"
+    earlier = {"stage": "s"}  # a row of an earlier release
+    assert unusable(cell_of(S, S), [earlier]) == ""
 
 
 def test_a_gap_before_the_last_epoch_of_a_stage_warns_of_nothing():

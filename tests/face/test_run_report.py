@@ -105,6 +105,7 @@ def test_the_summary_reads_like_this():
         "warning            beware",
     ]
     assert search_summary({}, {}, [], []) == ""
+    assert search_summary({}, {}, [], [], "it collapsed") == "NOT USABLE         it collapsed"
 
 
 def test_the_progress_line_shows_entropies_and_skips():

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dots.presets import preset_names
+from dots.presets import preset_names, setting_text
 from dots.study.ablation import AblationStudy
 from dots.study.ablations import ABLATIONS
 from dots.study.archive import Archive
@@ -14,7 +14,7 @@ from dots.study.catalogue import ablation_name, build, catalogue, defaults
 from dots.study.conduct import Conducted
 from dots.study.paths import all_paths, first_cell
 from dots.study.results import write_results
-from dots.study.scale import Scale, StudyRun, setting_text, write_cell
+from dots.study.scale import Scale, StudyRun, write_cell
 from dots.study.small import small_settings
 from dots.study.study import Published, Row
 from dots_core.errors import DataMissing, UsageError
