@@ -321,7 +321,7 @@ def env(as_json: Json = False) -> None:
         print(f"{name:12} {number or 'not installed'}")
     for backend in found["backends"]:
         framework = ", ".join(f"{name} {number}" for name, number in backend["framework"].items() if number)
-        state = "available" if backend["available"] else "framework not installed"
+        state = "available" if backend["available"] else f"framework not installed ({backend['install']})"
         print(
             f"engine {backend['name']:10} {state}{', ' + framework if framework else ''}; tried on: {backend['tried']}"
         )

@@ -38,6 +38,7 @@ def environment() -> dict[str, Any]:
             {
                 "name": backend.name,
                 "available": backend.available,
+                "install": backend.install,
                 "framework": {backend.framework: _version(backend.framework)} if backend.framework else {},
                 "description": backend.description,
                 "tried": backend.tried,

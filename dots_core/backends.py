@@ -80,7 +80,7 @@ def choose_backend(name: str | None) -> Backend:
         for backend in known:
             if backend.available:
                 return backend
-        raise EngineMissing("no engine is registered; reinstall dots-nas")
+        raise EngineMissing("no engine is registered; install dots again, in a checkout of it: pip install .")
     for backend in known:
         if backend.name == name:
             if not backend.available:

@@ -38,7 +38,7 @@ class Submitter:
         except ImportError:
             raise UsageError(
                 "--submitit needs submitit, which is not installed; install it with: "
-                "pip install 'dots-nas[submitit]', or print the commands for a scheduler with --commands"
+                "pip install 'submitit>=1.5', or print the commands for a scheduler with --commands"
             ) from None
         others = dict(parameters)
         try:

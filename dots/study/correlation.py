@@ -47,7 +47,7 @@ def need_scipy() -> None:
 
     if find_spec("scipy") is None:
         raise UsageError(
-            "the rank correlation needs SciPy, which is not installed; install it with: pip install 'dots-nas[study]'"
+            "the rank correlation needs SciPy, which is not installed; install it with: pip install 'scipy>=1.10'"
         )
 
 

@@ -11,9 +11,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dots.config import SearchConfig, parse_config
+from dots.plans import plan_of
+from dots.presets import preset_values
+from dots.report import RunRecord, html_page
 from dots.report.charts import Frame, Line, chart, decades, linear_ticks
 from dots.summary import search_summary
 from dots.watch import planned_epochs, standing_text
+from dots_core.genotype import Genotype
+from dots_core.named_cells import named_cell
 from dots_core.plan import Phase, Plan, Stage, Update
 from dots_core.progress import Progress
 from dots_core.space import search_cell
@@ -127,3 +133,23 @@ def test_epochs_that_an_early_stop_spared_are_planned_no_more():
     assert planned(stage=1, global_epoch=7) == 17
     assert planned(stage=1, phase=1, epoch=1, global_epoch=13) == 17
     assert planned(stage=2, global_epoch=17) == 17
+
+
+@pytest.mark.parametrize(("skips", "usable"), [(6, False), (2, True)])
+def test_the_headline_of_a_collapsed_search_says_that_its_cell_is_not_usable(skips, usable):
+    config = parse_config(SearchConfig, preset_values("search", "smoke-reference"), "test")
+    held = {"alpha_entropy_normal": 0.5, "alpha_entropy_reduce": 0.5, "train_loss": 1.0, "train_accuracy": 0.5}
+    phases = [(s.name, p.name) for s in plan_of(config).stages for p in s.phases for _ in range(p.epochs)]
+    rows = [{**held, "epoch": n, "stage": stage, "phase": phase} for n, (stage, phase) in enumerate(phases, 1)]
+    operations = ["skip_connect"] * skips + ["sep_conv_3x3"] * (8 - skips)
+    nodes = [[[operations[2 * n], 0], [operations[2 * n + 1], 1]] for n in range(4)]
+    record = {"format": "dots-genotype", "version": 1}
+    genotype = Genotype.from_record(
+        {**named_cell("DARTS_V2").to_record(), **record, "normal": nodes, "normal_concat": [2, 3, 4, 5]}
+    )
+    page = html_page(RunRecord(config, rows, [], genotype))
+    headline, title = (re.search(f"<{tag}>(.*?)</{tag}>", page)[1] for tag in ("h1", "title"))
+    verdict = "cell found is not usable: the search has collapsed"
+    assert (headline == f"The {verdict}.") is not usable
+    assert (verdict in title) is not usable
+    assert ("the search has collapsed" in page) is not usable

@@ -138,7 +138,7 @@ def test_a_job_refused_because_another_was_quicker_is_no_failure(submitit, jobs,
 
 
 def test_submitit_itself_runs_the_jobs_and_refuses_in_one_line(jobs, tmp_path):
-    pytest.importorskip("submitit", reason="pip install 'dots-nas[submitit]'")
+    pytest.importorskip("submitit", reason="pip install 'submitit>=1.5'")
     said = []
     submitter = cluster.Submitter(tmp_path / "logs", {"cluster": "local", "timeout_min": 5}, said.append)
     (problem,) = submitter(jobs).items()

@@ -2,7 +2,7 @@
 
 info = {
     "framework": "jittor",
-    "install": "pip install 'dots-nas[jittor]'",
+    "install": "pip install 'jittor>=1.3.11' 'numpy<2'",
     "description": "Jittor; operations of all edges out of a node run as one",
     "tried": "CPU; CUDA is written but was not tried on hardware",
     "priority": 10,

@@ -2,7 +2,7 @@
 
 info = {
     "framework": "mindspore",
-    "install": "pip install 'dots-nas[mindspore]'",
+    "install": "pip install 'mindspore>=2.9' 'numpy<2'",
     "description": "MindSpore; operations of all edges out of a node run as one",
     "tried": "CPU; Ascend is written but was not tried on hardware",
     "priority": 20,

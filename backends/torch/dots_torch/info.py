@@ -2,7 +2,7 @@
 
 info = {
     "framework": "torch",
-    "install": "pip install 'dots-nas[torch]'",
+    "install": "pip install 'torch>=2.4'",
     "description": "PyTorch; operations of all edges out of a node run as one",
     "tried": "CPU; CUDA is written but was not tried on hardware",
     "priority": 30,
