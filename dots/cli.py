@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dots import conformance_commands, study_commands
-from dots.output import complete_backend, print_json
+from dots.output import complete_backend, hush_libraries, print_json
 from dots_core.errors import DotsError, UsageError
 
 app = typer.Typer(
@@ -58,7 +58,7 @@ Out = Annotated[Path | None, typer.Option(help="Run directory; default: runs/<co
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or begin it if there is none.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate memory and time, write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the run directory.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the run directory, and errors.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -354,6 +354,8 @@ def doctor(backend: Backend = None, device: Device = None, as_json: Json = False
 
 def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
     """Run a request, or print what it would need and return None."""
+    if quiet:
+        hush_libraries()
     from dots.runs import prepare, run
 
     if not dry_run:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import textwrap
+import warnings
 from typing import Any
 
 
@@ -14,6 +16,17 @@ def print_json(kind: str, document: dict[str, Any]) -> None:
     from dots import __version__
 
     print(json.dumps({"schema": f"dots/{kind}/1", "version": __version__, **document}, indent=2))
+
+
+def hush_libraries() -> None:
+    """Keep libraries' warnings off stderr: what is left there are errors and the warnings of dots itself.
+
+    Who asks Python for warnings, by ``-W`` or ``PYTHONWARNINGS``, still gets them.
+    """
+    if not sys.warnoptions:
+        # A filter would not do: importing a library may put its own before it.
+        warnings.showwarning = lambda *_, **__: None
+    logging.disable(logging.WARNING)
 
 
 def beside(label: str, paragraph: str) -> str:

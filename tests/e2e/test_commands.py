@@ -97,6 +97,19 @@ def test_dry_run_estimates_and_writes_nothing(backend, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_quiet_keeps_libraries_quiet_too(backend, tmp_path):
+    """A library that does warn: Matplotlib, where it can write no configuration."""
+    (tmp_path / "file").touch()
+    env = {**environment(), "MPLCONFIGDIR": str(tmp_path / "file" / "below")}
+    arguments = tiny_search(backend, tmp_path / "run")
+    loud = subprocess.run(command(*arguments), env=env, capture_output=True, text=True)
+    assert "MPLCONFIGDIR" in loud.stderr
+    # The run is finished: what is said now is said by what draws its cell again.
+    quiet = subprocess.run(command(*arguments, "--resume", "-q"), env=env, capture_output=True, text=True)
+    assert quiet.returncode == 0
+    assert [line for line in quiet.stderr.splitlines() if not line.startswith("dots: ")] == []
+
+
 @pytest.mark.parametrize("kind", ["smoke", "dots-cifar10", "dots-arbitrary-cifar10", "dots-2020-cifar10"])
 def test_search_presets_run_scaled_down(kind, tmp_path):
     small = settings(
