@@ -6,14 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dots_core.errors import UsageError, nearest
+from dots_core import bounds
+from dots_core.errors import QUOTED, UsageError, nearest, quoted
 from dots_core.operations import OPERATIONS
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=bounds.COUNT)]
+CountOrZero = Annotated[int, Field(ge=0, le=bounds.COUNT)]
+Epochs = Annotated[int, Field(ge=1, le=bounds.EPOCHS)]
+EpochsOrZero = Annotated[int, Field(ge=0, le=bounds.EPOCHS)]
+Layers = Annotated[int, Field(ge=1, le=bounds.LAYERS)]
+Channels = Annotated[int, Field(ge=2, le=bounds.CHANNELS, multiple_of=2)]
+Pixels = Annotated[int, Field(ge=0, le=bounds.SIDE)]
+Batch = Annotated[int, Field(ge=2, le=bounds.BATCH)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Edges = Literal["none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid"]
@@ -30,8 +37,8 @@ class AugmentationSection(Section):
     """How training images are varied."""
 
     flip: bool = True
-    crop: CountOrZero = 4
-    cutout: CountOrZero = 0
+    crop: Pixels = 4
+    cutout: Pixels = 0
     resized_crop: UnitInterval = 0.0
     jitter: UnitInterval = 0.0
 
@@ -41,7 +48,7 @@ class WeightsSection(Section):
 
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     over: Literal["run", "stage"] = "run"
-    warmup_epochs: CountOrZero = 0
+    warmup_epochs: EpochsOrZero = 0
     learning_rate: Positive = 0.025
     final_learning_rate: NonNegative = 0.001
     momentum: Moment = 0.9
@@ -69,7 +76,7 @@ class TemperatureSection(Section):
 class SpaceSection(Section):
     """The cells that are searched; sets of operations and attentions may be named (`dots_core.operations`)."""
 
-    nodes: Annotated[int, Field(ge=1, le=12)] = 4
+    nodes: Annotated[int, Field(ge=1, le=bounds.SEARCHED_NODES)] = 4
     operations: str | tuple[str, ...] = OPERATIONS
     groups: str | tuple[tuple[str, ...], ...] = "single"
     edges: tuple[tuple[int, int], ...] | None = None
@@ -99,9 +106,9 @@ class StageSection(Section):
     None is every step. The weights are those of the two losses of level ``mixed``.
     """
 
-    epochs: CountOrZero
-    warmup: CountOrZero
-    layers: Count
+    epochs: EpochsOrZero
+    warmup: EpochsOrZero
+    layers: Layers
     level: Literal["bi", "one", "mixed"]
     order: Literal[1, 2] = 1
     hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
@@ -118,9 +125,9 @@ class StageSection(Section):
 class OperationSection(StageSection):
     """The operation search; an early stop ends it by a criterion of DARTS+, warm-up excepted."""
 
-    epochs: Count = 30
-    warmup: CountOrZero = 15
-    layers: Count = 8
+    epochs: Epochs = 30
+    warmup: EpochsOrZero = 15
+    layers: Layers = 8
     level: Literal["bi", "one", "mixed"] = "bi"
     temperature: TemperatureSection = TemperatureSection()
     beta_temperature: TemperatureSection = TemperatureSection()
@@ -140,9 +147,9 @@ class TopologySection(StageSection):
     ``warmup_split`` is what w warms up on at one level; otherwise it is the images w learns from.
     """
 
-    epochs: CountOrZero = 40
-    warmup: CountOrZero = 20
-    layers: Count = 20
+    epochs: EpochsOrZero = 40
+    warmup: EpochsOrZero = 20
+    layers: Layers = 20
     level: Literal["bi", "one", "mixed"] = "one"
     space: Edges = "k-edges"
     side: Side = "input"
@@ -164,14 +171,14 @@ class RunConfig(Section):
     deterministic: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: str | None = None
-    image_size: Annotated[int, Field(ge=4, le=4096)] | None = None
+    image_size: Annotated[int, Field(ge=4, le=bounds.SIDE)] | None = None
     train_images: CountOrZero = 0
     train_share: Annotated[float, Field(gt=0, le=1)] | None = None
     test_images: CountOrZero = 0
-    batch: Annotated[int, Field(ge=2)] = 64
-    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    batch: Batch = 64
+    channels: Channels = 16
     stem: Literal["cifar", "imagenet"] = "cifar"
-    stem_multiplier: Count = 3
+    stem_multiplier: Annotated[int, Field(ge=1, le=bounds.CHANNELS)] = 3
     augmentation: AugmentationSection = AugmentationSection()
     weights: WeightsSection = WeightsSection()
     checkpoint_every: Count = 200
@@ -196,10 +203,10 @@ class TrainConfig(RunConfig):
 
     kind: Literal["train"] = "train"
     cell: dict[str, Any] | None = None
-    layers: Count = 20
-    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 36
-    batch: Annotated[int, Field(ge=2)] = 96
-    epochs: Count = 600
+    layers: Layers = 20
+    channels: Channels = 36
+    batch: Batch = 96
+    epochs: Epochs = 600
     weights: WeightsSection = WeightsSection(final_learning_rate=0.0)
     augmentation: AugmentationSection = AugmentationSection(cutout=16)
     label_smoothing: Moment = 0.0
@@ -237,9 +244,11 @@ def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Con
         key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(tried))
         if unknown:
             known = known_keys(model)
-            raise UsageError(f"{origin}: unknown key '{key}'{nearest(key, known)}") from None
+            raise UsageError(f"{quoted(origin)}: unknown key '{quoted(key)}'{nearest(key, known)}") from None
         given = problem["input"]
-        raise UsageError(f"{origin}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, not {given!r}") from None
+        given = repr(given) if isinstance(given, str) and len(given) <= QUOTED else given
+        what = quoted(f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
+        raise UsageError(f"{quoted(origin)}: {quoted(key)}: {what}, not {quoted(given)}") from None
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

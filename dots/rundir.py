@@ -15,8 +15,9 @@ from typing import Any
 
 from dots.config import CONFIGS, Config, ConfigClass, parse_config
 from dots.presets import flattened, read_yaml
-from dots_core.errors import CorruptFile, UsageError
+from dots_core.errors import CorruptFile, UsageError, quoted
 from dots_core.files import cannot_write, sync_directory, to_json, write_atomic, write_synced
+from dots_core.reading import read_json
 
 MARKER = "run.json"
 CONFIG = "config.yaml"
@@ -93,15 +94,17 @@ def read_run_config(path: Path, model: ConfigClass | None = None) -> Config:
         If its files are damaged.
     """
     try:
-        marker: Any = json.loads((path / MARKER).read_bytes())
+        marker: Any = read_json(path / MARKER)
         kind, version = marker["kind"], marker["version"]
         known = marker["format"] == FORMAT and kind in CONFIGS
     except OSError:
-        raise UsageError(f"{path} is not a run of dots: it has no {MARKER}; give the directory of a run") from None
-    except (ValueError, KeyError, TypeError):
-        raise CorruptFile(f"{path / MARKER} is damaged") from None
+        raise UsageError(
+            f"{quoted(str(path))} is not a run of dots: it has no {MARKER}; give the directory of a run"
+        ) from None
+    except (KeyError, TypeError):
+        raise CorruptFile(f"{quoted(str(path / MARKER))} is damaged") from None
     if not known or version != VERSION:
-        raise CorruptFile(f"{path} is a run of format {version}, this release reads {VERSION}")
+        raise CorruptFile(f"{quoted(str(path))} is a run of format {quoted(version)}, this release reads {VERSION}")
     if model is not None and CONFIGS[kind] is not model:
         raise UsageError(f"{path} is a {kind}; go on with it by: dots {kind} --out {path} --resume")
     try:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from dots.plans import plan_of
 from dots.rundir import read_run_config
-from dots_core.cell_records import cell_from_record
 from dots_core.checkpoint import newest_checkpoint
 from dots_core.data import load
 from dots_core.engine import Setup, Temperature
 from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
 from dots_core.progress import Progress
-from dots_core.space import CELL_TYPES
 from dots_core.state import rounded_state
 
 if TYPE_CHECKING:
@@ -42,13 +40,13 @@ def situation_of_run(run: Path) -> Situation:
     if config.data is None or config.data.startswith("python:"):
         raise DataMissing(f"{run} was begun with images passed from Python, which are not kept with it")
     plan, progress = plan_of(config), Progress.from_record(found[1].progress)
+    progress.check_within(plan, found[0])
     stage = plan.stages[min(progress.stage, len(plan.stages) - 1)]
     ended = progress.stage == len(plan.stages)
     phase = stage.phases[-1 if ended else progress.phase]
     epoch = phase.epochs - 1 if ended else progress.epoch
     data = load(config.data, config.image_size)
-    cells = {kind: cell_from_record(progress.cells[kind]) for kind in CELL_TYPES}
-    spec = stage.network(plan, cells, len(data.classes), data.shape)
+    spec = stage.network(plan, progress.cell_specs(), len(data.classes), data.shape)
     number = ["w" in update.groups for update in phase.updates].index(True)
     batch = next(iter(Feed(plan, data).loader(stage, phase, number, spec).batches(progress.global_epoch, 0)))
     temperature = Temperature(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dots.output import complete_backend, print_json
+from dots_core.bounds import COUNT, SEEDS
 from dots_core.errors import DotsError, UsageError
 
 app = typer.Typer(
@@ -31,8 +32,8 @@ TrainSettings = Annotated[
     list[str] | None, typer.Option("--train-set", metavar="KEY=VALUE", help="Override a setting of the trainings.")
 ]
 Data = Annotated[str | None, typer.Option(help="Images of all runs; default: those the presets name.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds a result is averaged over.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="The first seed; default: 0.")]
+Seeds = Annotated[int | None, typer.Option(min=1, max=SEEDS, help="Seeds a result is averaged over.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=COUNT, help="The first seed; default: 0.")]
 Backend = Annotated[
     str | None, typer.Option(help="Engine; default: the first available.", autocompletion=complete_backend)
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine import State
-from dots_core.errors import CorruptFile
+from dots_core.errors import CorruptFile, quoted
 from dots_core.files import read_folder, to_json, write_folder
+from dots_core.reading import parse_json
 
 FORMAT = "dots-checkpoint"
 VERSION = 1
@@ -61,7 +61,7 @@ def unpack_arrays(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
     try:
         return load(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CorruptFile(f"{path} is not a safetensors file ({error})") from None
+        raise CorruptFile(f"{path} is not a safetensors file ({quoted(str(error))})") from None
 
 
 def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
@@ -108,12 +108,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if missing:
         raise CorruptFile(f"{path} is not a checkpoint: it lacks {', '.join(sorted(missing))}")
     try:
-        progress = json.loads(files[_PROGRESS])
+        progress = parse_json(files[_PROGRESS].decode())
         kind, version = progress.pop("format"), progress.pop("version")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise CorruptFile(f"{path / _PROGRESS} is not a checkpoint's progress") from None
     if kind != FORMAT or version != VERSION:
-        raise CorruptFile(f"{path} is of format {kind} {version}; this release reads {FORMAT} {VERSION}")
+        raise CorruptFile(
+            f"{path} is of format {quoted(kind)} {quoted(version)}; this release reads {FORMAT} {VERSION}"
+        )
     return Checkpoint(unpack_arrays(files[_STATE], path / _STATE), progress)
 
 

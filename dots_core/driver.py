@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dots_core.cell_records import cell_from_record, cell_to_record
+from dots_core.cell_records import cell_to_record
 from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
 from dots_core.data import ImageData, evaluation_batches
 from dots_core.diagnostics import Standing, completed, decisions, retention_margin, smallest_margins, standing
@@ -198,7 +198,7 @@ class Driver:
         return Progress(records, self._engine_record(), self._data.fingerprint, self.plan.digest)
 
     def _cells(self) -> dict[str, CellSpec]:
-        return {kind: cell_from_record(self._progress.cells[kind]) for kind in CELL_TYPES}
+        return self._progress.cell_specs()
 
     def _build(self, cells: dict[str, CellSpec]) -> None:
         plan, stage = self.plan, self._stage
@@ -222,8 +222,7 @@ class Driver:
                 f"{path} was written under other settings than {self._folder / 'config.yaml'} now describes; "
                 "restore that file, or start a new run"
             )
-        if not 0 <= progress.stage <= len(self.plan.stages):
-            raise CorruptFile(f"{path} stands in stage {progress.stage}, which the plan does not have")
+        progress.check_within(self.plan, path)
         self._metrics.cut(progress.metrics_bytes)
         self._evolution.cut(progress.architecture_bytes)
         if self.plan.derive and not progress.architecture_bytes:
@@ -272,6 +271,11 @@ class Driver:
         rates = Rates(rate, self._stage.architecture_rate)
         loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
+        if progress.step >= steps or progress.sums.steps != progress.step:
+            raise CorruptFile(
+                f"{self._folder / 'checkpoints'}: the newest stands at step {progress.step} of an epoch of {steps} steps, "
+                f"with {progress.sums.steps} counted; to go on from the one before it, delete it"
+            )
         before = progress.global_epoch - progress.epoch
         batches = [
             endless(loader, self._read_before(update, steps), before)

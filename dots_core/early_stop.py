@@ -85,8 +85,11 @@ class Stability:
 
     @classmethod
     def from_record(cls, record: Any) -> Stability:
-        """Read what `dataclasses.asdict` made; TypeError or KeyError if it is of another form."""
-        return cls([[str(name) for name in edge] for edge in record["ranking"]], int(record["epochs"]))
+        """Read what `dataclasses.asdict` made; TypeError, KeyError or ValueError if it is of another form."""
+        epochs = record["epochs"]
+        if type(epochs) is not int or epochs < 0:
+            raise ValueError("the epochs of a stable ranking are no count")
+        return cls([[str(name) for name in edge] for edge in record["ranking"]], epochs)
 
 
 def convolution_ranking(

@@ -75,4 +75,7 @@ def _bounded_repr(value: object) -> str:
 
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = shortener.maxlong = QUOTED
-    return shortener.repr(value)
+    try:
+        return shortener.repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits out
+        return f"a {type(value).__name__} too long to show"

@@ -7,10 +7,13 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dots_core.errors import CorruptFile, DotsError
+from dots_core.bounds import CHECKPOINT_BYTES
+from dots_core.errors import CorruptFile, DotsError, quoted
+from dots_core.reading import read_file, read_json
 
 MANIFEST = "manifest.json"
 
@@ -46,22 +49,41 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         If the disk is full or the file cannot be written; the old content stands.
     """
     beside = path.with_name(f".{path.name}.new")
+    with writing(path):
+        try:
+            write_synced(beside, content.encode() if isinstance(content, str) else content)
+            os.replace(beside, path)
+            sync_directory(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+RESUME = "run the same command with --resume"
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = RESUME) -> Iterator[None]:
+    """Turn the failure of a write into an error that names the file and the remedy.
+
+    Raises
+    ------
+    DotsError
+        See `cannot_write`.
+    """
     try:
-        write_synced(beside, content.encode() if isinstance(content, str) else content)
-        os.replace(beside, path)
-        sync_directory(path.parent)
+        yield
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise cannot_write(path, error) from None
+        raise cannot_write(path, error, remedy) from None
 
 
-def cannot_write(path: Path, error: OSError) -> DotsError:
+def cannot_write(path: Path, error: OSError, remedy: str = RESUME) -> DotsError:
     """Return the error for a failed write, saying that nothing was lost."""
     reason = error.strerror or str(error)
     return DotsError(
-        f"cannot write {path}: {reason}; what was saved before stands. Make room or check the permissions, "
-        "then run the same command with --resume"
+        f"cannot write {quoted(str(path))}: {reason}; what was saved before stands. Make room or check the "
+        f"permissions, then {remedy}"
     )
 
 
@@ -117,13 +139,13 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         If a file is missing, damaged or not listed, or the manifest itself is unreadable.
     """
     try:
-        sums = json.loads((folder / MANIFEST).read_bytes())["sha256"]
+        sums = read_json(folder / MANIFEST)["sha256"]
         names = sorted(sums)
         plain = all(n == os.path.basename(n) and n not in ("", ".", "..") and n.isprintable() for n in names)
         well_formed = all(isinstance(total, str) for total in sums.values())
     except OSError as error:
         raise CorruptFile(f"{folder}: the manifest cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (TypeError, KeyError, AttributeError):
         well_formed = plain = False
         names, sums = [], {}
     if not well_formed:
@@ -132,11 +154,11 @@ def read_folder(folder: Path) -> dict[str, bytes]:
         raise CorruptFile(f"{folder / MANIFEST} names a file outside its folder")
     unlisted = sorted({path.name for path in folder.iterdir()} - {*names, MANIFEST})
     if unlisted:
-        raise CorruptFile(f"{folder / unlisted[0]} is not listed in {MANIFEST}; it does not belong there")
+        raise CorruptFile(f"{quoted(str(folder / unlisted[0]))} is not listed in {MANIFEST}; it does not belong there")
     files: dict[str, bytes] = {}
     for name in names:
         try:
-            content = (folder / name).read_bytes()
+            content = read_file(folder / name, CHECKPOINT_BYTES)
         except OSError as error:
             raise CorruptFile(f"{folder / name} cannot be read ({error.strerror})") from None
         if hashlib.sha256(content).hexdigest() != sums[name]:

@@ -9,6 +9,10 @@ from typing import Any
 
 from dots_core.errors import CorruptFile
 from dots_core.files import cannot_write
+from dots_core.reading import parse_json, read_file
+
+_LIMIT = 4 << 30
+"""Bytes: a hundred thousand epochs of the largest rows."""
 
 
 class MetricsFile:
@@ -64,12 +68,15 @@ def read_metrics(path: Path, growing: bool = False) -> list[dict[str, Any]]:
         Whether another process may be writing the file: what follows the last end of line is left out.
     """
     rows = []
-    content = path.read_bytes()
+    content = read_file(path, _LIMIT)
     if growing:
         content = content[: content.rfind(b"\n") + 1]
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line.decode())
         except ValueError:  # also of the text's encoding
             raise CorruptFile(f"{path}, line {number} is not JSON") from None
+        if not isinstance(row, dict):
+            raise CorruptFile(f"{path}, line {number} is no row of an epoch")
+        rows.append(row)
     return rows

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dots_core.errors import UsageError
+from dots_core import bounds
+from dots_core.errors import UsageError, quoted
 from dots_core.genotype import Genotype
 from dots_core.layers import (
     Convolution,
@@ -79,6 +80,19 @@ class NetworkSpec:
                 f"a network needs at least 1 cell, 1 channel and 2 classes, "
                 f"not {self.layers}, {self.channels}, {self.classes}"
             )
+        for what, number, most in (
+            ("cells", self.layers, bounds.LAYERS),
+            ("channels", self.channels, bounds.CHANNELS),
+            ("channels of the stem for each of the cells'", self.stem_multiplier, bounds.CHANNELS),
+            ("classes", self.classes, bounds.CLASSES),
+            ("pixels a side", max(self.input_shape[1:]), bounds.SIDE),
+        ):
+            if number > most:
+                raise UsageError(
+                    f"a network of {quoted(number)} {what} is beyond what can be meant; give up to {most:,}"
+                )
+        if min(self.input_shape) < 1:
+            raise UsageError(f"a network needs images of at least 1 pixel a side, not {self.input_shape[1:]}")
         if self.channels % 2:
             raise UsageError(f"channels is {self.channels}; it must be even, FactorizedReduce halves it")
         for cell in (self.normal, self.reduce):

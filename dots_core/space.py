@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from dots_core import bounds
 from dots_core.errors import UsageError, nearest
 from dots_core.mixing import MASKED, Blocks
 from dots_core.operations import NONE, OPERATIONS, check_operations, grouping
@@ -97,6 +98,9 @@ class CellSpec:
             )
         if self.nodes < 1:
             raise UsageError(f"a cell needs at least one intermediate node, not {self.nodes}")
+        most = bounds.SEARCHED_NODES if self.mixed else bounds.NODES
+        if self.nodes > most:
+            raise UsageError(f"a cell of {self.nodes} nodes is beyond what can be meant; give up to {most}")
         if len(set(self.concat)) != len(self.concat):
             raise UsageError(f"concat {self.concat} names a node twice")
         if not self.concat or any(not 2 <= node < self.nodes + 2 for node in self.concat):

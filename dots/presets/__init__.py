@@ -7,10 +7,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from dots_core.errors import CorruptFile, UsageError, nearest
+from dots_core.errors import CorruptFile, UsageError, nearest, quoted
+from dots_core.reading import read_file
 
 _FOLDER = Path(__file__).parent
 _SIZE_LIMIT = 1 << 20
+_DEEPEST = 8
+"""Dots in a key, far more than any has."""
 
 
 def preset_names(kind: str) -> list[str]:
@@ -29,13 +32,13 @@ def preset_path(kind: str, name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UsageError(f"there is no preset file {path}")
+            raise UsageError(f"there is no preset file {quoted(name)}")
         return path
     path = _FOLDER / kind / f"{name}.yaml"
     names = preset_names(kind)
     if name not in names:
         raise UsageError(
-            f"unknown {kind} preset '{name}'{nearest(name, names)}; presets: {', '.join(names)}, or a .yaml file"
+            f"unknown {kind} preset '{quoted(name)}'{nearest(name, names)}; presets: {', '.join(names)}, or a .yaml file"
         )
     return path
 
@@ -55,7 +58,7 @@ def preset_values(kind: str, name: str) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str) or base.endswith((".yaml", ".yml")) or base == name:
-        raise UsageError(f"{path}: extends must name a preset, not {base!r}")
+        raise UsageError(f"{path}: extends must name a preset, not {quoted(base)}")
     return merged(preset_values(kind, base), values)
 
 
@@ -67,19 +70,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     CorruptFile
         If the file is not YAML, holds anything but plain values, or no mapping.
     """
-    import yaml
+    from dots.presets.plain_yaml import parse_yaml
 
     try:
-        if path.stat().st_size > _SIZE_LIMIT:
-            raise CorruptFile(f"{path} is larger than any settings file ({_SIZE_LIMIT} bytes)")
-        values = yaml.safe_load(path.read_bytes().decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptFile(f"{path} is not a YAML settings file ({first})") from None
+        values = parse_yaml(read_file(path, _SIZE_LIMIT).decode("utf-8-sig"))
+    except ValueError as error:  # of the text's encoding, too
+        raise CorruptFile(f"{quoted(str(path))} is not a YAML settings file ({quoted(str(error))})") from None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {quoted(str(path))}: {error.strerror}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise CorruptFile(f"{path} holds no settings, which are lines of the form key: value")
+        raise CorruptFile(f"{quoted(str(path))} holds no settings, which are lines of the form key: value")
     return values
 
 
@@ -100,17 +100,17 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     UsageError
         If a text has no ``=`` or its value is not YAML.
     """
-    import yaml
+    from dots.presets.plain_yaml import parse_yaml
 
     values: dict[str, Any] = {}
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set takes KEY=VALUE, for example topology.epochs=10, not '{text}'")
+            raise UsageError(f"--set takes KEY=VALUE, for example topology.epochs=10, not '{quoted(text)}'")
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise UsageError(f"--set {key}: the value '{value}' cannot be read") from None
+            parsed = parse_yaml(value)
+        except ValueError as error:
+            raise UsageError(f"--set {quoted(key)}: the value '{quoted(value)}' cannot be read ({error})") from None
         values = merged(values, nested({key: parsed}))
     return values
 
@@ -132,9 +132,19 @@ def setting_text(value: Any) -> str:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted keys into nested sections."""
+    """Turn dotted keys into nested sections.
+
+    Raises
+    ------
+    UsageError
+        If what is given is no mapping of dotted keys.
+    """
+    if not isinstance(flat, Mapping):
+        raise UsageError(f"settings are a mapping such as {{'topology.epochs': 10}}, not {quoted(flat)}")
     values: dict[str, Any] = {}
     for dotted, value in flat.items():
+        if not isinstance(dotted, str) or dotted.count(".") > _DEEPEST:
+            raise UsageError(f"unknown key '{quoted(dotted)}'; keys are texts such as topology.epochs")
         section: Any = value
         for part in reversed(dotted.split(".")):
             section = {part: section}

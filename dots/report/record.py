@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 from dots.config import Config, SearchConfig
 from dots.plans import plan_of
+from dots.report.rows import check_alike, check_architecture, check_metrics, checked_rows
 from dots.rundir import read_run_config
 from dots_core.diagnostics import unusable, warnings
 from dots_core.driver import ARCHITECTURE, METRICS
-from dots_core.errors import CorruptFile
 from dots_core.genotype import Genotype
 from dots_core.metrics import read_metrics
 from dots_core.plan import Plan
@@ -95,8 +94,10 @@ def read_run(run: Path) -> RunRecord:
     """
     config = read_run_config(run)
     rows, evolution = (
-        read_metrics(run / name, growing=True) if (run / name).exists() else [] for name in (METRICS, ARCHITECTURE)
+        checked_rows(read_metrics(run / name, growing=True), run / name, check) if (run / name).exists() else []
+        for name, check in ((METRICS, check_metrics), (ARCHITECTURE, check_architecture))
     )
+    check_alike(evolution, run / ARCHITECTURE)
     # A process killed between the two appends leaves an architecture row less, or a metrics row too many.
     epochs = {row["epoch"] for row in rows}
     return RunRecord(
@@ -112,7 +113,4 @@ def _genotype(run: Path, config: Config, evolution: list[Row]) -> Genotype | Non
     path = run / "genotype.json"
     if not path.exists():
         return None
-    try:
-        return Genotype.from_record(json.loads(path.read_bytes()))
-    except ValueError:
-        raise CorruptFile(f"{path} is not JSON") from None
+    return Genotype.load(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from dots.plans import plan_of
 from dots.rundir import read_run_config
-from dots_core.cell_records import cell_from_record
 from dots_core.checkpoint import newest_checkpoint
 from dots_core.counts import mac_count, parameter_count
 from dots_core.data import load
@@ -23,7 +21,8 @@ from dots_core.errors import CorruptFile
 from dots_core.genotype import Genotype
 from dots_core.metrics import read_metrics
 from dots_core.progress import Progress
-from dots_core.space import CELL_TYPES, CellSpec
+from dots_core.reading import read_json
+from dots_core.space import CellSpec
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,11 @@ class Archive:
         """Return a finished training's accuracy on the test split after the last epoch."""
         path = self.path(name) / "summary.json"
         try:
-            return float(json.loads(path.read_bytes())["accuracy"])
-        except (ValueError, KeyError, TypeError):
+            accuracy = read_json(path)["accuracy"]
+            if type(accuracy) not in (int, float) or not 0 <= accuracy <= 1:
+                raise ValueError
+            return float(accuracy)
+        except (CorruptFile, ValueError, KeyError, TypeError):
             raise CorruptFile(f"{path} is damaged; delete {path.parent} and run the study again") from None
 
     def genotype(self, name: str) -> Genotype:
@@ -92,8 +94,7 @@ class Archive:
         state: dict[str, Any] = dict(found[1].state)
         prefix = "architecture/"
         architecture = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-        cells = {kind: cell_from_record(progress.cells[kind]) for kind in CELL_TYPES}
-        return Searched(self.genotype(name), cells, architecture)
+        return Searched(self.genotype(name), progress.cell_specs(), architecture)
 
     def size(self, name: str) -> tuple[int, int]:
         """Return parameters and MACs of a training's network, the auxiliary head left out of both."""

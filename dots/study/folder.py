@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dots_core.errors import CorruptFile, UsageError
-from dots_core.files import to_json, write_atomic
+from dots_core.bounds import COUNT, SEEDS
+from dots_core.errors import CorruptFile, UsageError, quoted
+from dots_core.files import to_json, write_atomic, writing
+from dots_core.reading import read_json
 
 MARKER = "study.json"
 FORMAT = "dots-study"
 VERSION = 1
+
+_COUNTED = ("seeds", "seed", "topologies", "best")
 
 
 def is_study(path: Path) -> bool:
@@ -32,16 +35,35 @@ def read_asked(path: Path, study: str) -> dict[str, Any]:
     """
     marker = path / MARKER
     try:
-        record = json.loads(marker.read_bytes())
+        record = read_json(marker)
         known = record["format"] == FORMAT
         version, name, asked = record["version"], record["study"], dict(record["asked"])
-    except (ValueError, KeyError, TypeError):
+        if known and version == VERSION:
+            _check_types(name, asked)
+    except (CorruptFile, ValueError, KeyError, TypeError):
         raise CorruptFile(f"{marker} is damaged; start a new study") from None
     if not known or version != VERSION:
-        raise CorruptFile(f"{path} is a study of format {version}, this release reads {VERSION}")
+        raise CorruptFile(f"{path} is a study of format {quoted(version)}, this release reads {VERSION}")
     if name != study:
-        raise UsageError(f"{path} is the study '{name}', not '{study}'; go on with it by: dots study {name} --resume")
+        raise UsageError(
+            f"{path} is the study '{quoted(name)}', not '{study}'; go on with it by: dots study {name} --resume"
+        )
     return asked
+
+
+def _check_types(study: object, asked: Mapping[str, Any]) -> None:
+    """Raise ValueError unless every part of a request is what the command line gives: a mapping, a number or a text."""
+    if not isinstance(study, str):
+        raise ValueError
+    for key, value in asked.items():
+        if key.endswith("settings"):
+            good = isinstance(value, dict)
+        elif key in _COUNTED:
+            good = type(value) is int and 0 <= value <= (SEEDS if key == "seeds" else COUNT)
+        else:
+            good = value is None or isinstance(value, str)
+        if not good:
+            raise ValueError
 
 
 def settle(
@@ -87,8 +109,9 @@ def settle(
 
 def create(path: Path, study: str, asked: Mapping[str, Any]) -> None:
     """Make the directory a study, if it is none yet."""
-    path.mkdir(parents=True, exist_ok=True)
-    if not is_study(path):
-        record = {"format": FORMAT, "version": VERSION, "study": study, "asked": dict(asked)}
-        write_atomic(path / MARKER, to_json(record))
-    (path / "runs").mkdir(exist_ok=True)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not is_study(path):
+            record = {"format": FORMAT, "version": VERSION, "study": study, "asked": dict(asked)}
+            write_atomic(path / MARKER, to_json(record))
+        (path / "runs").mkdir(exist_ok=True)

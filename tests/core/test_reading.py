@@ -49,7 +49,18 @@ def test_what_cannot_be_opened_is_an_os_error(tmp_path, make):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", '{"a": 1, "a": 2}', "[NaN]", "[-Infinity]", "[" * 100_000, "1" * 5000, "12345678901234567890", "\x00"],
+    [
+        "",
+        "{",
+        '{"a": 1, "a": 2}',
+        "[NaN]",
+        "[-Infinity]",
+        "[1e999]",
+        "[" * 100_000,
+        "1" * 5000,
+        "12345678901234567890",
+        "\x00",
+    ],
 )
 def test_json_with_surprises_is_refused(tmp_path, text):
     path: Path = tmp_path / "file.json"
@@ -87,6 +98,9 @@ def billion_laughs():
     return value
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, "\x1b" * 10**6, billion_laughs(), 10**4000, {"k" * 1000: b"v" * 1000}])
+LONG = ["x" * 10**6, "\x1b" * 10**6, billion_laughs(), 10**4000, 10**5000, [10**5000], {"k" * 1000: b"v" * 1000}]
+
+
+@pytest.mark.parametrize("value", LONG, ids=range(len(LONG)))
 def test_long_values_are_shortened(value):
     assert len(quoted(value)) <= QUOTED
