@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.data.account import NOTHING_TO_TELL, Account
 from dots_core.data.on_demand import OnDemand
-from dots_core.errors import DataMissing
+from dots_core.errors import DataMissing, printable
 from dots_core.random import Stream
 
 SMALLEST_SIDE = 4
@@ -59,6 +60,8 @@ class ImageData:
     train, test : Split
     origin : str
         Where the images were read from, for messages; empty if they were given as arrays.
+    account : Account
+        What was taken, passed over and converted when they were read.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class ImageData:
     train: Split
     test: Split
     origin: str = ""
+    account: Account = NOTHING_TO_TELL
 
     def __post_init__(self) -> None:
         where = f"{self.origin or self.name}:"
@@ -97,6 +101,21 @@ class ImageData:
         """Shape of one image as engines see it: (C, H, W)."""
         _, height, width, channels = self.train.images.shape
         return channels, height, width
+
+    @property
+    def summary(self) -> str:
+        """What was loaded and what was not, in one line."""
+        channels, height, width = self.shape
+        told = self.account.text()
+        return (
+            f"{printable(self.name)}: {len(self.train)} train and {len(self.test)} test images of {width}x{height} "
+            f"in {'grey' if channels == 1 else 'colour'}, {len(self.classes)} classes{'; ' if told else ''}{told}"
+        )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the data doubtful, each a sentence without its full stop."""
+        return self.account.warnings
 
     @property
     def mean(self) -> NDArray[np.float32]:
