@@ -163,7 +163,11 @@ class TopologySection(StageSection):
 
 
 class RunConfig(Section):
-    """What a search and a training have in common."""
+    """What a search and a training have in common.
+
+    ``test_split``, ``test_share`` and ``test_seed`` say which images are for testing where the
+    data leaves it open (`dots_core.data.load`).
+    """
 
     backend: str | None = None
     device: str | None = None
@@ -172,6 +176,9 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: str | None = None
     image_size: Annotated[int, Field(ge=4, le=bounds.SIDE)] | None = None
+    test_split: str | None = None
+    test_share: Share | None = None
+    test_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     train_images: CountOrZero = 0
     train_share: Annotated[float, Field(gt=0, le=1)] | None = None
     test_images: CountOrZero = 0

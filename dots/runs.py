@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dots.config import CONFIGS, Config, SearchConfig, parse_config
+from dots.images import images_of, write_images_record
 from dots.next_step import training_after
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
@@ -29,7 +30,7 @@ from dots.rundir import (
 from dots.shortening import shortened
 from dots.watch import Silent, Talking
 from dots_core.backends import Backend, choose_backend, load_engine
-from dots_core.data import ImageData, load
+from dots_core.data import ImageData
 from dots_core.driver import Driver, Outcome, check_unrolling
 from dots_core.engine import Engine
 from dots_core.errors import DataMissing, UsageError
@@ -272,7 +273,7 @@ def _usual_preset(kind: str, backend: Backend) -> str:
 
 def _load_data(request: Request, config: Config) -> ImageData:
     if isinstance(request.data, ImageData):
-        return request.data
+        return images_of(config, request.data)
     if config.data is None:
         raise DataMissing(
             "this preset brings no images: give --data with an image folder (train/<class>/*.jpg, test/<class>/*.jpg), "
@@ -280,7 +281,7 @@ def _load_data(request: Request, config: Config) -> ImageData:
         )
     if config.data.startswith("python:"):
         raise DataMissing("this run was begun with images passed from Python; pass the same again as data=")
-    return load(config.data, config.image_size)
+    return images_of(config)
 
 
 def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
@@ -300,7 +301,9 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
+        write_images_record(out, prepared.data)
         observer = Talking(out) if talk else Silent(out)
+        observer.images(prepared.data)
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dots.images import images_of
 from dots.plans import plan_of
 from dots.rundir import read_run_config
 from dots_core.checkpoint import newest_checkpoint
-from dots_core.data import load
 from dots_core.engine import Setup, Temperature
 from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
@@ -45,7 +45,7 @@ def situation_of_run(run: Path) -> Situation:
     ended = progress.stage == len(plan.stages)
     phase = stage.phases[-1 if ended else progress.phase]
     epoch = phase.epochs - 1 if ended else progress.epoch
-    data = load(config.data, config.image_size)
+    data = images_of(config)
     spec = stage.network(plan, progress.cell_specs(), len(data.classes), data.shape)
     number = ["w" in update.groups for update in phase.updates].index(True)
     batch = next(iter(Feed(plan, data).loader(stage, phase, number, spec).batches(progress.global_epoch, 0)))

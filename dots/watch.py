@@ -10,6 +10,7 @@ from typing import Any
 
 from dots.rundir import log_event
 from dots.summary import DECIDERS
+from dots_core.data import ImageData
 from dots_core.engine import Temperature
 from dots_core.plan import Phase, Plan, Stage
 from dots_core.progress import Progress
@@ -27,6 +28,11 @@ class Silent:
 
     def __init__(self, run: Path) -> None:
         self._run = run
+
+    def images(self, data: ImageData) -> None:
+        """Pass on what makes the images doubtful."""
+        for warning in data.warnings:
+            self.warned(warning)
 
     def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
         """Ignore."""
@@ -66,6 +72,11 @@ class Talking(Silent):
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("", total=1.0, left="", note="")
+
+    def images(self, data: ImageData) -> None:
+        """Say what was loaded and what was passed over."""
+        self._say(data.summary)
+        super().images(data)
 
     def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
         """Show where the run stands."""

@@ -100,7 +100,8 @@ class Archive:
         """Return parameters and MACs of a training's network, the auxiliary head left out of both."""
         config = read_run_config(self.path(name))
         assert config.data is not None, "a study names its images"
-        classes, shape = _image_form(config.data, config.image_size)
+        form = (config.data, config.image_size, config.test_split, config.test_share, config.test_seed)
+        classes, shape = _image_form(*form)
         plan = plan_of(config)
         stage = plan.stages[0]
         cells = stage.fixed_cells()
@@ -110,6 +111,8 @@ class Archive:
 
 
 @cache
-def _image_form(data: str, image_size: int | None) -> tuple[int, tuple[int, int, int]]:
-    images = load(data, image_size)
+def _image_form(
+    data: str, image_size: int | None, test_split: str | None, test_share: float | None, test_seed: int
+) -> tuple[int, tuple[int, int, int]]:
+    images = load(data, image_size, test_split=test_split, test_share=test_share, test_seed=test_seed)
     return len(images.classes), images.shape

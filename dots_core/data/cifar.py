@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.data.account import listed
 from dots_core.data.archive import is_archive, read_files
 from dots_core.data.images import ImageData, Split
 from dots_core.data.safe_pickle import load_dict
@@ -39,15 +40,30 @@ class _Form:
 
 
 def is_cifar(path: Path) -> bool:
-    """Tell whether a path is a ``.tar.gz`` file or a folder with a CIFAR data file."""
+    """Tell whether a path is an archive, or a folder with a CIFAR data file or with a folder torchvision makes."""
     if path.is_dir():
-        return any((path / name).is_file() for form in _FORMS for name in form.files)
+        return _has_data_file(path) or any(_has_data_file(path / name) for name in _FOLDERS)
     return path.is_file() and is_archive(path)
 
 
-def load_cifar(path: str | os.PathLike[str]) -> ImageData:
-    """Load CIFAR-10 or CIFAR-100 from a folder or a ``.tar.gz`` archive, binary or Python version.
+def _has_data_file(folder: Path) -> bool:
+    return any((folder / name).is_file() for form in _FORMS for name in form.files)
 
+
+def _own_folder(root: Path) -> Path:
+    """The folder with the data files: the given one, or the one in it as the archives unpack to."""
+    if not root.is_dir() or _has_data_file(root):
+        return root
+    found = [root / name for name in _FOLDERS if _has_data_file(root / name)]
+    if len(found) > 1 and len({name.name.split("-")[1] for name in found}) > 1:
+        raise DataMissing(f"{root}: holds {listed([folder.name for folder in found])}; give one of them: {found[0]}")
+    return found[0]
+
+
+def load_cifar(path: str | os.PathLike[str]) -> ImageData:
+    """Load CIFAR-10 or CIFAR-100 from a folder or an archive, binary or Python version.
+
+    The folder may also be the one above, into which the original archive was unpacked.
     CIFAR-100 has its hundred fine classes. Classes are named as the names file says, or by
     their numbers if it is missing.
 
@@ -66,7 +82,7 @@ def load_cifar(path: str | os.PathLike[str]) -> ImageData:
     CorruptFile
         If a file is cut short, damaged or not to be trusted.
     """
-    root = Path(path)
+    root = _own_folder(Path(path))
     wanted = {name for form in _FORMS for name in (*form.files, form.names_file)}
     found = read_files(root, wanted)
     form = next((form for form in _FORMS if any(name in found for name in form.files)), None)
@@ -151,6 +167,7 @@ def _entry(values: dict[Any, Any], key: str, where: str) -> Any:
     raise CorruptFile(f"{where}: no entry '{key}'; download the file again")
 
 
+_FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar-100-binary", "cifar-100-python")
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 # Binary forms come first: where both are present there is no need to read a pickle.
 _FORMS = (

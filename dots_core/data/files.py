@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.data import threads
+from dots_core.data.doubts import Remarks
 from dots_core.data.messages import reason
 from dots_core.data.on_demand import OnDemand
 from dots_core.data.pixels import PIXEL_LIMIT, check_total, decode, is_grey, open_image
@@ -43,6 +44,8 @@ class Form:
         Whether an image takes long enough to decode for threads to pay off.
     grey_only : bool
         Raise :class:`ColourFound` at a file that stores colours.
+    remarks : Remarks
+        Gathers the files in which decoding notices something.
     """
 
     height: int
@@ -53,6 +56,7 @@ class Form:
     origin: str
     threads: bool
     grey_only: bool = False
+    remarks: Remarks = field(default_factory=lambda: Remarks(""))
 
     def total(self, count: int) -> int:
         """Bytes of so many decoded images."""
@@ -63,12 +67,14 @@ class Form:
         image = open_image(path)
         if self.grey_only and not is_grey(image):
             raise ColourFound
-        if self.image_size is None and image.size != (self.width, self.height):
+        pixels = decode(image, path, self.channels, self.image_size, self.remarks)
+        height, width, _ = pixels.shape
+        if (height, width) != (self.height, self.width):
             raise DataMissing(
-                f"{path} is {image.width}x{image.height} but {self.first} is {self.width}x{self.height}; "
+                f"{path} is {width}x{height} but {self.first} is {self.width}x{self.height}; "
                 "bring all images to one size with --set image_size=32"
             )
-        return decode(image, path, self.channels, self.image_size)
+        return pixels
 
 
 def decode_files(paths: Sequence[str], form: Form) -> NDArray[np.uint8]:

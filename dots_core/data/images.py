@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.data.account import NOTHING_TO_TELL, Account
+from dots_core.data.account import NOTHING_TO_TELL, Account, listed
+from dots_core.data.doubts import CONSTANT, TRANSPARENT, Look, Remarks
 from dots_core.data.on_demand import OnDemand
-from dots_core.errors import DataMissing, printable
+from dots_core.errors import DataMissing, printable, quoted
 from dots_core.random import Stream
 
 SMALLEST_SIDE = 4
@@ -22,6 +23,7 @@ SMALLEST_SIDE = 4
 STATISTICS_SAMPLE = 4096
 """Images the mean and the standard deviation are taken over where images are decoded on demand."""
 
+_TEST_SAMPLE = 256
 _CHUNK_BYTES = 1 << 20
 _DECODED_BYTES = 32 << 20
 
@@ -36,10 +38,16 @@ class Split:
         Index the first axis; no other operation is common to both.
     labels : int64 array, shape (N,)
         Positions in the class names of the :class:`ImageData` the split belongs to.
+    files : sequence of str, length N or 0
+        Where each image was read from, if it was a file of its own.
+    remarks : Remarks or None
+        What was noticed in these files as far as they have been decoded.
     """
 
     images: NDArray[np.uint8] | OnDemand
     labels: NDArray[np.int64]
+    files: Sequence[str] = ()
+    remarks: Remarks | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,6 +96,9 @@ class ImageData:
                 "bring both to one size and one number of channels, e.g. with --set image_size=32"
             )
         _, height, width, channels = self.train.images.shape
+        if len(self.classes) < 2:
+            only = f"only one class, '{quoted(self.classes[0])}'" if self.classes else "no class"
+            raise DataMissing(f"{where} there is {only}; give images of at least two, as a network tells classes apart")
         if channels not in (1, 3):
             raise DataMissing(f"{where} images have {channels} channels; give greyscale (1) or RGB (3) images")
         if min(height, width) < SMALLEST_SIDE:
@@ -112,10 +123,41 @@ class ImageData:
             f"in {'grey' if channels == 1 else 'colour'}, {len(self.classes)} classes{'; ' if told else ''}{told}"
         )
 
-    @property
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What makes the data doubtful, each a sentence without its full stop."""
-        return self.account.warnings
+        """What makes the data doubtful, in plain words.
+
+        To find images that show nothing, the images the mean is taken over are looked at, and
+        the test images: all of them, or 256 of those that are decoded on demand.
+        """
+        told = [*self.account.warnings, *self._class_warnings()]
+        for part, split, look in (
+            ("train", self.train, self._train_pass[2]),
+            ("test", self.test, self._test_look),
+        ):
+            unseen: set[str] = set()
+            if split.remarks is not None:
+                told += split.remarks.sentences()
+                unseen = split.remarks.about(TRANSPARENT)
+            names = [split.files[n] if split.files else f"{part} image {n}" for n in look.constant]
+            names = [self._place(name) for name in names if name not in unseen]
+            if names:
+                told.append(CONSTANT.of(names))
+            if look.alike:
+                told.append(f"the {part} images are all the same; look at where they come from")
+        return tuple(dict.fromkeys(printable(sentence) for sentence in told))
+
+    def _class_warnings(self) -> Iterator[str]:
+        for part, split in (("train", self.train), ("test", self.test)):
+            present = np.bincount(split.labels, minlength=len(self.classes)) > 0
+            lacking = [name for name, there in zip(self.classes, present, strict=True) if not there]
+            if lacking:
+                what = "class" if len(lacking) == 1 else f"{len(lacking)} classes"
+                effect = "learned" if part == "train" else "measured"
+                yield f"no {part} images of {what} {listed(lacking)}; what is not there cannot be {effect}"
+
+    def _place(self, path: str) -> str:
+        return path[len(self.origin) + 1 :] if self.origin and path.startswith(self.origin) else path
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -124,7 +166,7 @@ class ImageData:
         Of images decoded on demand, over 4096 of them drawn at random, always the same ones; over
         all if there are no more.
         """
-        return self._statistics[0]
+        return self._train_pass[0]
 
     @property
     def std(self) -> NDArray[np.float32]:
@@ -133,7 +175,7 @@ class ImageData:
         Over the same images as the mean. A channel that never varies has 1 here, so that dividing
         by it is harmless.
         """
-        return self._statistics[1]
+        return self._train_pass[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -157,11 +199,13 @@ class ImageData:
         return digest.hexdigest()
 
     @cached_property
-    def _statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _train_pass(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Look]:
+        """Mean, standard deviation and look of the train images, which may be costly to decode, in one pass."""
         channels = self.train.images.shape[3]
         total, squares = np.zeros(channels, np.int64), np.zeros(channels, np.int64)
-        count = 0
-        for chunk in _sampled(self.train.images):
+        count, look = 0, Look()
+        for numbers, chunk in _sampled(self.train.images, STATISTICS_SAMPLE):
+            look.add(numbers, chunk)
             values = chunk.reshape(-1, channels).astype(np.float64)
             # Integers below 2**53 add up exactly in float64, so neither the chunk size nor the
             # order of summation on a given machine shows in the result.
@@ -174,19 +218,36 @@ class ImageData:
             spread = count * int(second) - int(first) ** 2
             means.append(int(first) / (count * 255))
             deviations.append(math.sqrt(spread) / (count * 255) if spread else 1.0)
-        return np.array(means, np.float32), np.array(deviations, np.float32)
+        return np.array(means, np.float32), np.array(deviations, np.float32), look
+
+    @cached_property
+    def _test_look(self) -> Look:
+        look = Look()
+        for numbers, chunk in _sampled(self.test.images, _TEST_SAMPLE):
+            look.add(numbers, chunk)
+        return look
 
 
-def _sampled(images: NDArray[np.uint8] | OnDemand) -> Iterator[NDArray[np.uint8]]:
-    """Cut the images that statistics are taken over into chunks."""
+def _sampled(images: NDArray[np.uint8] | OnDemand, most: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    """Cut images into chunks with their numbers: all, or so many of those that are decoded on demand."""
     if not isinstance(images, OnDemand):
-        yield from _chunks(images)
+        yield from _numbered(np.arange(len(images)), images)
         return
     # One fixed seed, not that of the run, so that all runs on the same files normalise alike.
-    chosen = np.sort(Stream(0, "statistics").permutation(len(images))[:STATISTICS_SAMPLE])
+    chosen = np.sort(Stream(0, "statistics").permutation(len(images))[:most])
     at_once = max(1, _DECODED_BYTES // math.prod(images.shape[1:]))
     for start in range(0, len(chosen), at_once):
-        yield from _chunks(images[chosen[start : start + at_once]])
+        some = chosen[start : start + at_once]
+        yield from _numbered(some, images[some])
+
+
+def _numbered(
+    numbers: NDArray[np.int64], images: NDArray[np.uint8]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
+    start = 0
+    for chunk in _chunks(images):
+        yield numbers[start : start + len(chunk)], chunk
+        start += len(chunk)
 
 
 def _chunks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:

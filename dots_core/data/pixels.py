@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.data.doubts import DARK, TRANSPARENT, Remarks
 from dots_core.data.images import SMALLEST_SIDE
 from dots_core.data.messages import reason
 from dots_core.errors import CorruptFile, DataMissing, UsageError
@@ -16,13 +17,40 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+    (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 )
 PIXEL_LIMIT = 64_000_000
 BYTE_LIMIT = 16 << 30
 
 # Only the decoders of these formats may run: Pillow knows others, such as EPS, that start programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
+
+SNIFFED = 16
+"""Bytes at the beginning of a file that :func:`looks_like_image` needs."""
+
+_ORIENTATION = 0x0112
+# EXIF's numbers for how a camera was held, with what undoes it.
+_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_DARK_BELOW = 1 << 14
+
+
+def looks_like_image(start: bytes) -> bool:
+    """Tell by the first bytes of a file whether it has one of the accepted formats."""
+    return (
+        start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"))
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or (start[:2] == b"BM" and start[6:10] == bytes(4))
+        or (start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace())
+    )
 
 
 def check_image_size(image_size: int | None) -> None:
@@ -81,10 +109,18 @@ def is_grey(image: Image) -> bool:
     return image.mode in ("1", "L", "LA", "I") or image.mode.startswith("I;16")
 
 
-def decode(image: Image, path: str, channels: int, image_size: int | None) -> NDArray[np.uint8]:
+def decode(
+    image: Image, path: str, channels: int, image_size: int | None, remarks: Remarks | None = None
+) -> NDArray[np.uint8]:
     """Decode an opened image to one or three channels and, if asked, to a square.
 
-    Transparency is dropped; 16-bit grey values keep their upper eight bits.
+    It is turned as its EXIF orientation says. Transparency is dropped; 16-bit grey values keep
+    their upper eight bits.
+
+    Parameters
+    ----------
+    remarks : Remarks, optional
+        Where to note that an image shows nothing because of that.
 
     Returns
     -------
@@ -101,11 +137,22 @@ def decode(image: Image, path: str, channels: int, image_size: int | None) -> ND
         if image.mode == "F":
             raise DataMissing(f"{path}: pixels are floating-point numbers; save the image with 8 bits per channel")
         image.load()
+        stored = image = _upright(image)
         if image.mode == "I" or image.mode.startswith("I;16"):
-            image = _eight_bits(image)
+            wide = np.asarray(image).astype(np.int64)
+            if remarks is not None and wide.max() < _DARK_BELOW:
+                remarks.note(DARK, path)
+            image = _eight_bits(wide)
         mode = "L" if channels == 1 else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
+        if (
+            remarks is not None
+            and _has_transparency(stored)
+            and _is_constant(image)
+            and not _is_evenly_transparent(stored)
+        ):
+            remarks.note(TRANSPARENT, path)
         if image_size is not None:
             image = square(image, image_size)
         return np.asarray(image).reshape(image.height, image.width, channels)
@@ -129,10 +176,34 @@ def square(image: Image, side: int) -> Image:
     return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + shorter, top + shorter))
 
 
-def _eight_bits(image: Image) -> Image:
+def _upright(image: Image) -> Image:
+    from PIL import Image as Pillow
+
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    # Damaged EXIF data is no reason to refuse the pixels, which are not damaged.
+    except Exception:
+        return image
+    return image.transpose(Pillow.Transpose[_UPRIGHT[orientation]]) if orientation in _UPRIGHT else image
+
+
+def _has_transparency(image: Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _is_evenly_transparent(image: Image) -> bool:
+    return _is_constant(image.convert("RGBA").getchannel("A"))
+
+
+def _is_constant(image: Image) -> bool:
+    extremes = image.getextrema()
+    pairs = extremes if isinstance(extremes[0], tuple) else (extremes,)
+    return all(low == high for low, high in pairs)
+
+
+def _eight_bits(wide: NDArray[np.int64]) -> Image:
     from PIL import Image
 
-    wide = np.asarray(image).astype(np.int64)
     return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
 
 

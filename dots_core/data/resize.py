@@ -59,7 +59,7 @@ class _Resized(OnDemand):
 
 def _resized(split: Split, side: int) -> Split:
     images = split.images
-    return Split(_Resized(images, side) if isinstance(images, OnDemand) else _squares(images, side), split.labels)
+    return replace(split, images=_Resized(images, side) if isinstance(images, OnDemand) else _squares(images, side))
 
 
 def _squares(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -53,13 +53,17 @@ def test_labels_of_any_whole_number_type_become_int64(labels: Any):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_images": np.zeros((4, 6, 5, 3))}, "train_images is float64 of shape (4, 6, 5, 3); give uint8"),
-        ({"test_images": np.zeros((2, 3, 6, 5), np.uint8)}, "test_images is uint8 of shape (2, 3, 6, 5)"),
+        ({"train_images": np.zeros((4, 6, 5, 3))}, "train_images float64 and test_images uint8: give uint8"),
+        ({"test_images": np.zeros((2, 6, 5, 2), np.uint8)}, "test_images is uint8 of shape (2, 6, 5, 2)"),
         ({"test_images": np.zeros((6, 5), np.uint8)}, "test_images is uint8 of shape (6, 5)"),
-        ({"train_labels": np.zeros(4)}, "train_labels is float64"),
-        ({"train_labels": np.zeros((4, 1), int)}, "train_labels is int64 of shape (4, 1)"),
-        ({"test_labels": np.array([0, -1])}, "test_labels has a label outside 0"),
-        ({"test_labels": np.array([0, 2**31])}, "test_labels has a label outside 0"),
+        ({"train_images": [[1], [2, 3]]}, "train_images cannot be made an array"),
+        ({"train_images": None}, "train_images is object of shape ()"),
+        ({"train_labels": np.array([0, 0.5, 1, 1])}, "train_labels is float64"),
+        ({"train_labels": np.array([0, np.nan, 1, 1])}, "train_labels is float64"),
+        ({"test_labels": np.array([0, -1])}, "have labels -1 to 2, outside 0"),
+        ({"test_labels": np.array([0, 2**31])}, "have labels 0 to 2147483648, outside 0"),
+        ({"test_labels": np.array([0, 2**64 - 1], np.uint64)}, "test_labels is uint64"),
+        ({"classes": 4}, "classes is 4; give a sequence of names"),
         ({"classes": ["a", "b", "c"]}, "label 3 has no name among 3 classes"),
     ],
 )
@@ -74,6 +78,7 @@ def test_unacceptable_arrays_are_usage_errors(change: dict[str, Any], message: s
         {"train_labels": np.array([0, 1])},
         {"train_images": np.zeros((0, 6, 5, 3), np.uint8), "train_labels": np.zeros(0, int)},
         {"test_images": np.zeros((2, 6, 6, 3), np.uint8)},
+        {"train_labels": np.full(4, 3), "test_labels": np.full(2, 3)},
     ],
 )
 def test_arrays_that_do_not_fit_together_are_missing_data(change: dict[str, Any]):
@@ -100,7 +105,7 @@ def test_missing_arrays_are_named(tmp_path: Path):
 
 
 def test_unacceptable_array_in_a_file_names_the_file(tmp_path: Path):
-    np.savez(tmp_path / "a.npz", **some(train_labels=np.zeros(4)))
+    np.savez(tmp_path / "a.npz", **some(train_labels=np.full(4, 0.5)))
     with pytest.raises(UsageError, match=r"a\.npz: train_labels is float64"):
         load(tmp_path / "a.npz")
 

@@ -179,7 +179,7 @@ def test_single_pixel_images_are_refused(write_images: Write):
 
 def test_threads_and_no_threads_give_the_same(write_images: Write, monkeypatch: pytest.MonkeyPatch):
     root = write_images(
-        {f"{part}/c/{i:03}.png": noise(6, 5, 3, seed=i) for part in ("train", "test") for i in range(9)}
+        {f"{part}/{'cd'[i // 9]}/{i:03}.png": noise(6, 5, 3, seed=i) for part in ("train", "test") for i in range(18)}
     )
     monkeypatch.setattr(files_module, "_FILES_PER_TASK", 2)
     monkeypatch.setattr(threads_module, "workers", lambda: 3)
@@ -201,6 +201,13 @@ def remove(name: str) -> Callable[[Path], None]:
     return change
 
 
+def move(name: str, to: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        (root / name).rename(root / to)
+
+    return change
+
+
 def empty(name: str) -> Callable[[Path], None]:
     def change(root: Path) -> None:
         shutil.rmtree(root / name)
@@ -213,11 +220,12 @@ def empty(name: str) -> Callable[[Path], None]:
     ("change", "message"),
     [
         (remove("test"), "no folder 'test' (nor 'val' nor 'validation')"),
+        (remove("train"), "no folder 'train' beside test"),
         (empty("train"), "/train: no class folders"),
-        (empty("test"), "/test: no class folders"),
-        (empty("train/dog"), "/train/dog: no images; add files ending in"),
-        (remove("test/dog"), "/test has no folder for class dog"),
-        (remove("train/cat"), "/train has no folder for class cat"),
+        (empty("test"), "test/ has no class folders"),
+        (empty("train/dog"), "/train: only one class folder with images (folder train/dog without), 'cat'"),
+        (remove("train/cat"), "/train: only one class folder, 'dog'"),
+        (move("test/dog", "test/cow"), "test/ has folder cow, which is no class of train images"),
     ],
 )
 def test_incomplete_folders_are_refused(write_images: Write, change: Callable[[Path], None], message: str):
@@ -230,14 +238,14 @@ def test_incomplete_folders_are_refused(write_images: Write, change: Callable[[P
 
 
 def test_many_differing_classes_are_counted(write_images: Write):
-    extra = {f"train/more{i}/x.png": noise(6, 5, 3) for i in range(8)}
+    extra = {f"test/more{i}/x.png": noise(6, 5, 3) for i in range(8)}
     with pytest.raises(DataMissing, match="more0, more1, more2, more3, more4 and 3 more"):
         load(write_images({**four(), **extra}))
 
 
 def test_missing_train_folder_is_reported(tmp_path: Path):
     (tmp_path / "test" / "cat").mkdir(parents=True)
-    with pytest.raises(DataMissing, match="train: cannot be listed"):
+    with pytest.raises(DataMissing, match="no folder 'train' beside test"):
         load_folder(tmp_path)
 
 

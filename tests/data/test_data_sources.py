@@ -62,8 +62,8 @@ def test_unrecognised_file_and_folder_list_the_accepted_forms(tmp_path: Path):
 
 
 def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    images = np.zeros((1, 4, 4), np.uint8)
-    np.savez(tmp_path / "a.npz", train_images=images, train_labels=[0], test_images=images, test_labels=[0])
+    images = np.zeros((2, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=[0, 1], test_images=images, test_labels=[0, 1])
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert load("~/a.npz").name == "a"
