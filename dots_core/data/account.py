@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dots_core.errors import printable
+from dots_core.errors import printable, quoted
 
 SHOWN = 3
 """Names a message lists before it counts the rest."""
@@ -53,7 +53,7 @@ class Account:
             whole = sum(group.count for group in self.passed_over)
             groups = (f"{group.count} {group.reason} ({_listed(group)})" for group in self.passed_over)
             parts.append(f"{whole} passed over: {', '.join(groups)}")
-        return printable("; ".join(parts))
+        return one_line("; ".join(parts))
 
 
 NOTHING_TO_TELL = Account()
@@ -86,8 +86,14 @@ class Tally:
 
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Return names as a list that does not grow beyond ``most``: ``a, b and 3 more``."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(one_line(quoted(name)) for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def one_line(text: str) -> str:
+    """Return a text with everything escaped that a terminal might obey, line ends too."""
+    return printable(text).replace("\n", "\\n")
 
 
 def _listed(group: PassedOver) -> str:
-    return ", ".join(group.examples) + (", …" if group.count > len(group.examples) else "")
+    return listed(group.examples) + (", …" if group.count > len(group.examples) else "")

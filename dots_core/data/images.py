@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.data.account import NOTHING_TO_TELL, Account, listed
+from dots_core.data.account import NOTHING_TO_TELL, Account, listed, one_line
 from dots_core.data.doubts import CONSTANT, TRANSPARENT, Look, Remarks
 from dots_core.data.on_demand import OnDemand
-from dots_core.errors import DataMissing, printable, quoted
+from dots_core.errors import DataMissing, quoted
 from dots_core.random import Stream
 
 SMALLEST_SIDE = 4
@@ -117,11 +117,13 @@ class ImageData:
     def summary(self) -> str:
         """What was loaded and what was not, in one line."""
         channels, height, width = self.shape
-        told = self.account.text()
-        return (
-            f"{printable(self.name)}: {len(self.train)} train and {len(self.test)} test images of {width}x{height} "
-            f"in {'grey' if channels == 1 else 'colour'}, {len(self.classes)} classes{'; ' if told else ''}{told}"
-        )
+        colours = "grey" if channels == 1 else "colour"
+        parts = [
+            f"{one_line(quoted(self.name))}: {len(self.train)} train and {len(self.test)} test images of "
+            f"{width}x{height} in {colours}, {len(self.classes)} classes",
+            self.account.text(),
+        ]
+        return "; ".join(filter(None, parts))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -145,7 +147,7 @@ class ImageData:
                 told.append(CONSTANT.of(names))
             if look.alike:
                 told.append(f"the {part} images are all the same; look at where they come from")
-        return tuple(dict.fromkeys(printable(sentence) for sentence in told))
+        return tuple(dict.fromkeys(one_line(sentence) for sentence in told))
 
     def _class_warnings(self) -> Iterator[str]:
         for part, split in (("train", self.train), ("test", self.test)):
