@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,11 +30,17 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_archive(tmp_path: Path) -> Callable[..., Path]:
-    """Pack ``{"folder/name": bytes}`` into a ``.tar.gz`` file and return its path."""
+    """Pack ``{"folder/name": bytes}`` into an archive of the kind its name says and return its path."""
 
     def write(members: Mapping[str, bytes | tarfile.TarInfo], name: str = "cifar.tar.gz") -> Path:
         path = tmp_path / name
-        with tarfile.open(path, "w:gz") as archive:
+        if name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+                for member, content in members.items():
+                    packed.writestr(member, content if isinstance(content, bytes) else b"")
+            return path
+        modes = {"tar": "w", "bz2": "w:bz2", "tbz2": "w:bz2", "xz": "w:xz", "txz": "w:xz"}
+        with tarfile.open(path, modes.get(name.lower().rpartition(".")[2], "w:gz")) as archive:
             for member, content in members.items():
                 if isinstance(content, tarfile.TarInfo):
                     archive.addfile(content)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dots_core.data import arrays, from_arrays, load
+from dots_core.data import arrays, conversions, from_arrays, load
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 
 
@@ -144,3 +144,191 @@ def test_size_is_checked_before_reading(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("read in spite of its size"))
     with pytest.raises(CorruptFile, match="over the limit"):
         load(path)
+
+
+def both(**changes: Any) -> dict[str, Any]:
+    """The arrays of `some` with changes that hold for train and test: functions of what is there."""
+    given = some()
+    for what, change in changes.items():
+        for part in ("train", "test"):
+            given[f"{part}_{what}"] = change(given[f"{part}_{what}"])
+    return given
+
+
+def told(data: Any, words: str) -> None:
+    assert any(words in note for note in data.account.notes), data.account.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"images": lambda x: x.transpose(0, 3, 1, 2)}, "channels moved behind"),
+        ({"images": lambda x: x.astype(np.float32) / 255}, "values 0 to 1 scaled"),
+        ({"images": lambda x: x.astype(np.float64) / 255}, "values 0 to 1 scaled"),
+        ({"images": lambda x: x.astype(np.float32)}, "values 0 to 255 stored as uint8"),
+        ({"images": lambda x: x.astype(np.int64)}, "values 0 to 255 stored as uint8"),
+        ({"images": lambda x: x.astype(np.float32).transpose(0, 3, 1, 2) / 255}, "channels moved behind"),
+        ({"labels": lambda y: y.astype(np.float32)}, "labels of float32 taken as whole numbers"),
+        ({"labels": lambda y: np.eye(4)[y]}, "one-hot labels"),
+        ({"labels": lambda y: np.eye(4, dtype=bool)[y]}, "one-hot labels"),
+    ],
+)
+def test_other_conventions_are_converted_and_told(changes: dict[str, Any], note: str):
+    found = from_arrays(**both(**changes))
+    assert found.fingerprint == from_arrays(**some()).fingerprint
+    told(found, note)
+    assert note in found.summary
+
+
+def test_column_of_labels_needs_no_word():
+    found = from_arrays(**both(labels=lambda y: y[:, None]))
+    assert found.fingerprint == from_arrays(**some()).fingerprint
+    assert found.account.notes == ()
+
+
+def test_truth_values_become_black_and_white():
+    given = both(images=lambda x: x > 99)
+    found = from_arrays(**given)
+    np.testing.assert_array_equal(found.train.images, given["train_images"] * np.uint8(255))
+
+
+def test_scaling_is_the_same_whatever_the_pieces(monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(0).random((50, 6, 5, 3))
+    given = some(train_images=values, train_labels=np.arange(50) % 4, test_images=values)
+    given["test_labels"] = given["train_labels"]
+    whole = from_arrays(**given).fingerprint
+    np.testing.assert_array_equal(from_arrays(**given).train.images, np.rint(values * 255))
+    monkeypatch.setattr(conversions, "_CHUNK", 7 * 90)
+    assert from_arrays(**given).fingerprint == whole
+
+
+@pytest.mark.parametrize("labels", [lambda y: y + 1, lambda y: y * 10, lambda y: y * 7000 + 3])
+def test_labels_with_gaps_keep_their_numbers_as_names(labels: Any):
+    found = from_arrays(**both(labels=labels))
+    np.testing.assert_array_equal(found.train.labels, [0, 1, 2, 1])
+    assert found.classes == tuple(str(labels(number)) for number in range(4))
+    told(found, "with gaps: 4 classes, named by their numbers")
+
+
+def test_labels_from_one_with_a_name_each_are_counted_from_zero():
+    found = from_arrays(**both(labels=lambda y: y + 1), classes=list("abcd"))
+    assert found.fingerprint == from_arrays(**some(), classes="abcd").fingerprint
+    told(found, "labels 1 to 4 counted from 0")
+
+
+def test_classes_of_one_hot_labels_are_their_columns_whether_used_or_not():
+    assert from_arrays(**both(labels=lambda y: np.eye(6)[y])).classes == tuple("012345")
+
+
+def unique(given: dict[str, Any]) -> dict[str, Any]:
+    both = np.concatenate([given["train_labels"], given["test_labels"]])
+    classes, labels = np.unique(both, return_inverse=True)
+    count = len(given["train_labels"])
+    return {**given, "train_labels": labels[:count], "test_labels": labels[count:], "classes": classes.astype(str)}
+
+
+def each(**changes: Any) -> Any:
+    return lambda given: {
+        name: changes[name.split("_")[1]](value) if name.split("_")[1] in changes else value
+        for name, value in given.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "remedy"),
+    [
+        (both(labels=lambda y: y * 10**8), "numpy.unique(labels, return_inverse=True)", unique),
+        (both(labels=lambda y: y - 1), "numpy.unique(labels, return_inverse=True)", unique),
+        (both(labels=lambda y: np.array(list("abcd"))[y]), "numpy.unique(labels, return_inverse=True)", unique),
+        (both(labels=lambda y: np.eye(4)[y] * 0.9), "labels.argmax(axis=1)", each(labels=lambda y: y.argmax(axis=1))),
+        (both(labels=lambda y: y + 0.25), "labels.astype(int)", each(labels=lambda y: y.astype(int))),
+        (
+            both(images=lambda x: np.concatenate([x, x[..., :1]], axis=3)),
+            "images[..., :3]",
+            each(images=lambda x: x[..., :3]),
+        ),
+        (
+            both(images=lambda x: x[:, :5].reshape(len(x), -1)),
+            "images.reshape(-1, 3, 5, 5)",
+            each(images=lambda x: x.reshape(-1, 3, 5, 5)),
+        ),
+        (
+            both(images=lambda x: x[:, :5, :, 0].reshape(len(x), -1)),
+            "images.reshape(-1, 5, 5)",
+            each(images=lambda x: x.reshape(-1, 5, 5)),
+        ),
+        (
+            both(images=lambda x: x / 127.5 - 1),
+            "((images - (-1)) * (255 / 2)).round().clip(0, 255).astype('uint8')",
+            each(images=lambda x: ((x + 1) * (255 / 2)).round().clip(0, 255).astype("uint8")),
+        ),
+        (
+            both(images=lambda x: x.astype(np.uint16) * 257),
+            "(images.astype('float64') * (255 / 65535)).round().astype('uint8')",
+            each(images=lambda x: (x.astype("float64") * (255 / 65535)).round().astype("uint8")),
+        ),
+        (both(images=lambda x: x + 0.25), "255", each(images=lambda x: x.round().clip(0, 255).astype("uint8"))),
+        (
+            both(images=lambda x: (x % 2).astype(np.int64)),
+            "(images * 255).astype('uint8')",
+            each(images=lambda x: (x * 255).astype("uint8")),
+        ),
+        (
+            both(images=lambda x: np.where(x > 250, np.nan, x / 255)),
+            "numpy.nan_to_num(images)",
+            each(images=lambda x: np.nan_to_num(x)),
+        ),
+    ],
+)
+def test_what_is_not_clear_is_refused_with_code_that_makes_it_so(given: dict[str, Any], code: str, remedy: Any):
+    with pytest.raises(UsageError) as caught:
+        from_arrays(**given)
+    assert code in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(from_arrays(**remedy(given)).train) == 4
+
+
+def test_huge_label_is_refused_before_memory_is_taken(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(conversions.np, "unique", lambda *_: pytest.fail("counted in spite of its size"))
+    with pytest.raises(UsageError, match="labels 0 to 100000000, outside 0 to 65535"):
+        from_arrays(**some(train_labels=np.array([0, 1, 2, 10**8])))
+
+
+@pytest.mark.parametrize(
+    "names", [("x_train", "y_train", "x_test", "y_test"), ("X_train", "Y_train", "X_test", "y_test")]
+)
+def test_names_of_keras_are_read(tmp_path: Path, names: tuple[str, ...]):
+    np.savez(tmp_path / "mnist.npz", **dict(zip(names, some().values(), strict=True)))
+    assert load(tmp_path / "mnist.npz").fingerprint == from_arrays(**some()).fingerprint
+
+
+def test_file_of_medmnist_is_read_and_its_validation_images_can_be_chosen(tmp_path: Path):
+    given = both(labels=lambda y: y[:, None].astype(np.uint8))
+    validation = {"val_images": given["train_images"][:3], "val_labels": given["train_labels"][:3]}
+    np.savez(tmp_path / "pathmnist.npz", **given, **validation)
+    found = load(tmp_path / "pathmnist.npz")
+    assert found.fingerprint == from_arrays(**some()).fingerprint
+    told(found, "val_images not used")
+    chosen = load(tmp_path / "pathmnist.npz", test_split="val")
+    assert len(chosen.test) == 3
+    told(chosen, "test images are val_images")
+    told(chosen, "test_images not used")
+
+
+def test_arrays_without_test_images_are_divided_when_asked(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(20) % 2)
+    with pytest.raises(DataMissing, match=r"no arrays test_images and test_labels.*--set test_share=0\.2"):
+        load(tmp_path / "a.npz")
+    found = load(tmp_path / "a.npz", test_share=0.2)
+    np.testing.assert_array_equal(np.bincount(found.test.labels), [2, 2])
+    np.testing.assert_array_equal(np.bincount(found.train.labels), [8, 8])
+    every = np.concatenate([found.train.images, found.test.images])
+    assert {image.tobytes() for image in every} == {image.tobytes() for image in images}
+    told(found, "0.2 of each class of x_train")
+
+
+def test_foreign_file_says_what_it_holds(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", features=np.zeros(3), target=np.zeros(3))
+    with pytest.raises(DataMissing, match="the file holds features, target"):
+        load(tmp_path / "a.npz")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import pickle
 import re
 import struct
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -132,7 +134,7 @@ def test_every_form_loads_from_a_folder(tmp_path: Path, files: dict[str, bytes],
 
 
 @ALL_FORMS
-@pytest.mark.parametrize("name", ["cifar.tar.gz", "CIFAR.TGZ"])
+@pytest.mark.parametrize("name", ["cifar.tar.gz", "CIFAR.TGZ", "c.tar", "c.tar.bz2", "c.tar.xz", "c.txz", "c.zip"])
 def test_every_form_loads_from_an_archive(
     write_archive: Callable[..., Path], files: dict[str, bytes], classes: int, name: str
 ):
@@ -299,3 +301,110 @@ def test_sizes_are_limited(tmp_path: Path, write_archive: Callable[..., Path], m
     folder = write(tmp_path / "cifar", {**binary_files(10), "data_batch_4.bin": b"\x00" * 21_000})
     with pytest.raises(CorruptFile, match=r"data_batch_4\.bin exceeds"):
         load(folder)
+
+
+ARCHIVES = pytest.mark.parametrize("name", ["c.tar", "c.tar.bz2", "c.tar.xz", "c.zip"])
+
+
+@ARCHIVES
+@pytest.mark.parametrize("member", ["../x", "a/../../x", "..\\x", "/etc/x"])
+def test_no_member_leaves_any_archive(write_archive: Callable[..., Path], name: str, member: str):
+    path = write_archive({**binary_files(10), member: b"outside"}, name)
+    with pytest.raises(CorruptFile, match="reaches outside the archive"):
+        load(path)
+
+
+@ARCHIVES
+def test_size_of_any_archive_is_limited(write_archive: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(archive, "SIZE_LIMIT", 200_000)
+    monkeypatch.setattr(archive, "_CHUNK", 1000)
+    path = write_archive({"zeros": b"\x00" * 2_000_000}, name)
+    with pytest.raises(CorruptFile, match=r"decompressed exceeds|over the limit"):
+        load(path)
+
+
+@ARCHIVES
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_any_truncated_archive_is_corrupt(write_archive: Callable[..., Path], name: str, share: float):
+    path = write_archive(binary_files(10), name)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CorruptFile, match=re.escape(str(path))):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.bz2", "tar.xz", "zip"])
+def test_compression_is_told_by_content_not_by_name(write_archive: Callable[..., Path], kind: str):
+    path = write_archive(binary_files(10), f"c.{kind}")
+    renamed = path.with_name("renamed.tar" if kind == "tar" else "renamed.tar.gz")
+    check(load(path.rename(renamed)), 10, renamed)
+
+
+def test_memory_an_xz_file_asks_for_is_limited(tmp_path: Path):
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
+    path = tmp_path / "c.tar.xz"
+    path.write_bytes(lzma.compress(b"\x00" * 10_000, lzma.FORMAT_XZ, filters=filters))
+    with pytest.raises(CorruptFile, match=r"damaged archive .*Memory usage limit"):
+        load(path)
+
+
+def test_xz_file_of_several_streams_is_read_whole(write_archive: Callable[..., Path]):
+    path = write_archive(binary_files(10), "c.tar")
+    content = path.read_bytes()
+    joined = path.with_name("c.tar.xz")
+    joined.write_bytes(lzma.compress(content[:5000]) + bytes(8) + lzma.compress(content[5000:]))
+    check(load(joined), 10, joined)
+
+
+def test_links_encrypted_and_oddly_compressed_members_of_zip_files_are_refused(tmp_path: Path):
+    path = tmp_path / "c.zip"
+
+    def refused(message: str) -> None:
+        with pytest.raises(CorruptFile, match=message):
+            load(path)
+
+    with zipfile.ZipFile(path, "w") as packed:
+        link = zipfile.ZipInfo("data_batch_1.bin")
+        link.external_attr = 0o120777 << 16
+        packed.writestr(link, "/etc/passwd")
+    refused("'data_batch_1.bin' is a link")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as packed:
+        packed.writestr("data_batch_1.bin", b"x")
+    refused("compressed by method 14")
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("data_batch_1.bin", b"x")
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    refused("is encrypted")
+
+
+def test_zip_files_of_macos_are_read(write_archive: Callable[..., Path]):
+    files = binary_files(10)
+    path = write_archive({**files, **{f"__MACOSX/{name}": b"about" for name in files}}, "c.zip")
+    check(load(path), 10, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "number"),
+    [
+        ("cifar-10-batches-py", python_files(10), 10),
+        ("cifar-10-batches-bin", binary_files(10), 10),
+        ("cifar-100-python", python_files(100), 100),
+        ("cifar-100-binary", binary_files(100), 100),
+    ],
+)
+def test_root_of_torchvision_is_read(tmp_path: Path, name: str, files: dict[str, bytes], number: int):
+    folder = write(tmp_path / name, files)
+    (tmp_path / "cifar.tar.gz").write_bytes(b"not looked at")
+    check(load(tmp_path), number, folder)
+
+
+def test_root_with_two_data_sets_names_both_and_the_remedy_works(tmp_path: Path):
+    for name, files in (("cifar-10-batches-py", python_files(10)), ("cifar-100-python", python_files(100))):
+        write(tmp_path / name, files)
+    with pytest.raises(DataMissing, match="holds cifar-10-batches-py, cifar-100-python; give one of them") as caught:
+        load(tmp_path)
+    assert str(tmp_path / "cifar-10-batches-py") in str(caught.value)
+    check(load(tmp_path / "cifar-10-batches-py"), 10, tmp_path / "cifar-10-batches-py")
