@@ -103,7 +103,8 @@ class StageSection(Section):
     """What both stages of a search have in common: their length and depth, and what one step is.
 
     ``once_at`` is the share of an epoch after which architecture weights are updated, once an epoch;
-    None is every step. The weights are those of the two losses of level ``mixed``.
+    None is every step. The weights are those of the two losses of level ``mixed``. Betas are Adam's, and
+    ``architecture_clip`` bounds the norm of the gradient it takes; 0 does not.
     """
 
     epochs: EpochsOrZero
@@ -119,6 +120,7 @@ class StageSection(Section):
     once_at: UnitInterval | None = None
     regularisation: NonNegative = 0.0
     betas: tuple[Moment, Moment] = (0.5, 0.999)
+    architecture_clip: NonNegative = 0.0
     temperature: TemperatureSection
 
 
@@ -193,7 +195,10 @@ class RunConfig(Section):
 
 
 class SearchConfig(RunConfig):
-    """A search."""
+    """A search.
+
+    ``balanced`` takes the same share of every class wherever training images are chosen or divided.
+    """
 
     kind: Literal["search"] = "search"
     space: SpaceSection = SpaceSection()
@@ -201,6 +206,7 @@ class SearchConfig(RunConfig):
     operation: OperationSection = OperationSection()
     topology: TopologySection = TopologySection()
     split: Share = 0.5
+    balanced: bool = False
     head_norm: bool = False
     diagnostics: DiagnosticsSection = DiagnosticsSection()
 

@@ -60,7 +60,7 @@ def _search_plan(config: SearchConfig) -> Plan:
             operation.layers,
             _operation_phases(operation),
             validation=_validation(operation),
-            optimizers=_optimizers(config, operation.betas),
+            optimizers=_optimizers(config, operation),
             architecture_rate=config.architecture.learning_rate,
             initial_scale=config.architecture.initial_scale,
             head_norm=config.head_norm,
@@ -76,12 +76,12 @@ def _search_plan(config: SearchConfig) -> Plan:
                 layers=topology.layers,
                 phases=_topology_phases(config),
                 validation="test",
-                optimizers=_optimizers(config, topology.betas),
+                optimizers=_optimizers(config, topology),
                 architecture_rate=topology.architecture_learning_rate or config.architecture.learning_rate,
             )
         )
     measured = GapChecks(config.diagnostics.discretisation_gap, config.diagnostics.every)
-    return replace(_common(config, tuple(stages)), split=config.split, gap=measured)
+    return replace(_common(config, tuple(stages)), split=config.split, balanced=config.balanced, gap=measured)
 
 
 def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
@@ -177,7 +177,7 @@ def _train_plan(config: TrainConfig) -> Plan:
         Genotype.from_record(config.cell),
         config.layers,
         (Phase("training", config.epochs, (Update(("w",), "all"),)),),
-        optimizers=_optimizers(config, (0.5, 0.999)),
+        optimizers=_optimizers(config),
         auxiliary=config.auxiliary,
         drop_path=config.drop_path,
     )
@@ -216,15 +216,18 @@ def _augmentation(section: AugmentationSection) -> Augmentation:
     return Augmentation(**section.model_dump(exclude_defaults=True))
 
 
-def _optimizers(config: RunConfig, betas: tuple[float, float]) -> Optimizers:
-    decay = config.architecture.weight_decay if isinstance(config, SearchConfig) else 0.0
+def _optimizers(config: RunConfig, stage: StageSection | None = None) -> Optimizers:
     weights = config.weights
-    return Optimizers(
-        momentum=weights.momentum,
-        weight_decay=weights.weight_decay,
-        clip=weights.clip,
-        betas=betas,
-        architecture_weight_decay=decay,
+    plain = Optimizers(
+        momentum=weights.momentum, weight_decay=weights.weight_decay, clip=weights.clip, architecture_weight_decay=0.0
+    )
+    if stage is None or not isinstance(config, SearchConfig):
+        return plain
+    return replace(
+        plain,
+        betas=stage.betas,
+        architecture_weight_decay=config.architecture.weight_decay,
+        architecture_clip=stage.architecture_clip,
     )
 
 

@@ -31,11 +31,13 @@ class Optimizers:
 
     Weights: SGD on g + weight_decay·w with momentum (buffer = momentum·buffer + g, no dampening),
     after the gradient was scaled by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all weights.
-    Architecture weights: Adam on g + architecture_weight_decay·α′, bias-corrected, ε added to √v̂.
+    Architecture weights: Adam on g + architecture_weight_decay·α′, bias-corrected, ε added to √v̂, after
+    the gradient was scaled by min(1, architecture_clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all architecture
+    weights that one `Network.update` names, addends included.
 
     Attributes
     ----------
-    clip : float
+    clip, architecture_clip : float
         0 means no clipping.
     """
 
@@ -45,6 +47,7 @@ class Optimizers:
     betas: tuple[float, float] = (0.5, 0.999)
     epsilon: float = 1e-8
     architecture_weight_decay: float = 1e-3
+    architecture_clip: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
-from dots_core.data import ImageData, Loader, Split, random_parts
+from dots_core.data import ImageData, Loader, Split, balanced_parts, random_parts
 from dots_core.drop_path import DropPath
 from dots_core.network import NetworkSpec
 from dots_core.plan import Phase, Plan, Stage
@@ -21,10 +21,12 @@ class Feed:
     def __init__(self, plan: Plan, data: ImageData) -> None:
         self._plan = plan
         self._data = data
-        wanted = plan.train_images
+        count, wanted = len(data.train), plan.train_images
+        self._drawn: dict[tuple[float, ...], tuple[NDArray[np.int64], ...]] = {}
+        self._share = min(wanted / count, 1.0) if wanted else 1.0
         if plan.train_share is not None:
-            wanted = max(1, round(plan.train_share * len(data.train)))
-        self._train = _subset(len(data.train), wanted, plan.seed, "train")
+            self._share, wanted = plan.train_share, max(1, round(plan.train_share * count))
+        self._train = self._balanced((1.0,))[0] if plan.balanced else _subset(count, wanted, plan.seed, "train")
         self._test = _subset(len(data.test), plan.test_images, plan.seed, "test")
 
     def check(self) -> None:
@@ -68,8 +70,17 @@ class Feed:
             return self._train
         sort, _, letter = split.partition("-")
         shares = (1 / 3, 1 / 3, 1 / 3) if sort == "third" else (self._plan.split, 1 - self._plan.split)
-        parts = random_parts(len(self._train), self._plan.seed, shares)
-        return self._train[parts["abc".index(letter)]]
+        number = "abc".index(letter)
+        if self._plan.balanced:
+            return self._balanced(shares)[number]
+        return self._train[random_parts(len(self._train), self._plan.seed, shares)[number]]
+
+    def _balanced(self, shares: tuple[float, ...]) -> tuple[NDArray[np.int64], ...]:
+        """Parts of the images used, by class; sorting a million labels is done once."""
+        if shares not in self._drawn:
+            of_all = tuple(self._share * share for share in shares)
+            self._drawn[shares] = balanced_parts(self._data.train.labels, self._plan.seed, of_all)
+        return self._drawn[shares]
 
 
 def endless(loader: Loader, done: int, epoch_offset: int) -> Generator[Batch, None, None]:

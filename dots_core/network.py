@@ -229,7 +229,9 @@ def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
     """Return the cell whose output the auxiliary head reads, and the head's layers; None without a head.
 
     As DARTS: ReLU, 5×5 average pooling (stride 3, ImageNet 2), 1×1 convolution to 128, 2×2
-    convolution to 768, each with batch norm and ReLU, linear. On images too small for a window
+    convolution to 768, each with batch norm and ReLU, linear. On ImageNet the second convolution has
+    no batch norm: DARTS left it out by oversight and keeps it so for its published results, and the
+    released DOTS code follows. On images too small for a window
     of 5 (8×8 digits), window and second kernel shrink to what is there; whatever the size, a
     mean precedes the linear layer (of one pixel at the papers' sizes).
     """
@@ -239,6 +241,7 @@ def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
     width = layout.channels * len(spec.reduce.concat)
     pool = WindowAverage(min(5, *layout.size), 3 if spec.stem == "cifar" else 2)
     kernel = min(2, *output_size(pool, layout.size))
+    second_norm = (Norm("auxiliary.norm2", 768, True),) if spec.stem == "cifar" else ()
     return layout.index, (
         ReLU(),
         pool,
@@ -246,7 +249,7 @@ def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
         Norm("auxiliary.norm1", 128, True),
         ReLU(),
         Convolution("auxiliary.conv2", 128, 768, kernel),
-        Norm("auxiliary.norm2", 768, True),
+        *second_norm,
         ReLU(),
         GlobalAverage(),
         Linear("auxiliary.classifier", 768, spec.classes),

@@ -283,6 +283,9 @@ class Plan:
         How many images to use, the first of a seeded shuffle; 0 means all.
     train_share : float, optional
         The share of the training images to use, in place of a number.
+    balanced : bool
+        Whether the training images used, and each half or third of them, hold the same share of every
+        class (`dots_core.data.balanced_parts`).
     """
 
     stages: tuple[Stage, ...]
@@ -304,6 +307,7 @@ class Plan:
     gap: GapChecks = field(default_factory=GapChecks)
     rate_over: str = "run"
     train_share: float | None = None
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if self.rate_over not in ("run", "stage"):

@@ -35,7 +35,9 @@ def check_state(spec: NetworkSpec, state: Mapping[str, NDArray[np.generic]]) -> 
             raise CorruptFile(f"'{key}' has shape {tuple(state[key].shape)}, the network needs {shape}")
     unknown = sorted(set(state) - set(expected))
     if unknown:
-        raise CorruptFile(f"the state holds '{unknown[0]}', which the network does not have")
+        raise CorruptFile(
+            f"the state holds '{unknown[0]}', which the network does not have; it was saved from another network"
+        )
 
 
 def rounded_state(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

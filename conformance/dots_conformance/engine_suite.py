@@ -27,7 +27,7 @@ from dots_conformance.rounding import references
 from dots_conformance.thresholds import FLOORS
 from dots_core.backends import load_engine
 from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Device, Engine, Network, Rates, Runtime, State
+from dots_core.engine import GROUPS, Device, Engine, Network, Optimizers, Rates, Runtime, State
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.layers import operation_layers
 from dots_core.network import architecture_shapes, cell_layouts, traced_shapes, weight_shapes
@@ -558,6 +558,38 @@ class EngineSuite:
         network.import_state(reference_state("pairs"))
         act(network)
         assert_close(network.export_state(), *references_after("pairs", act), self.precision)
+
+    @pytest.mark.parametrize("groups", [("alpha", "beta"), ("beta",)], ids="+".join)
+    def test_architecture_weights_are_clipped_by_the_norm_of_what_is_updated(
+        self, engine: Engine, groups: tuple[str, ...]
+    ) -> None:
+        case = replace(CASES["pairs"], optimizers=Optimizers(architecture_clip=1e-3))
+
+        def act(network: Network) -> None:
+            network.import_state(reference_state("pairs"))
+            network.differentiate(GROUPS, case.batch(9), case.temperature)
+            network.update(groups, RATES, {"beta.normal": np.full(case.spec.normal.combination_blocks.shape, 0.01)})
+
+        def record(other: Engine, precision: str) -> State:
+            network = case.build(other, precision)
+            act(network)
+            return network.export_state()
+
+        network, unclipped = case.build(engine, self.precision, self.device), self.build(engine)
+        act(network)
+        act(unclipped)
+        found, without = network.export_state(), unclipped.export_state()
+        assert_close(found, *references(record), self.precision)
+        assert not np.allclose(found["adam.first/beta.normal"], without["adam.first/beta.normal"], rtol=1e-3, atol=0)
+
+    def test_clipping_hides_no_number_that_is_not_finite(self, engine: Engine) -> None:
+        case = replace(CASES["pairs"], optimizers=Optimizers(architecture_clip=1.0))
+        for value in (np.nan, np.inf):
+            network = case.build(engine, self.precision, self.device)
+            addend = np.zeros(case.spec.normal.combination_blocks.shape)
+            addend[0] = value
+            network.update(("alpha", "beta"), RATES, {"beta.normal": addend})
+            assert not np.isfinite(network.export_state()["architecture/beta.normal"]).all()
 
     @pytest.mark.parametrize("verb", ["step", "differentiate", "update"])
     def test_an_unknown_group_is_refused(self, engine: Engine, verb: str) -> None:

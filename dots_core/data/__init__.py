@@ -3,7 +3,7 @@
 from dots_core.data.arrays import from_arrays
 from dots_core.data.augment import Augmentation, normalise
 from dots_core.data.images import ImageData, Split
-from dots_core.data.loader import Loader, evaluation_batches, random_parts
+from dots_core.data.loader import Loader, balanced_parts, evaluation_batches, random_parts
 from dots_core.data.sources import load
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "ImageData",
     "Loader",
     "Split",
+    "balanced_parts",
     "evaluation_batches",
     "from_arrays",
     "load",

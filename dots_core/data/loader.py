@@ -214,6 +214,46 @@ def random_parts(n: int, seed: int, shares: tuple[float, ...]) -> tuple[NDArray[
     return tuple(np.sort(order[start:end]) for start, end in pairwise(bounds))
 
 
+def balanced_parts(labels: NDArray[np.int64], seed: int, shares: tuple[float, ...]) -> tuple[NDArray[np.int64], ...]:
+    """Choose disjoint parts of the samples at random, each with the same share of every class.
+
+    Parameters
+    ----------
+    labels : int64 array, shape (n,)
+    seed : int
+    shares : tuple of float
+        Of each part, together at most 1. Of a class of m samples in a random order, part i ends before
+        sample m·(shares[0] + … + shares[i]), rounded to the nearest.
+
+    Returns
+    -------
+    tuple of int64 arrays, each ascending
+
+    Raises
+    ------
+    UsageError
+        If a part would hold nothing of a class.
+    """
+    order = Stream(seed, "balanced").permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    classes, counts = np.unique(labels, return_counts=True)
+    # Shares of a share are products, and a sum of them need not be exact to the last bit.
+    bounds = [np.rint(np.round(counts * sum(shares[:number]), 6)).astype(int) for number in range(len(shares) + 1)]
+    starts = np.cumsum(counts) - counts
+    parts = []
+    for start, end in pairwise(bounds):
+        empty = np.flatnonzero(start >= end)
+        if len(empty):
+            listed = ", ".join(f"{share:.3g}" for share in shares)
+            raise UsageError(
+                f"class number {classes[empty[0]]} has {counts[empty[0]]} images; divided at shares {listed} they "
+                "leave a part without the class; use more images, or divide them regardless of class with balanced=false"
+            )
+        pieces = [by_class[s:e] for s, e in zip(starts + start, starts + end, strict=True)]
+        parts.append(np.sort(np.concatenate(pieces)))
+    return tuple(parts)
+
+
 def _check_batch(batch: int) -> None:
     if batch < 1:
         raise UsageError(f"a batch of {batch} images is impossible; give at least one, e.g. with --set batch=64")

@@ -110,9 +110,9 @@ class ReferenceNetwork:
                 gradients[name] = gradients[name] + addend.astype(self._dtype)
             if "w" in groups:
                 self._update_weights(gradients, rates.weights)
-            for name in self._architecture:
-                if name in gradients:
-                    self._update_architecture(name, gradients[name], rates.architecture)
+            architecture = {name: gradients[name] for name in self._architecture if name in gradients}
+            for name, gradient in clipped(architecture, self._setup.optimizers.architecture_clip).items():
+                self._update_architecture(name, gradient, rates.architecture)
 
     def look_ahead(self, rate: float) -> None:
         """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""

@@ -15,7 +15,7 @@ def clipped(gradients: Mapping[str, Array], clip: float) -> dict[str, Array]:
 
     A norm that is not a number makes every gradient so.
     """
-    if clip == 0:
+    if clip == 0 or not gradients:
         return dict(gradients)
     norms = np.stack([np.sqrt(np.vdot(gradient, gradient)) for gradient in gradients.values()])
     # One-element arrays, not scalars: NumPy 1 would compute scalars of float32 in float64.

@@ -131,6 +131,15 @@ def test_the_auxiliary_head_of_the_papers():
     assert parameter_count(headed) - parameter_count(plain) == head
 
 
+def test_the_auxiliary_head_of_imagenet():
+    """DARTS and DOTS: no batch norm after the second convolution. At 48 channels the head reads 768."""
+    plain = derived_network(named_cell("DOTS_ImageNet"), 14, 48, 1000, (3, 224, 224), "imagenet")
+    headed = dataclasses.replace(plain, auxiliary=True)
+    head = 768 * 128 + 2 * 128 + 128 * 768 * 4 + 768 * 1000 + 1000
+    assert parameter_count(headed) - parameter_count(plain) == head
+    assert parameter_count(headed) == 6_608_808
+
+
 def test_a_supernet_counts_every_candidate_and_no_architecture_weights():
     """One edge of each kind, one cell: pools have norms without parameters, `none` has nothing."""
     groups = (("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"), ("dil_conv_5x5",))

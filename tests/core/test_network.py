@@ -226,11 +226,19 @@ def test_the_auxiliary_head_reads_the_second_reduction():
     assert index == 5
     assert (layers[1].kernel, layers[1].stride) == (5, 3)
     assert [x.weight_shape for x in layers if isinstance(x, Convolution)] == [(128, 128, 1, 1), (768, 128, 2, 2)]
-    imagenet = small_network(layers=8, input_shape=(3, 224, 224), stem="imagenet", auxiliary=True)
-    assert (auxiliary_layers(imagenet)[1][1].kernel, auxiliary_layers(imagenet)[1][1].stride) == (5, 2)
+    assert [x.name for x in layers if isinstance(x, Norm)] == ["auxiliary.norm1", "auxiliary.norm2"]
     tiny = small_network(layers=3, input_shape=(1, 2, 2), auxiliary=True)
     assert auxiliary_layers(tiny)[1][1].kernel == 1
     assert auxiliary_layers(small_network()) is None
+
+
+def test_the_auxiliary_head_of_imagenet_has_stride_2_and_no_second_norm():
+    """DARTS' code and the released code of DOTS: 7×7 pixels are pooled to 2×2."""
+    spec = small_network(layers=8, input_shape=(3, 224, 224), stem="imagenet", auxiliary=True)
+    _, layers = auxiliary_layers(spec)
+    assert (layers[1].kernel, layers[1].stride) == (5, 2)
+    assert [x.name for x in layers if isinstance(x, Norm)] == ["auxiliary.norm1"]
+    assert [x.weight_shape[2:] for x in layers if isinstance(x, Convolution)] == [(1, 1), (2, 2)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dots_core.early_stop import EarlyStop
-from dots_core.engine import Runtime
+from dots_core.engine import Optimizers, Runtime
 from dots_core.plan import Phase, Plan, Stage, Update
 from dots_core.schedules import Cosine, LinearDecay, Warmup
 from dots_core.space import search_cell
@@ -30,8 +30,10 @@ def test_whatever_else_changes_changes_the_digest():
         plan(learning_rate=Warmup(Cosine(0.025, 0.001), 1)),
         plan(rate_over="stage"),
         plan(train_share=0.5),
+        plan(balanced=True),
         plan(runtime=Runtime(precision="float64")),
         plan(stages=(replace(stage, layers=4),)),
+        plan(stages=(replace(stage, optimizers=Optimizers(architecture_clip=5.0)),)),
         plan(stages=(replace(stage, cells=search_cell(nodes=2)),)),
         plan(stages=(replace(stage, phases=(replace(stage.phases[0], epochs=3),)),)),
         plan(stages=(replace(stage, phases=(replace(stage.phases[0], early_stop=EarlyStop("skips")),)),)),

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from strategies import quick, small_network
 
 from dots_core.errors import CorruptFile
-from dots_core.network import architecture_shapes, statistics_shapes, weight_shapes
+from dots_core.named_cells import named_cell
+from dots_core.network import architecture_shapes, derived_network, statistics_shapes, weight_shapes
 from dots_core.state import check_state, state_shapes
 
 SPEC = small_network()
@@ -43,3 +44,15 @@ def test_any_difference_is_named(key, fault):
             state[key] = np.zeros((*value.shape, 1))
     with pytest.raises(CorruptFile, match=f"'{key}"):
         check_state(SPEC, state)
+
+
+def test_the_state_of_an_imagenet_head_with_a_second_norm_is_refused_by_its_name():
+    """Networks were once built with it; what it learned has no place any more."""
+    spec = derived_network(named_cell("DARTS_V2"), 3, 4, 5, (3, 33, 33), "imagenet", auxiliary=True)
+    state = {key: np.zeros(shape) for key, shape in state_shapes(spec).items()}
+    check_state(spec, state)
+    state |= {f"statistics/auxiliary.norm2.{name}": np.zeros(768) for name in ("running_mean", "running_var")}
+    with pytest.raises(
+        CorruptFile, match=r"'statistics/auxiliary\.norm2\.running_mean', which the network does not have"
+    ):
+        check_state(spec, state)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dots_core.batch import Batch
-from dots_core.data import Augmentation, Loader, Split, evaluation_batches, normalise, random_parts
+from dots_core.data import Augmentation, Loader, Split, balanced_parts, evaluation_batches, normalise, random_parts
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 
@@ -238,3 +238,53 @@ def test_random_parts_is_random_by_seed_and_repeatable():
     assert (halves[0] != halves[2]).any()
     # A fair division takes about half of the first half of the numbers.
     assert 200 < (halves[0] < 500).sum() < 300
+
+
+@given(
+    counts=st.lists(st.integers(8, 60), min_size=2, max_size=6),
+    seed=st.integers(0, 99),
+    shares=st.sampled_from([(0.25, 0.125), (0.5, 0.5), (1 / 3, 1 / 3, 1 / 3), (0.125 * 0.8, 0.125 * 0.2), (1.0,)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_balanced_parts_hold_the_same_share_of_every_class(counts: list[int], seed: int, shares: tuple[float, ...]):
+    classes = np.random.RandomState(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    bounds = [[round(count * sum(shares[:i]), 9) for i in range(len(shares) + 1)] for count in counts]
+    if any(np.diff(np.rint(each)).min() < 1 for each in bounds):
+        with pytest.raises(UsageError, match="leave a part without the class"):
+            balanced_parts(classes, seed, shares)
+        return
+    parts = balanced_parts(classes, seed, shares)
+    for number, part in enumerate(parts):
+        assert part.dtype == np.int64
+        assert (np.diff(part) > 0).all()
+        held = np.bincount(classes[part], minlength=len(counts))
+        for found, count, each in zip(held, counts, bounds, strict=True):
+            assert found == np.rint(each[number + 1]) - np.rint(each[number])
+            assert abs(found - shares[number] * count) <= 1
+    together = np.concatenate(parts)
+    assert len(np.unique(together)) == len(together)
+
+
+def test_balanced_parts_are_random_by_seed_and_repeatable():
+    classes = np.arange(1000) % 10
+    drawn = [balanced_parts(classes, seed, (0.1, 0.025)) for seed in (0, 0, 1)]
+    for first, again, other in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+    # A fair draw takes about half of its hundred images from the first half of the numbers.
+    assert 30 < (drawn[0][0] < 500).sum() < 70
+
+
+def test_a_tenth_and_a_fortieth_of_each_class_of_imagenet():
+    """PC-DARTS' subset: of a class of 1300 images 130 for w and 32 for α."""
+    classes = np.repeat(np.arange(3), [1300, 1300, 732])
+    weights, alpha = balanced_parts(classes, 0, (0.125 * 0.8, 0.125 * (1 - 0.8)))
+    assert np.bincount(classes[weights]).tolist() == [130, 130, 73]
+    assert np.bincount(classes[alpha]).tolist() == [32, 32, 19]
+
+
+def test_a_class_too_small_for_every_part_is_named():
+    with pytest.raises(
+        UsageError, match=r"class number 1 has 4 images; divided at shares 0\.1, 0\.025 .* balanced=false"
+    ):
+        balanced_parts(np.array([0] * 100 + [1] * 4), 0, (0.1, 0.025))

@@ -417,9 +417,15 @@ def test_evaluation_normalises_with_the_running_statistics() -> None:
         assert y[n, 1, i, j] == pytest.approx((x[n, 1, i, j] + 1.0) / math.sqrt(0.25 + 1e-5) * 3.0 - 0.5)
 
 
-@pytest.mark.parametrize("clip", [0.0, 0.3, 100.0])
-def test_three_steps_of_both_optimisers(clip: float) -> None:
-    optimizers = Optimizers(clip=clip, weight_decay=0.01, epsilon=1e-3, architecture_weight_decay=0.02)
+@pytest.mark.parametrize(("clip", "architecture_clip"), [(0.0, 0.0), (0.3, 1e-3), (100.0, 100.0)])
+def test_three_steps_of_both_optimisers(clip: float, architecture_clip: float) -> None:
+    optimizers = Optimizers(
+        clip=clip,
+        weight_decay=0.01,
+        epsilon=1e-3,
+        architecture_weight_decay=0.02,
+        architecture_clip=architecture_clip,
+    )
     network = reference.build(
         Setup(SMALL, optimizers, runtime=Runtime(precision="float64")),
         drawn_weights(SMALL),
@@ -442,10 +448,13 @@ def test_three_steps_of_both_optimisers(clip: float) -> None:
         norm = math.sqrt(math.fsum(g * g for n, each in gradients.items() if n not in searched for g in each))
         scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
         assert (scale < 1.0) == (clip == 0.3)
+        norm = math.sqrt(math.fsum(g * g for n in searched for g in gradients[n]))
+        searched_scale = min(1.0, architecture_clip / (norm + 1e-6)) if architecture_clip else 1.0
+        assert (searched_scale < 1.0) == (architecture_clip == 1e-3)
         for name, value in values.items():
             for k, gradient in enumerate(gradients[name]):
                 if name in searched:
-                    g = gradient + 0.02 * value[k]
+                    g = searched_scale * gradient + 0.02 * value[k]
                     first[name][k] = 0.5 * first[name][k] + 0.5 * g
                     second[name][k] = 0.999 * second[name][k] + 0.001 * g * g
                     corrected = first[name][k] / (1 - 0.5**step), second[name][k] / (1 - 0.999**step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from dots.cli import app
 from dots.config import CONFIGS, parse_config
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_names, preset_path, preset_values
-from dots_core.data import Augmentation, from_arrays
+from dots_core.data import Augmentation, ImageData, Loader, from_arrays
 from dots_core.feed import Feed
 from dots_core.named_cells import named_cell
 from dots_core.plan import Plan, Update
@@ -101,7 +102,40 @@ def test_a_dry_run_of_a_search_preset(name, tmp_path):
     ],
 )
 def test_checkpoints_of_earlier_releases_still_belong_to_their_presets(kind, name, digest):
-    assert plan(kind, name).digest.startswith(digest)
+    # Presets that warm up on half A since then did so on all images.
+    earlier = {} if kind == "train" else {"topology.warmup_split": "all"}
+    assert plan(kind, name, **earlier).digest.startswith(digest)
+
+
+@pytest.mark.parametrize("name", [n for k, n in PRESETS if k == "search" and (n.startswith("dots-") or "+dots" in n)])
+def test_dots_warms_up_on_half_a_in_both_stages_and_searches_topology_on_all_images(name):
+    """What the released code does; no paper says."""
+    searched = plan("search", name)
+    splits = [[update.split for update in phase.updates] for stage in searched.stages for phase in stage.phases]
+    assert splits[-2:] == [["half-a"], ["all"]]
+    if name.startswith("dots-"):
+        assert splits[:2] == [["half-a"], ["half-b", "half-a"]]
+
+
+def test_the_released_search_on_imagenet():
+    """The values of train_search_imagenet.py and model_search_imagenet.py."""
+    searched = plan("search", "dots-imagenet-released")
+    operation, topology = searched.stages
+    assert [phase.epochs for stage in searched.stages for phase in stage.phases] == [20, 10, 20, 20]
+    assert searched.learning_rate == Cosine(0.25, 0.001)
+    assert (operation.optimizers.betas, topology.optimizers.betas) == ((0.9, 0.999), (0.9, 0.999))
+    assert (operation.optimizers.architecture_clip, topology.optimizers.architecture_clip) == (5.0, 0.0)
+    assert (operation.layers, topology.layers, searched.batch, searched.channels) == (14, 14, 512, 16)
+    assert (operation.initial_scale, operation.head_norm, topology.cells.topology.scaled) == (0.0, True, False)
+    assert topology.phases[1].beta_temperature.at(19, 20) == pytest.approx(0.02, rel=1e-3)
+    assert plan("train", "imagenet-mobile-48").channels == 48
+
+
+def test_the_gradient_of_architecture_weights_is_clipped_stage_by_stage():
+    settings = {"operation.architecture_clip": 2.0, "topology.architecture_clip": 3.0}
+    stages = plan("search", "dots-cifar10", **settings).stages
+    assert [stage.optimizers.architecture_clip for stage in stages] == [2.0, 3.0]
+    assert [stage.optimizers.architecture_clip for stage in plan("search", "dots-cifar10").stages] == [0.0, 0.0]
 
 
 def test_steps_of_two_levels():
@@ -229,8 +263,8 @@ def test_trainings_on_imagenet(name):
     assert trained.channels == (46 if name == "imagenet-mobile" else 48)
 
 
-@pytest.mark.parametrize("name", ["dots-imagenet", "dots-2020-imagenet"])
-def test_searches_on_imagenet_learn_from_a_tenth_of_it(name):
+@pytest.mark.parametrize("name", ["dots-imagenet", "dots-2020-imagenet", "dots-imagenet-released"])
+def test_searches_on_imagenet_learn_from_a_tenth_of_each_class(name):
     """DOTS supplement §1: 10 % of the images for w, other 2.5 % for α; both for the topology."""
     n = 4000
     images, labels = np.zeros((n, 8, 8), np.uint8), np.arange(n) % 2
@@ -241,3 +275,43 @@ def test_searches_on_imagenet_learn_from_a_tenth_of_it(name):
     architecture, weights = (feed.loader(searched.stages[0], phase, number).steps for number in (0, 1))
     assert (weights, architecture) == (0.1 * n / 50, 0.025 * n / 50)
     assert feed.loader(searched.stages[1], searched.stages[1].phases[-1], 0).steps == 0.125 * n / 50
+    for split, count in (("half-a", 200), ("half-b", 50), ("all", 250)):
+        held = np.concatenate([batch.labels for batch in loader_of(searched, data, split).batches(0)])
+        assert np.bincount(held).tolist() == [count, count]
+
+
+def loader_of(searched: Plan, data: ImageData, split: str) -> Loader:
+    """The loader of some update that learns from a part of the images."""
+    stage, phase, number = next(
+        (stage, phase, number)
+        for stage in searched.stages
+        for phase in stage.phases
+        for number, update in enumerate(phase.updates)
+        if update.split == split
+    )
+    plain = replace(searched, augmentation=Augmentation(flip=False, crop=0))
+    return Feed(plain, data).loader(stage, phase, number)
+
+
+@pytest.mark.parametrize("settings", [{}, {"train_share": 0.5}, {"train_images": 120}])
+@pytest.mark.parametrize("name", ["dots-cifar10", "toponas-fixed-darts"])
+def test_balanced_parts_are_disjoint_and_those_of_an_earlier_process(name, settings):
+    """A resumed run reads what the interrupted one would have: the parts depend on labels and seed alone."""
+    images, labels = np.zeros((600, 8, 8), np.uint8), np.repeat([0, 1, 2], [300, 200, 100])
+    images[:, 0, 0], images[:, 0, 1] = np.arange(600) % 256, np.arange(600) // 256
+    data = from_arrays(images, labels, images[:10], labels[:10], name="marked")
+    searched = plan("search", name, balanced=True, batch=2, **settings)
+    splits = sorted({u.split for stage in searched.stages for phase in stage.phases for u in phase.updates} - {"all"})
+    parts = [Feed(searched, data)._part(split) for split in splits]
+    again = [Feed(searched, data)._part(split) for split in splits]
+    share = 0.5 if "train_share" in settings else settings.get("train_images", 600) / 600
+    for part, same in zip(parts, again, strict=True):
+        np.testing.assert_array_equal(part, same)
+        np.testing.assert_allclose(np.bincount(labels[part]) * len(splits), share * np.array([300, 200, 100]), atol=3)
+    everything = np.sort(np.concatenate(parts))
+    np.testing.assert_array_equal(everything, Feed(searched, data)._part("all"))
+    assert len(np.unique(everything)) == len(everything)
+    loader = loader_of(searched, data, splits[0])
+    whole = [batch.images for batch in loader.batches(3)]
+    resumed = [batch.images for batch in loader_of(searched, data, splits[0]).batches(3, 5)]
+    np.testing.assert_array_equal(np.concatenate(whole[5:]), np.concatenate(resumed))

@@ -539,6 +539,17 @@ def momentum_sgd(gradient: Var, weights: Var, buffer: Var, settings: Optimizers,
     return new_weights, new_buffer
 
 
+def clipped(gradient: Var, clip: float) -> Var:
+    return jt.code(
+        gradient.shape,
+        gradient.dtype,
+        [gradient],
+        cpu_header=_UPDATE,
+        cpu_src='dots::clipped(in0_p, out0_p, in0->num, data["c"]);',
+        data={"c": clip},
+    )
+
+
 def adam(
     gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
 ) -> tuple[Var, Var, Var]:

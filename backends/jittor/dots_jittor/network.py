@@ -17,7 +17,7 @@ from dots_jittor.accumulated import Accumulated
 from dots_jittor.arrays import Var, Views, download, upload
 from dots_jittor.cell import Cell
 from dots_jittor.gains import Gains, SampledGains, straight_through
-from dots_jittor.optimizers import Adam, MomentumSGD
+from dots_jittor.optimizers import Adam, MomentumSGD, clipped
 from dots_jittor.runtime import Place
 from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
 from dots_jittor.startup import jt
@@ -194,13 +194,15 @@ class JittorNetwork:
         self._log.append((loss.detach(), correct))
 
     def _update(self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]]) -> None:
-        for name in self._names(groups):
-            gradient = self._accumulated.take(name)
-            if name == "w":
-                self._sgd.update(gradient, rates.weights)
-                continue
+        ops = self._place.ops
+        gradients = {name: self._accumulated.take(name) for name in self._names(groups)}
+        if "w" in gradients:
+            self._sgd.update(gradients.pop("w"), rates.weights)
+        for name in gradients:
             if name in addends:
-                gradient = self._place.ops.add_scaled(gradient, upload(addends[name].astype(self._dtype)), 1.0)
+                gradients[name] = ops.add_scaled(gradients[name], upload(addends[name].astype(self._dtype)), 1.0)
+        moved = clipped(list(gradients.values()), self.setup.optimizers.architecture_clip, ops)
+        for name, gradient in zip(gradients, moved, strict=True):
             self._adam[name].update(gradient, rates.architecture)
 
     def _sync(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine import Optimizers
-from dots_jittor.arrays import Var, upload
+from dots_jittor.arrays import Var, joined, upload
 from dots_jittor.primitives import Primitives
 
 
@@ -51,6 +52,18 @@ class MomentumSGD:
         """Bring the weights back to where they stood before `look_ahead`."""
         assert self._settled is not None, "look_ahead comes first"
         self.weights, self._settled = self._settled, None
+
+
+def clipped(gradients: Sequence[Var], clip: float, ops: Primitives) -> list[Var]:
+    """Scale gradients by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all of them; 0 means no clipping."""
+    if not clip or not gradients:
+        return list(gradients)
+    flat = ops.clipped(joined(gradients), clip)
+    found, start = [], 0
+    for gradient in gradients:
+        found.append(flat[start : start + gradient.numel()].reshape(gradient.shape))
+        start += gradient.numel()
+    return found
 
 
 class Adam:

@@ -152,11 +152,15 @@ def cross_entropy(logits: Var, labels: Var, smoothing: float, share: float) -> t
 
 def momentum_sgd(gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float) -> tuple[Var, Var]:
     if settings.clip:
-        norm = jt.sqrt((gradient * gradient).sum())
-        factor = _number(settings.clip, gradient) / (norm + _number(1e-6, gradient))
-        gradient = gradient * jt.minimum(factor, _number(1.0, gradient))
+        gradient = clipped(gradient, settings.clip)
     moved = _number(settings.momentum, buffer) * buffer + gradient + _number(settings.weight_decay, weights) * weights
     return weights - _number(rate, weights) * moved, moved
+
+
+def clipped(gradient: Var, clip: float) -> Var:
+    norm = jt.sqrt((gradient * gradient).sum())
+    factor = _number(clip, gradient) / (norm + _number(1e-6, gradient))
+    return gradient * jt.minimum(factor, _number(1.0, gradient))
 
 
 def adam(

@@ -118,6 +118,10 @@ class Primitives(Protocol):
         """Return new weights and buffer of vectors; the rule is `dots_core.engine.Optimizers`'."""
         ...
 
+    def clipped(self, gradient: Var, clip: float) -> Var:
+        """Return gradient·min(1, clip/(‖gradient‖₂ + 1e-6)), of a vector."""
+        ...
+
     def adam(
         self, gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
     ) -> tuple[Var, Var, Var]:

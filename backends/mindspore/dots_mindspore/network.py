@@ -18,7 +18,7 @@ from dots_core.stacking import StackedNetwork
 from dots_mindspore.cell import Cell
 from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
 from dots_mindspore.mixture import Mixture
-from dots_mindspore.optimizers import Adam, MomentumSGD
+from dots_mindspore.optimizers import Adam, MomentumSGD, clipped
 from dots_mindspore.reads import Reads, reads
 from dots_mindspore.runtime import Place, upload
 from dots_mindspore.stack import Pass, Stack
@@ -104,12 +104,16 @@ class MindSporeNetwork:
         self._place.enter()
         if "w" in groups:
             self._sgd.update(self._used("w", self._sgd.values), rates.weights)
-        for name in self._names(groups):
-            adam = self._adam[name]
-            gradient = self._used(name, adam.values)
+        names = self._names(groups)
+        gradients = []
+        for name in names:
+            gradient = self._used(name, self._adam[name].values)
             if addends is not None and name in addends:
                 gradient = gradient + upload(np.asarray(addends[name], np.float32))
-            adam.update(gradient, rates.architecture)
+            gradients.append(gradient)
+        gradients = clipped(gradients, self.setup.optimizers.architecture_clip)
+        for name, gradient in zip(names, gradients, strict=True):
+            self._adam[name].update(gradient, rates.architecture)
 
     def look_ahead(self, rate: float) -> None:
         """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mindspore import Tensor, ops
 
 from dots_core.engine import Optimizers
@@ -34,6 +36,16 @@ class MomentumSGD:
         """Return momentum·buffer + gradient + weight_decay·w: what an unclipped step of rate 1 subtracts."""
         settings = self._settings
         return settings.momentum * self.buffer + (gradient + settings.weight_decay * self.values)
+
+
+def clipped(gradients: Sequence[Tensor], clip: float) -> list[Tensor]:
+    """Scale gradients by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all of them; 0 means no clipping."""
+    if not clip or not gradients:
+        return list(gradients)
+    squares = [ops.reduce_sum(gradient * gradient) for gradient in gradients]
+    norm = ops.sqrt(sum(squares[1:], squares[0]))
+    scale = ops.minimum(clip / (norm + 1e-6), 1.0)
+    return [gradient * scale for gradient in gradients]
 
 
 class Adam:

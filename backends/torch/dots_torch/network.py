@@ -18,7 +18,7 @@ from dots_core.network import architecture_shapes
 from dots_core.stacking import StackedNetwork
 from dots_torch.mixture import Mixture
 from dots_torch.model import Model
-from dots_torch.optimizers import Adam, MomentumSGD
+from dots_torch.optimizers import Adam, MomentumSGD, clipped
 from dots_torch.runtime import Precision, host
 from dots_torch.stack import Pass
 from dots_torch.weights import Leaves, Stacks, flat_gradient, parts, views
@@ -132,10 +132,15 @@ class TorchNetwork:
         check_groups(groups)
         if "w" in groups:
             self._sgd.update(self._used("w", self._flat), rates.weights)
-        for name in self._names(groups):
+        names = self._names(groups)
+        gradients = []
+        for name in names:
             gradient = self._used(name, self._architecture[name])
             if addends is not None and name in addends:
                 gradient = gradient + self._precision.upload(addends[name]).to(gradient.dtype)
+            gradients.append(gradient)
+        gradients = clipped(gradients, self.setup.optimizers.architecture_clip)
+        for name, gradient in zip(names, gradients, strict=True):
             self._adam[name].update(gradient, rates.architecture)
 
     @torch.no_grad()

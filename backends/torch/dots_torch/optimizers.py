@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,16 @@ class MomentumSGD:
         settings = self._settings
         decayed = torch.add(gradient, self._weights, alpha=settings.weight_decay)
         return decayed.add_(self.buffer, alpha=settings.momentum)
+
+
+@torch.no_grad()
+def clipped(gradients: Sequence[Tensor], clip: float) -> list[Tensor]:
+    """Scale gradients by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all of them; 0 means no clipping."""
+    if not clip or not gradients:
+        return list(gradients)
+    norm = torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients]))
+    scale = (clip / (norm + 1e-6)).clamp(max=1.0)
+    return [gradient * scale for gradient in gradients]
 
 
 class Adam:

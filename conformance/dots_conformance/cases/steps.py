@@ -40,6 +40,7 @@ OPTIMIZERS = {
     "defaults": Optimizers(),
     "clipped": Optimizers(clip=0.05),
     "unclipped": Optimizers(clip=0.0),
+    "clipped-architecture": Optimizers(architecture_clip=1e-3),
     "no-momentum": Optimizers(momentum=0.0, weight_decay=0.0),
     "large-epsilon": Optimizers(epsilon=1e-3, betas=(0.9, 0.99)),
     "large-decay": Optimizers(weight_decay=0.05, architecture_weight_decay=0.1),
@@ -76,6 +77,9 @@ def step_cases(seed: int) -> Iterator[Case]:
     # With constants that make every term of a look-ahead count.
     decayed = replace(CASES["one cell"], optimizers=OPTIMIZERS["large-decay"], seed=seed)
     yield _forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
+    # Each of two updates is clipped for itself, the second with its regularisation.
+    apart = replace(CASES["output pairs"], optimizers=OPTIMIZERS["clipped-architecture"], seed=seed)
+    yield _forced("levels/regularised/clipped-architecture", apart, "regularised", quick=False)
     for label, optimizers in OPTIMIZERS.items():
         network = replace(CASES["pairs"], optimizers=optimizers, seed=seed)
         yield _forced(f"optimizers/{label}", network, "one-level", quick=True)

@@ -65,6 +65,11 @@ def gradient_cases(seed: int) -> Iterator[Case]:
         yield _gradients(f"derived/{name.lower()}", network, quick=name in ("DARTS_V2", named_cells()[0]))
     plain = NetworkCase(derived_spec(auxiliary=False), seed=seed)
     yield _gradients("derived/plain", plain)
+    # The auxiliary head of ImageNet; at the papers' size it pools 7×7 pixels to 2×2.
+    for label, side in (("small", 33), ("7x7", 193)):
+        headed = derived_spec(stem="imagenet", channels=2, input_shape=(3, side, side))
+        network = NetworkCase(headed, loss=Loss(0.1, 0.4), seed=seed)
+        yield _gradients(f"derived/imagenet-head-{label}", network, quick=label == "small")
     for label, size in (("even", (32, 32)), ("odd", (27, 35))):
         spec = topology_spec(Topology("k-edges", 2), stem="imagenet", input_shape=(3, *size))
         yield _gradients(f"stem/imagenet-{label}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed))

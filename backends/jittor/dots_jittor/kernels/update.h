@@ -22,16 +22,24 @@ double square_norm(const T* x, Index count) {
     return total;
 }
 
-// clip: 0 means none.
+// What a gradient is multiplied by so that its norm is at most `clip`; 0 means no clipping.
+template <class T>
+double clipping(const T* gradient, Index count, double clip) {
+    if (clip == 0) return 1;
+    const double factor = clip / (std::sqrt(square_norm(gradient, count)) + 1e-6);
+    return factor > 1 ? 1 : factor;  // a NaN stays
+}
+
+template <class T>
+void clipped(const T* gradient, T* out, Index count, double clip) {
+    const T f = T(clipping(gradient, count, clip));
+    for (Index i = 0; i < count; i++) out[i] = f * gradient[i];
+}
+
 template <class T>
 void momentum_sgd(const T* gradient, const T* weights, const T* buffer, T* new_weights, T* new_buffer, Index count,
                   double clip, double decay, double momentum, double rate) {
-    double factor = 1;
-    if (clip != 0) {
-        factor = clip / (std::sqrt(square_norm(gradient, count)) + 1e-6);
-        if (factor > 1) factor = 1;  // a NaN stays
-    }
-    const T f = T(factor), d = T(decay), m = T(momentum), r = T(rate);
+    const T f = T(clipping(gradient, count, clip)), d = T(decay), m = T(momentum), r = T(rate);
 #pragma omp parallel for schedule(static)
     for (Index i = 0; i < count; i++) {
         const T moved = m * buffer[i] + (f * gradient[i] + d * weights[i]);
