@@ -564,11 +564,12 @@ class EngineSuite:
         self, engine: Engine, groups: tuple[str, ...]
     ) -> None:
         case = replace(CASES["pairs"], optimizers=Optimizers(architecture_clip=1e-3))
+        shape = architecture_shapes(case.spec)["beta.normal"]
 
         def act(network: Network) -> None:
             network.import_state(reference_state("pairs"))
             network.differentiate(GROUPS, case.batch(9), case.temperature)
-            network.update(groups, RATES, {"beta.normal": np.full(case.spec.normal.combination_blocks.shape, 0.01)})
+            network.update(groups, RATES, {"beta.normal": np.full(shape, 0.01)})
 
         def record(other: Engine, precision: str) -> State:
             network = case.build(other, precision)
@@ -586,7 +587,7 @@ class EngineSuite:
         case = replace(CASES["pairs"], optimizers=Optimizers(architecture_clip=1.0))
         for value in (np.nan, np.inf):
             network = case.build(engine, self.precision, self.device)
-            addend = np.zeros(case.spec.normal.combination_blocks.shape)
+            addend = np.zeros(architecture_shapes(case.spec)["beta.normal"])
             addend[0] = value
             network.update(("alpha", "beta"), RATES, {"beta.normal": addend})
             assert not np.isfinite(network.export_state()["architecture/beta.normal"]).all()

@@ -247,7 +247,7 @@ def balanced_parts(labels: NDArray[np.int64], seed: int, shares: tuple[float, ..
             listed = ", ".join(f"{share:.3g}" for share in shares)
             raise UsageError(
                 f"class number {classes[empty[0]]} has {counts[empty[0]]} images; divided at shares {listed} they "
-                "leave a part without the class; use more images, or divide them regardless of class with balanced=false"
+                "leave a part without it; use more images, or divide them regardless of class with balanced=false"
             )
         pieces = [by_class[s:e] for s, e in zip(starts + start, starts + end, strict=True)]
         parts.append(np.sort(np.concatenate(pieces)))
