@@ -1,0 +1,176 @@
+"""Every command that README and docs show, read from their text, ends with exit code 0: on one thread and on two.
+
+They run in the order of the page, in a folder that has what the page supposes, shortened by settings that
+`written_commands` appends. Without the variable ``DOTS_TEST_COMMANDS=all``, what names MindSpore or Jittor runs on
+PyTorch, `dots conformance` judges that engine alone, and studies stop after saying what they would run.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import command as installed
+from PIL import Image
+from written_commands import ELSEWHERE, OTHERWISE, PAGES, PYTHON_ELSEWHERE, SHORTENING, commands_of, untold_commands
+
+from dots_core.data import load
+
+pytestmark = pytest.mark.engine("torch")
+
+WHOLE = os.environ.get("DOTS_TEST_COMMANDS") == "all"
+SECONDS = 1800 if WHOLE else 120
+PAGES_THAT_RUN = [page for page in PAGES if any(command.runs_here for command in commands_of(page))]
+EXAMPLE = "runs/search-smoke-1"
+
+SMALLER = """
+import functools, dots
+
+def smaller(function, sizes):
+    @functools.wraps(function)
+    def call(*given, settings, **others):
+        return function(*given, settings={**settings, **sizes}, scale=0.001, **others)
+    return call
+
+sizes = {"train_images": 48, "test_images": 8, "batch": 8, "channels": 4}
+stages = {"operation.epochs": 2, "operation.warmup": 1, "operation.layers": 3, "topology.layers": 3}
+dots.search, dots.train = smaller(dots.search, {**sizes, **stages}), smaller(dots.train, {**sizes, "layers": 3})
+"""
+
+
+class Processes:
+    """Runs commands on so many threads, each in a process of its own that has loaded PyTorch already."""
+
+    def __init__(self, threads: int) -> None:
+        self.variables = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "NO_COLOR": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forking.py"))],
+            env={**os.environ, **self.variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, cwd: Path, **what: object) -> tuple[int, str]:
+        """Return the exit code and what was said."""
+        said = cwd / "said.txt"
+        if WHOLE and "arguments" in what:
+            with open(said, "w") as file:
+                env = {**os.environ, **self.variables, **what["env"]}
+                done = subprocess.run(
+                    installed(*what["arguments"]), cwd=cwd, env=env, stdout=file, stderr=file, timeout=SECONDS
+                )
+            return done.returncode, said.read_text()
+        print(json.dumps({"cwd": str(cwd), "said": str(said), "env": {}, **what}), file=self._server.stdin, flush=True)
+        ready, _, _ = select.select([self._server.stdout], [], [], SECONDS)
+        answer = self._server.stdout.readline() if ready else ""
+        assert answer, f"no end within {SECONDS} s: {what}\n{said.read_text() if said.exists() else ''}"
+        return int(answer), said.read_text()
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        try:
+            self._server.wait(10)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
+def processes(request):
+    found = Processes(request.param)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def supposed(tmp_path_factory):
+    """What pages suppose to be there: real digits in folders and in CIFAR's archive, and a finished search."""
+    folder = tmp_path_factory.mktemp("supposed")
+    digits = load("digits", 32)
+    for split, images, count in (("train", digits.train, 6), ("test", digits.test, 2)):
+        for digit in range(10):
+            place = folder / "my-images" / split / str(digit)
+            place.mkdir(parents=True)
+            for number, index in enumerate(np.flatnonzero(images.labels == digit)[:count]):
+                Image.fromarray(np.repeat(images.images[index], 4 - images.images.shape[3], 2)[:, :, :3]).save(
+                    place / f"{number}.png"
+                )
+    shutil.copytree(folder / "my-images", folder / "imagenet")
+    with tarfile.open(folder / "cifar-10-binary.tar.gz", "w:gz") as archive:
+        for file, split in [*((f"data_batch_{n}", digits.train) for n in range(1, 6)), ("test_batch", digits.test)]:
+            pixels = np.broadcast_to(split.images[:20, :, :, :1], (20, 32, 32, 3)).transpose(0, 3, 1, 2)
+            rows = np.concatenate([split.labels[:20, None].astype(np.uint8), pixels.reshape(20, -1)], axis=1)
+            add(archive, f"cifar-10-batches-bin/{file}.bin", rows.tobytes())
+        add(archive, "cifar-10-batches-bin/batches.meta.txt", "\n".join(f"digit {n}" for n in range(10)).encode())
+    small = "--scale 0.01 --set train_images=48 --set test_images=8 --set batch=8"
+    small += " --set operation.layers=3 --set topology.layers=3"
+    done = subprocess.run(
+        installed("search", *small.split(), "--out", EXAMPLE, "-q"), cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(folder / EXAMPLE, folder / "runs" / "search-dots-cifar10-1")
+    return folder
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=str)
+def test_every_command_of_a_page_ends_well(page, processes, supposed, tmp_path):
+    folder = tmp_path / "here"
+    shutil.copytree(supposed, folder)
+    for command in commands_of(page):
+        if not command.runs_here:
+            continue
+        if command.python:
+            code, said = processes.run(folder, python=SMALLER + command.text)
+        else:
+            arguments = command.arguments(None if WHOLE else "torch")
+            code, said = processes.run(folder, arguments=arguments, env=command.environment)
+            if command.written_to:
+                (folder / command.written_to).write_text(said)
+        assert code == 0, f"{page}: {command.text}\n{said}"
+
+
+def test_every_command_is_run_or_says_why_not():
+    found = [command for page in PAGES for command in commands_of(page)]
+    assert len([command for command in found if command.runs_here]) > 50
+    for command in found:
+        if command.runs_here and not command.python:
+            assert command.text.partition("dots ")[0] in ("", "OMP_NUM_THREADS=1 "), f"how is it run: {command.text}"
+
+
+def test_no_mark_is_stale():
+    texts = {command.text for page in PAGES for command in commands_of(page)}
+    assert set(ELSEWHERE) <= texts
+    assert set(OTHERWISE) <= texts
+    assert set(PYTHON_ELSEWHERE) <= {str(page) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_blocks_with_commands_are_marked_as_shell(page):
+    assert untold_commands(page) == []
+
+
+def test_what_is_appended_only_shortens():
+    for page in PAGES:
+        for command in commands_of(page):
+            if command.runs_here and not command.python:
+                written = command.text.split()
+                words = command.arguments("torch")
+                appended = {word.partition("=")[0] for word in words if "=" in word and word not in command.text}
+                stages = {f"{stage}.{key}" for stage in ("operation", "topology") for key in ("epochs", "warmup")}
+                assert appended <= SHORTENING | (stages | {"epochs"} if "study" in written else set()), command.text
