@@ -41,7 +41,7 @@ def smaller(function, sizes):
         return function(*given, settings={**settings, **sizes}, scale=0.001, **others)
     return call
 
-sizes = {"train_images": 48, "test_images": 8, "batch": 8, "channels": 4}
+sizes = {"train_images": 30, "test_images": 8, "batch": 10, "channels": 4}
 stages = {"operation.epochs": 2, "operation.warmup": 1, "operation.layers": 3, "topology.layers": 3}
 dots.search, dots.train = smaller(dots.search, {**sizes, **stages}), smaller(dots.train, {**sizes, "layers": 3})
 """
@@ -112,7 +112,7 @@ def supposed(tmp_path_factory):
             rows = np.concatenate([split.labels[:20, None].astype(np.uint8), pixels.reshape(20, -1)], axis=1)
             add(archive, f"cifar-10-batches-bin/{file}.bin", rows.tobytes())
         add(archive, "cifar-10-batches-bin/batches.meta.txt", "\n".join(f"digit {n}" for n in range(10)).encode())
-    small = "--scale 0.01 --set train_images=48 --set test_images=8 --set batch=8"
+    small = "--scale 0.001 --set train_images=30 --set test_images=8 --set batch=10"
     small += " --set operation.layers=3 --set topology.layers=3"
     done = subprocess.run(
         installed("search", *small.split(), "--out", EXAMPLE, "-q"), cwd=folder, capture_output=True, text=True

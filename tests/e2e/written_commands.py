@@ -57,8 +57,8 @@ PLACEHOLDERS = {
 }
 """What stands for words that a reader is to replace."""
 
-_SEARCH = {"train_images": 48, "test_images": 8, "batch": 8, "operation.layers": 3, "topology.layers": 3}
-_TRAINING = {"train_images": 32, "test_images": 8, "batch": 8, "layers": 3, "channels": 4}
+_SEARCH = {"train_images": 30, "test_images": 8, "batch": 10, "operation.layers": 3, "topology.layers": 3}
+_TRAINING = {"train_images": 16, "test_images": 8, "batch": 8, "layers": 3, "channels": 4}
 _CASES = "layers/relu/*"
 SHORTENING = {*_SEARCH, *_TRAINING, "image_size"}
 """The only settings that may be appended."""

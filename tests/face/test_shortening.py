@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from dots.config import CONFIGS, parse_config
 from dots.plans import plan_of
 from dots.presets import flattened, merged, nested, preset_names, preset_values
+from dots.rundir import create_run
 from dots.runs import Request, prepare
 from dots.shortening import shortened
 from dots_core.errors import UsageError
@@ -117,3 +119,21 @@ def test_settings_given_beside_a_scale_stand_as_they_are(tmp_path: Path):
     config = prepare(Request("search", "smoke", "reference", out=tmp_path / "run", scale=0.5, settings=small)).config
     assert (config.operation.epochs, config.operation.warmup) == (3, 1)
     assert (config.topology.epochs, config.topology.warmup) == (7, 1)
+
+
+def test_a_scaled_run_is_repeated_by_its_configuration_and_gone_on_with_by_its_command(tmp_path: Path):
+    out = tmp_path / "run"
+    small = {"channels": 2, "train_images": 96}
+    asked = Request("search", "smoke-reference", "reference", out=out, resume=True, scale=0.5, settings=small)
+    begun = prepare(asked)
+    assert not begun.continues
+    create_run(out, begun.config)
+    again = prepare(asked)
+    assert again.continues
+    assert again.config == begun.config
+    # The engine's own preset, where none is named.
+    assert prepare(replace(asked, preset=None)).config == begun.config
+    with pytest.raises(UsageError, match="begun with other settings"):
+        prepare(replace(asked, scale=0.25))
+    saved = Request("search", str(out / "config.yaml"), out=tmp_path / "other")
+    assert prepare(saved).config == begun.config
