@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,7 @@ def test_every_command_of_a_page_ends_well(page, processes, supposed, tmp_path):
     for command in commands_of(page):
         if not command.runs_here:
             continue
+        begin = time.monotonic()
         if command.python:
             code, said = processes.run(folder, python=SMALLER + command.text)
         else:
@@ -142,6 +144,7 @@ def test_every_command_of_a_page_ends_well(page, processes, supposed, tmp_path):
             code, said = processes.run(folder, arguments=arguments, env=command.environment)
             if command.written_to:
                 (folder / command.written_to).write_text(said)
+        print(f"{time.monotonic() - begin:6.1f} s  {command.text}", flush=True)
         assert code == 0, f"{page}: {command.text}\n{said}"
 
 
