@@ -13,7 +13,7 @@ from dots.presets import flattened, preset_values, setting_text
 from dots_core.backends import choose_backend
 from dots_core.data import ImageData
 
-_OF_THE_IMAGES = ("image_size",)
+_OF_THE_IMAGES = ("image_size", "test_split", "test_share", "test_seed")
 """Settings that say which images are read and how: a training takes those of its search."""
 
 _CIFAR_SIDE = 32

@@ -19,6 +19,7 @@ def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Normal cell" in done.stdout
     assert "epoch 4/4" in done.stderr
+    assert done.stderr.startswith("digits: 1442 train and 355 test images of 8x8 in grey, 10 classes\n")
     run = tmp_path / "run"
     genotype = Genotype.load(run / "genotype.json")
     assert len(genotype.normal) == 2
@@ -27,7 +28,7 @@ def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
     assert [row["stage"] for row in rows] == ["operation"] * 2 + ["topology"] * 2
     assert rows[3]["beta_temperature"] == 10
     assert rows[3]["alpha_temperature"] == pytest.approx(0.01)
-    for name in ("config.yaml", "summary.json", "cell.dot", "cell.svg", "cell.png"):
+    for name in ("config.yaml", "data.json", "summary.json", "cell.dot", "cell.svg", "cell.png"):
         assert (run / name).stat().st_size > 100, name
     assert len(list((run / "checkpoints").iterdir())) == 2
 
