@@ -9,6 +9,7 @@ by their stack number in two arenas (`dots_core.arena`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -319,17 +320,12 @@ class StackedNetwork(Stacker):
         return StackedCell(layout, cell, (preprocess[0], preprocess[1]), sources)
 
     def _source(self, layout: CellLayout, cell: CellSpec, node: int) -> Source:
-        outgoing = cell.outgoing(node)
-        families = []
-        for column, operation in enumerate(OPERATIONS):
-            holding = tuple(e for e in outgoing if operation in cell.edges[e].operations)
-            if not holding or operation == NONE:
-                continue
-            # Where only sampled operations are evaluated, each edge is on its own, and left out with ease.
-            for edges in ((e,) for e in holding) if cell.sampling == "hard" else (holding,):
-                sequences = tuple(edge_layers(self.spec, layout, e, operation) for e in edges)
-                families.append(Family(column, edges, self.stack(sequences)))
+        families = [
+            Family(column, edges, self.stack(sequences))
+            for column, edges, sequences in edge_sequences(self.spec, layout, node)
+        ]
         common = tuple(f for f in families if f.stack.shared)
+        outgoing = cell.outgoing(node)
         return Source(
             outgoing,
             tuple(f for f in families if not f.stack.shared),
@@ -337,3 +333,18 @@ class StackedNetwork(Stacker):
             tuple(sorted({e for f in common for e in f.edges})),
             self.stack((bypass_layers(layout, node),)) if cell.partial > 1 and outgoing else None,
         )
+
+
+def edge_sequences(
+    spec: NetworkSpec, layout: CellLayout, node: int
+) -> Iterator[tuple[int, tuple[int, ...], tuple[tuple[Layer, ...], ...]]]:
+    """Yield what is stacked out of a node of a cell: a column of α, the edges, and their sequences of layers."""
+    cell = spec.cell(layout.kind)
+    outgoing = cell.outgoing(node)
+    for column, operation in enumerate(OPERATIONS):
+        holding = tuple(e for e in outgoing if operation in cell.edges[e].operations)
+        if not holding or operation == NONE:
+            continue
+        # Where only sampled operations are evaluated, each edge is on its own, and left out with ease.
+        for edges in ((e,) for e in holding) if cell.sampling == "hard" else (holding,):
+            yield column, edges, tuple(edge_layers(spec, layout, e, operation) for e in edges)

@@ -1,0 +1,125 @@
+"""Every layer form that the engines can be asked for, taken from the functions that describe networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+from dots_conformance.forms import Form, network_forms
+
+from dots_core.layers import Convolution, Layer, ShiftedPair, operation_layers
+from dots_core.network import STEMS, CellLayout, NetworkSpec
+from dots_core.operations import NONE, OPERATIONS
+from dots_core.space import CellSpec, Edge, search_cell
+
+CHANNELS = (*range(1, 10), 12, 16)
+SIDES = (*range(1, 10), 16, 17)
+WIDTHS = (1, 2, 3, 4)
+STRIDES = (1, 2)
+KINDS_OF_NETWORK = ((False, True), (True, False))
+"""Of a supernet and a derived network: whether batch norms are affine, and whether pools have one."""
+
+
+def edge_forms() -> Iterator[Form]:
+    """Every operation on edges of every number of channels and size, for one edge or several."""
+    for operation in OPERATIONS:
+        if operation == NONE:
+            continue
+        for stride in STRIDES:
+            for affine, pool_norm in KINDS_OF_NETWORK:
+                for channels in CHANNELS:
+                    layers = operation_layers("edge", operation, channels, stride, affine, pool_norm)
+                    for side in SIDES if layers else ():
+                        for width in WIDTHS:
+                            if _possible(layers, width):
+                                yield Form.of((layers,) * width, channels, (side, side))
+
+
+def preprocessing_forms() -> Iterator[Form]:
+    """How cells read the two before them: every number of channels to every other. The core stacks none of these."""
+    for inputs in CHANNELS:
+        for outputs in CHANNELS:
+            for side in SIDES:
+                size = (side, side)
+                layout = CellLayout(0, "normal", outputs, (inputs, inputs), (size, size), size, after_reduction=True)
+                for number in (0, 1):
+                    for affine in (False, True):
+                        layers = layout.preprocess(number, affine)
+                        if _possible(layers):
+                            yield Form.of((layers,), inputs, size)
+
+
+def _possible(layers: tuple[Layer, ...], width: int = 1) -> bool:
+    """Whether a factorised reduce has something to halve, and equal halves where several are stacked.
+
+    Networks have even numbers of channels for its sake, `dots_core.network.NetworkSpec` refuses others.
+    """
+    pairs = [(layer.first.outputs, layer.second.outputs) for layer in layers if isinstance(layer, ShiftedPair)]
+    return all(first > 0 and (first == second or width == 1) for first, second in pairs)
+
+
+def stem_and_head_forms() -> Iterator[Form]:
+    """Stems, heads, auxiliary heads and channels that pass by, of the smallest networks that have them."""
+    for stem in STEMS:
+        for channels in CHANNELS:
+            for side in SIDES:
+                for spec in _specs(stem, 2 * channels, side):
+                    for form in network_forms(spec):
+                        if form.sequences[0] and max(form.size) <= SIDES[-1]:
+                            yield form
+
+
+SHRINKING = (1, 4, 32)
+"""By how much stems and cells shrink an image before what is to see it: not, or by two or five halvings."""
+
+
+def _specs(stem: str, channels: int, side: int) -> Iterator[NetworkSpec]:
+    cell = search_cell(1, ("skip_connect",))
+    derived = CellSpec(1, (Edge(0, 2, (("skip_connect",),)),), (2,), mixed=False)
+    plain = NetworkSpec(cell, cell, 1, channels, 5, (3, side, side), stem, stem_multiplier=1)
+    for colours in CHANNELS:
+        yield replace(plain, input_shape=(colours, side, side))
+    yield replace(plain, head_norm=True)
+    for factor in SHRINKING:
+        seen = replace(plain, input_shape=(3, factor * side, factor * side))
+        yield seen
+        yield replace(seen, normal=derived, reduce=derived, layers=2, affine=True, pool_norm=False, auxiliary=True)
+    for partial in WIDTHS[1:]:
+        passing = replace(cell, partial=partial)
+        # The fewest channels, of those the core allows, are wider than the sweep's; any do for a pool.
+        yield replace(plain, normal=passing, reduce=passing, layers=2, channels=2 * partial * channels)
+
+
+SOURCES = (edge_forms, preprocessing_forms, stem_and_head_forms)
+
+
+@cache
+def whole() -> tuple[Form, ...]:
+    """Return all forms, each once."""
+    return tuple(dict.fromkeys(form for source in SOURCES for form in source()))
+
+
+def kind(form: Form) -> tuple[object, ...]:
+    """Return what a form computes, whatever the channels."""
+
+    def shape(layer: Layer) -> tuple[object, ...]:
+        if isinstance(layer, Convolution):
+            return ("convolution", layer.kernel, layer.stride, layer.dilation, layer.padding, layer.groups > 1)
+        return (type(layer).__name__, *(getattr(layer, name, None) for name in ("kind", "kernel", "stride", "affine")))
+
+    return tuple(shape(layer) for layer in form.sequences[0])
+
+
+def sampled(per_kind: int) -> tuple[Form, ...]:
+    """Return, of every kind, some forms: of every number of channels in turn, at sizes and widths spread evenly."""
+    by_kind: dict[tuple[object, ...], dict[int, list[Form]]] = {}
+    for form in whole():
+        by_kind.setdefault(kind(form), {}).setdefault(form.channels, []).append(form)
+    chosen: list[Form] = []
+    for channels in by_kind.values():
+        for number in range(per_kind):
+            forms = channels[sorted(channels)[number % len(channels)]]
+            # Steps of the golden section spread evenly, however many they are.
+            chosen.append(forms[int(number * 0.6180339887 % 1 * len(forms))])
+    return tuple(dict.fromkeys(chosen))
