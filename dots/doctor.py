@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+from dots_conformance.diagnosis import died_at
+from dots_conformance.forms import network_forms
 
 from dots_core.backends import Backend, backends, choose_backend, load_engine
 from dots_core.batch import Batch
@@ -26,6 +28,9 @@ _PACKAGES = ("dots-nas", "numpy", "pillow", "safetensors", "pydantic", "PyYAML",
 
 _AGREEMENT = 1e-3
 """Relative distance from the reference beyond which an engine's float32 gradients are called wrong."""
+
+_LABELS = (0, 1, 2, 0)
+"""Of the images it tries."""
 
 
 def environment() -> dict[str, Any]:
@@ -64,7 +69,7 @@ def examine(name: str | None = None, device: str | None = None) -> list[dict[str
         For each engine ``name``, ``ok``, ``device``, ``versions``, ``devices`` and ``problem``, empty if ok.
     """
     if name:
-        return [_examine(choose_backend(name), device)]
+        return [_examine_apart(choose_backend(name), device)]
     reports = [_examine_apart(backend, device) for backend in backends() if backend.available]
     if device is not None:
         # Of a device nobody asked a particular engine for, only those that have it can say anything.
@@ -74,16 +79,17 @@ def examine(name: str | None = None, device: str | None = None) -> list[dict[str
 
 
 def _examine_apart(backend: Backend, device: str | None) -> dict[str, Any]:
-    """Examine an engine in a process of its own: not every two frameworks can share one."""
-    command = [sys.executable, "-m", "dots", "doctor", "--backend", backend.name, "--json"]
+    """Examine an engine in a process of its own: not every two frameworks can share one, and one may die."""
+    command = [sys.executable, "-m", "dots.doctor", backend.name, *([device] if device else [])]
     # What it says on stderr is for the user at once: Jittor compiles itself for minutes when it is first loaded.
-    done = subprocess.run([*command, *(["--device", device] if device else [])], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     try:
-        (report,) = json.loads(done.stdout)["engines"]
+        report: dict[str, Any] = json.loads(done.stdout)
         return report
-    except (ValueError, KeyError):
-        problem = f"its process ended with code {done.returncode}; what it said last stands above"
-        return {"name": backend.name, "ok": False, "problem": problem}
+    except ValueError:
+        forms = network_forms(_spec(), len(_LABELS))
+        problem = f"its process {died_at(done.returncode, forms, backend.name, Runtime(device or 'cpu'))}"
+        return {"name": backend.name, "ok": False, "problem": f"{problem}; what it said last stands above"}
 
 
 def _examine(backend: Backend, device: str | None) -> dict[str, Any]:
@@ -108,13 +114,18 @@ def _examine(backend: Backend, device: str | None) -> dict[str, Any]:
     return report
 
 
-def _gradient_error(engine: Engine, device: str) -> float:
-    """Build a small supernet, step it, and return its gradients' distance from the reference's."""
+def _spec() -> NetworkSpec:
+    """The small supernet that is tried."""
     cell = search_cell(nodes=2, groups="group-v2", topology=Topology("k-edges"))
-    spec = NetworkSpec(cell, cell, layers=3, channels=4, classes=3, input_shape=(3, 8, 8))
+    return NetworkSpec(cell, cell, layers=3, channels=4, classes=3, input_shape=(3, 8, 8))
+
+
+def _gradient_error(engine: Engine, device: str) -> float:
+    """Build the supernet, step it, and return its gradients' distance from the reference's."""
+    spec = _spec()
     weights, architecture = initial_weights(spec, 0), initial_architecture(spec, 0, scale=0.1)
-    images = Stream(0, "doctor").normal((4, 3, 8, 8)).astype(np.float32)
-    batch = Batch(images, np.array([0, 1, 2, 0], np.int64))
+    images = Stream(0, "doctor").normal((len(_LABELS), *spec.input_shape)).astype(np.float32)
+    batch = Batch(images, np.array(_LABELS, np.int64))
     setup = Setup(spec, runtime=Runtime(device))
     network = engine.build(setup, weights, architecture)
     network.step(("w", "alpha", "beta"), batch, Rates(0.01, 0.01), Temperature())
@@ -127,3 +138,7 @@ def _gradient_error(engine: Engine, device: str) -> float:
     difference = sum(float(np.sum((mine[n].astype(float) - true[n].astype(float)) ** 2)) for n in names)
     size = sum(float(np.sum(true[n].astype(float) ** 2)) for n in names)
     return float(np.sqrt(difference / size))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_examine(choose_backend(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)))

@@ -13,6 +13,15 @@ _NAMED = os.environ.get("DOTS_TEST_ENGINES")
 ENGINES = _NAMED.split(",") if _NAMED else [backend.name for backend in backends() if backend.available]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kernel-sweep",
+        choices=("sampled", "whole"),
+        default="sampled",
+        help="of the layer forms engines can be asked for: some of each kind, or all, in minutes",
+    )
+
+
 def pytest_report_header() -> str:
     return f"dots engines: {', '.join(ENGINES)}"
 

@@ -58,3 +58,58 @@ import sys
 print("a framework's last words", file=sys.stderr, flush=True)
 os._exit(9)
 '''
+
+OVERRUNNING = '''
+"""The reference engine, but the shifted pair writes one byte behind a block of memory."""
+
+import ctypes
+
+import numpy as np
+
+from dots_core.layers import ShiftedPair
+from dots_reference.engine import ReferenceEngine
+
+
+class Overrunning(ReferenceEngine):
+    name = "overrunning"
+
+    def apply(self, sequences, weights, images, upstream, runtime):
+        if any(isinstance(layer, ShiftedPair) for layer in sequences[0]):
+            block = np.empty(5000, np.uint8)
+            ctypes.memset(block.ctypes.data, 1, 5001)
+        return super().apply(sequences, weights, images, upstream, runtime)
+
+
+engine = Overrunning()
+'''
+
+DYING = '''
+"""The reference engine, but a network's process dies in its gradients, and any process in the shifted pair."""
+
+import os
+import signal
+
+from dots_core.layers import ShiftedPair
+from dots_reference.engine import ReferenceEngine
+
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Dying(ReferenceEngine):
+    name = "dying"
+
+    def build(self, setup, weights, architecture):
+        network = super().build(setup, weights, architecture)
+        network.gradients = network.step = network.differentiate = die
+        return network
+
+    def apply(self, sequences, weights, images, upstream, runtime):
+        if any(isinstance(layer, ShiftedPair) for layer in sequences[0]):
+            die()
+        return super().apply(sequences, weights, images, upstream, runtime)
+
+
+engine = Dying()
+'''

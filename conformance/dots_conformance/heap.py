@@ -13,22 +13,30 @@ _LIBRARY = "libc_malloc_debug.so.0"
 _TUNABLE = "glibc.malloc.check=3"
 
 
-@cache
+CHECKING = ("LD_PRELOAD", "GLIBC_TUNABLES")
+"""Environment variables that turn it on, when a process starts."""
+
+
 def malloc_checking() -> dict[str, str] | None:
     """Return the environment of a process whose memory is checked; None where the C library cannot.
 
     What a framework takes from a pool of its own is checked where the pool's blocks end, not between tensors.
     """
-    preloaded = [part for part in os.environ.get("LD_PRELOAD", "").split(":") if part]
-    tunables = [part for part in os.environ.get("GLIBC_TUNABLES", "").split(":") if part]
-    environment = {
-        **os.environ,
+    return _checking(dict(os.environ)) if _works() else None
+
+
+def _checking(environment: dict[str, str]) -> dict[str, str]:
+    preloaded = [part for part in environment.get("LD_PRELOAD", "").split(":") if part]
+    tunables = [part for part in environment.get("GLIBC_TUNABLES", "").split(":") if part]
+    return {
+        **environment,
         "LD_PRELOAD": ":".join(dict.fromkeys([_LIBRARY, *preloaded])),
         "GLIBC_TUNABLES": ":".join(dict.fromkeys([*tunables, _TUNABLE])),
     }
+
+
+@cache
+def _works() -> bool:
     loaded = f"import sys; sys.exit({_LIBRARY!r} not in open('/proc/self/maps').read())"
-    try:
-        tried = subprocess.run([sys.executable, "-S", "-c", loaded], env=environment, stderr=subprocess.DEVNULL)
-    except OSError:
-        return None
-    return environment if tried.returncode == 0 else None
+    line, environment = [sys.executable, "-S", "-c", loaded], _checking(dict(os.environ))
+    return subprocess.run(line, env=environment, stderr=subprocess.DEVNULL).returncode == 0

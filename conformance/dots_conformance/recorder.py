@@ -21,6 +21,8 @@ import numpy as np
 
 from dots_conformance.bundle import CRASHED, MANIFEST, TIMED_OUT, Bundle, Ending, Manifest
 from dots_conformance.cases import all_cases, select
+from dots_conformance.diagnosis import case_forms, death, died_at
+from dots_core.engine import Runtime
 from dots_core.errors import EngineMissing, UsageError
 
 TIME_LIMIT = 300.0
@@ -158,7 +160,7 @@ class _Worker:
             os.close(reader)
             _end(process, patience=0.0 if timed_out else 5.0)
         if not self._ready:
-            how = "took too long" if timed_out else _death(process.returncode)
+            how = "took too long" if timed_out else death(process.returncode)
             raise EngineMissing(
                 f"the {self._job.backend} engine does not start: it {how}; its last words: {_tail(log)}"
             )
@@ -168,11 +170,18 @@ class _Worker:
                 limit = self._job.time_limit
                 self._done[self._current] = Ending(TIMED_OUT, seconds, f"it took more than {limit:g} s and was stopped")
             else:
-                message = f"the process {_death(process.returncode)}; its last words: {_tail(log)}"
+                message = f"the process {self._end_of(process)}; its last words: {_tail(log)}"
                 self._done[self._current] = Ending(CRASHED, seconds, message)
         elif not timed_out and len(self._done) < len(self._cases):
-            raise EngineMissing(f"the {self._job.backend} engine's process {_death(process.returncode)} between cases")
+            raise EngineMissing(f"the {self._job.backend} engine's process {death(process.returncode)} between cases")
         return self._done
+
+    def _end_of(self, process: subprocess.Popen[bytes]) -> str:
+        """How a process ended in a case, with the layer it died of."""
+        assert self._current is not None
+        runtime = Runtime(self._manifest.device, self._job.precision)
+        forms = case_forms(all_cases(self._job.seed)[self._current], runtime)
+        return died_at(process.returncode, forms, self._job.backend, runtime)
 
     def _listen(self, reader: int, watch: Callable[[str], None]) -> bool:
         """Follow the reports to their end; return whether it was cut short by the time limit."""
@@ -219,12 +228,6 @@ def _end(process: subprocess.Popen[bytes], patience: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _death(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
 
 
 def _tail(log: Path) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dots.deaths import run_died_at
+
 _PAUSE = 0.05
 """Seconds between two looks at the processes."""
 
@@ -207,7 +209,7 @@ class ProcessQueue:
 
 def _problem(started: _Started, code: int) -> str:
     if code < 0:
-        return f"killed by signal {-code}; what it had saved stands"
+        return f"{run_died_at(code, started.job.run)}; what it had saved stands"
     with open(started.job.log, "rb") as log:
         log.seek(started.said)
         said = log.read().decode("utf-8", "replace")

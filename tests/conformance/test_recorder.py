@@ -9,7 +9,7 @@ import pytest
 from dots_conformance.bundle import CRASHED, RAISED, RECORDED, REFUSED, TIMED_OUT, Bundle
 from dots_conformance.comparison import compare
 from dots_conformance.recorder import Job, record
-from out_of_tree import BROKEN, MISBEHAVING, install
+from out_of_tree import BROKEN, DYING, MISBEHAVING, install
 
 from dots_core.errors import EngineMissing, UsageError
 
@@ -32,6 +32,7 @@ def test_every_way_a_case_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "4 s" in endings["3x3"].message
     assert "SIGSEGV" in endings["7x9"].message
     assert "about to die" in endings["7x9"].message
+    assert "run layer by layer, it was killed by SIGSEGV at: batch norm, input 4×7×9, width 1" in endings["7x9"].message
     assert "RuntimeError: no 8x8" in endings["8x8"].message
     assert [(number, count) for _, number, count in seen] == [(number, 5) for number in range(5)]
 
@@ -39,6 +40,19 @@ def test_every_way_a_case_can_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     verdicts = {name.rpartition("-")[2]: case.verdict for name, case in engine.cases.items()}
     assert verdicts == {"1x1": REFUSED, "3x3": TIMED_OUT, "7x9": CRASHED, "8x8": RAISED, "32x32": "pass"}
     assert not engine.agrees
+
+
+def test_the_layer_is_named_that_a_network_died_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in install(tmp_path / "site", "dying", DYING).items():
+        monkeypatch.setenv(key, value)
+    cases = ("networks/mixed/group-v2/1-cells", "networks/partial/odd")
+    bundle = record(Job("dying", cases=cases), tmp_path / "bundle")
+    messages = [bundle.manifest.cases[name].message for name in cases]
+    assert all(message.startswith("the process was killed by SIGSEGV; run layer by layer, it ") for message in messages)
+    # One cell reduces nothing, and so has no layer that dies.
+    assert "it dies of none of its" in messages[0]
+    assert "it was killed by SIGSEGV at: shifted pair " in messages[1]
+    assert not any("\n" in message for message in messages)
 
 
 def test_an_engine_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_killed_process_is_told_and_goes_on_next_time(jobs, monkeypatch, tmp_p
 
     threading.Thread(target=kill).start()
     problems = ProcessQueue(1, lambda line: None)(jobs)
-    assert problems == {"a": "killed by signal 9; what it had saved stands"}
+    assert problems == {"a": "was killed by SIGKILL; what it had saved stands"}
     assert ProcessQueue(1, lambda line: None)([job for job in jobs if not job.done]) == {}
     assert events(tmp_path) == {"a": ["started", "resumed"], "b": ["started"], "c": ["started"], "d": ["started"]}
 

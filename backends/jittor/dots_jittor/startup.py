@@ -95,6 +95,7 @@ def _import() -> Any:
             f"Jittor compiles itself and could not start to ({error}); it needs g++ and the headers of this Python: "
             "on Debian, apt-get install g++ python3-dev"
         ) from error
+    chosen = _USE_ONEDNN in os.environ
     with_onednn = _choose_onednn(Path(utils.home()) / ".cache" / "jittor" / "mkl")
     variant = f"{'onednn' if with_onednn else 'plain'}-{'cuda' if os.environ.get(_NVCC) != '' else 'cpu'}"
     cache = Path(utils.cache_path)
@@ -102,6 +103,12 @@ def _import() -> Any:
     if not marker.exists():
         if not any(cache.rglob("jittor_core*.so")):
             _say("Jittor compiles itself for this machine, once; this takes about four minutes on two cores")
+        if not with_onednn and not chosen:
+            # Once: a line on every run would stand beside the errors of each.
+            _say(
+                f"no oneDNN {onednn.MAJOR} was found; Jittor's own, slower convolutions and products are used. "
+                "On Debian: apt-get install libdnnl-dev"
+            )
         _compile()
         marker.touch()
     try:
@@ -119,10 +126,6 @@ def _choose_onednn(folder: Path) -> bool:
     if onednn.provide(folder):
         return True
     os.environ[_USE_ONEDNN] = "0"
-    _say(
-        f"no oneDNN {onednn.MAJOR} was found; Jittor's own, slower convolutions and products are used. "
-        "On Debian: apt-get install libdnnl-dev"
-    )
     return False
 
 
