@@ -11,7 +11,7 @@ import typer
 
 from dots import conformance_commands, study_commands
 from dots.output import complete_backend, hush_libraries, print_json
-from dots_core.errors import DotsError, UsageError
+from dots_core.errors import DotsError, UsageError, printable
 
 app = typer.Typer(
     name="dots",
@@ -58,6 +58,13 @@ Out = Annotated[Path | None, typer.Option(help="Run directory; default: runs/<co
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or begin it if there is none.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, estimate memory and time, write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+CellArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CELL",
+        help="A finished search's directory, a genotype's file (FILE:NAME of several), its text, or a published name.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the run directory, and errors.")]
 
 
@@ -141,9 +148,8 @@ def search(
 
 @app.command()
 def train(
-    cell: Annotated[
-        str | None, typer.Option(help="A published name, a genotype.json or a finished search's directory.")
-    ] = None,
+    given: CellArgument = None,
+    cell: Annotated[str | None, typer.Option(help="The same, as an option.")] = None,
     backend: Backend = None,
     device: Device = None,
     preset: Annotated[
@@ -161,11 +167,13 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a found cell's network from scratch and evaluate it."""
+    from dots.cells import one_cell
     from dots.presets import parse_settings
     from dots.runs import Request, TrainResult
 
+    found = one_cell(given, cell, _nothing if quiet else _note)
     request = Request(
-        "train", preset, backend, device, data, seed, out, resume, cell, parse_settings(settings or []), scale
+        "train", preset, backend, device, data, seed, out, resume, found, parse_settings(settings or []), scale
     )
     result = _carry_out(request, dry_run, as_json, quiet)
     if not isinstance(result, TrainResult):
@@ -184,7 +192,7 @@ def train(
 
 @app.command()
 def show(
-    cell: Annotated[str, typer.Argument(help="A published name, a genotype.json or a finished search's directory.")],
+    given: CellArgument = None,
     layers: Annotated[int, typer.Option(help="Cells in the network.")] = 20,
     channels: Annotated[int, typer.Option(help="Initial channels.")] = 36,
     classes: Annotated[int, typer.Option(help="Classes.")] = 10,
@@ -197,11 +205,16 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a cell: genotype, parameters, multiply-accumulates (MACs) and picture."""
+    from dots.cells import one_cell
     from dots.drawing import dot_text, draw, terminal_text
-    from dots.runs import find_cell
     from dots.show import describe
 
-    genotype = find_cell(cell)
+    genotype = one_cell(given, None, _note)
+    if genotype is None:
+        raise UsageError(
+            "give the cell to show: a search's run directory, a genotype's file or text, or a published name, "
+            "which `dots cells` lists"
+        )
     described = describe(genotype, layers, channels, classes, image_size, stem, auxiliary)
     for path in picture or []:
         if path.suffix == ".dot":
@@ -215,6 +228,21 @@ def show(
     print(f"network     {layers} cells, {channels} channels, {classes} classes, {image_size}×{image_size} images")
     print(f"parameters  {described['params']:,}" + (" with the auxiliary head" if auxiliary else ""))
     print(f"MACs        {described['macs']:,} (multiply-accumulates of one image; 1 MAC = 2 FLOPs)")
+
+
+@app.command()
+def cells(as_json: Json = False) -> None:
+    """List the published cells, which `dots show` and `dots train` take by name."""
+    from dots_core.named_cells import cell_source, named_cell, named_cells
+
+    if as_json:
+        found = {
+            name: {"source": cell_source(name), "genotype": named_cell(name).to_record()} for name in named_cells()
+        }
+        print_json("cells", {"cells": found})
+        return
+    for name in named_cells():
+        print(f"{name:16} {cell_source(name)}")
 
 
 @app.command()
@@ -350,6 +378,14 @@ def doctor(backend: Backend = None, device: Device = None, as_json: Json = False
                 print(f"  {report['problem']}")
     if not all(report["ok"] for report in reports):
         raise typer.Exit(3)
+
+
+def _note(remark: str) -> None:
+    print(f"dots: note: {printable(remark)}", file=sys.stderr)
+
+
+def _nothing(remark: str) -> None:
+    pass
 
 
 def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:

@@ -170,7 +170,10 @@ def _updates(section: StageSection, space: str, shuffle: bool = True) -> tuple[U
 
 def _train_plan(config: TrainConfig) -> Plan:
     if config.cell is None:
-        raise UsageError("a training needs a cell: give --cell with a name or a genotype.json")
+        raise UsageError(
+            "a training needs a cell: give a search's run directory, a genotype's file or text, or a published name, "
+            "as the argument or by --cell"
+        )
     check_rate(config.weights, [config.epochs])
     stage = Stage(
         "training",

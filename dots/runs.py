@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dots.cells import Cell, find_cell
 from dots.config import CONFIGS, Config, SearchConfig, parse_config
 from dots.images import images_of, write_images_record
 from dots.next_step import training_after
@@ -37,7 +38,6 @@ from dots_core.errors import DataMissing, UsageError
 from dots_core.feed import Feed
 from dots_core.files import to_json, write_atomic
 from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell
 from dots_core.plan import Plan
 
 Data = str | PathLike[str] | ImageData
@@ -148,7 +148,7 @@ class Request:
     seed: int | None = None
     out: Path | None = None
     resume: bool = False
-    cell: str | Genotype | None = None
+    cell: Cell | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scale: float | None = None
 
@@ -174,18 +174,6 @@ class Request:
         if self.data is None or isinstance(self.data, ImageData):
             return None if self.data is None else f"python:{self.data.name}"
         return str(self.data)
-
-
-def find_cell(cell: str | Genotype) -> Genotype:
-    """Return a cell given as a genotype, a published name, a genotype file or a finished search's directory."""
-    if isinstance(cell, Genotype):
-        return cell
-    path = Path(cell)
-    if is_run(path):
-        path = path / "genotype.json"
-        if not path.exists():
-            raise UsageError(f"{path.parent} holds no genotype: it is no search, or one to go on with by --resume")
-    return Genotype.load(path) if path.is_file() or path.suffix or "/" in cell else named_cell(cell)
 
 
 def _located(config: Config) -> Config:
@@ -447,7 +435,7 @@ def search(
 
 
 def train(
-    cell: str | Genotype,
+    cell: Cell,
     preset: str | None = None,
     *,
     backend: str | None = None,
@@ -464,9 +452,10 @@ def train(
 
     Parameters
     ----------
-    cell : str or Genotype
-        A genotype, a published name (`dots_core.named_cells`), a genotype file or a finished
-        search's run directory.
+    cell : str, path or Genotype
+        A genotype, a published name (`dots_core.named_cells`), a genotype's file or text in any of
+        the known forms (`dots_core.genotype_text`), ``FILE:NAME`` for one of several in a file, or a
+        finished search's run directory.
 
     Other parameters are those of `search`.
 

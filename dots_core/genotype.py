@@ -1,23 +1,35 @@
-"""Genotype: the cell a search found, as an immutable value with a strict text form."""
+"""Genotype: the cell a search found, as an immutable value with a strict JSON form.
+
+Other forms, as papers and other libraries write cells, are read by `dots_core.genotype_text`.
+"""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
-from dots_core.errors import CorruptFile, UsageError, nearest
-from dots_core.operations import NONE, OPERATIONS
+import numpy as np
+
+from dots_core.errors import QUOTED, UsageError, nearest, quoted
+from dots_core.operations import NONE, OPERATIONS, UNSUPPORTED
+from dots_core.reading import parse_json
 from dots_core.space import CELL_TYPES, CellSpec, Edge
 
 FORMAT = "dots-genotype"
 VERSION = 1
-_SIZE_LIMIT = 1 << 20
+NODE_LIMIT = 64
+"""Intermediate nodes of a cell at most: sixteen times those of the DARTS space. A cell's edges grow with the
+square of its nodes, so what is larger can be written down but neither drawn nor built."""
 
 Node = tuple[tuple[str, int], ...]
+
+
+class NotDerivable(UsageError):
+    """An operation that a derived cell cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,8 @@ class Genotype:
     Raises
     ------
     UsageError
-        If an operation is unknown or ``none``, a source does not come before its node, or a
-        node has no edge.
+        If a value is of the wrong form, an operation is unknown or ``none``, a source does not come
+        before its node or twice, or a node has no edge.
     """
 
     normal: tuple[Node, ...]
@@ -46,27 +58,20 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for kind in CELL_TYPES:
-            nodes = tuple(
-                tuple(sorted(((o, s) for o, s in node), key=lambda pair: (pair[1], pair[0])))
-                for node in getattr(self, kind)
-            )
+            nodes = _nodes(getattr(self, kind), kind)
             object.__setattr__(self, kind, nodes)
-            object.__setattr__(self, f"{kind}_concat", tuple(getattr(self, f"{kind}_concat")))
+            object.__setattr__(self, f"{kind}_concat", _concat(getattr(self, f"{kind}_concat"), kind, len(nodes)))
             for number, node in enumerate(nodes, start=2):
-                if not node:
-                    raise UsageError(f"{kind} cell: node {number} has no incoming edge")
-                for operation, _ in node:
-                    if operation == NONE:
-                        raise UsageError(f"{kind} cell: node {number} holds 'none', which a derived cell cannot")
-                    if operation not in OPERATIONS:
-                        hint = nearest(operation, OPERATIONS)
-                        raise UsageError(f"{kind} cell: node {number}: unknown operation '{operation}'{hint}")
-            if any(type(source) is not int for node in nodes for _, source in node):
-                raise UsageError(f"{kind} cell: a source node is not an integer")
-            self.cell(kind)  # checks sources, repeated edges and concat
+                _check_node(node, f"{kind} cell: node {number}", number)
+            try:
+                self.cell(kind)  # checks what holds for every cell
+            except UsageError as error:
+                raise UsageError(f"{kind} cell: {error}") from None
 
     def cell(self, kind: str) -> CellSpec:
         """Return the derived cell of the given type, ``"normal"`` or ``"reduce"``."""
+        if kind not in CELL_TYPES:
+            raise UsageError(f"no type of cell is called {quoted(repr(kind))}; there are {' and '.join(CELL_TYPES)}")
         nodes: tuple[Node, ...] = getattr(self, kind)
         edges = [Edge(s, j, ((o,),)) for j, node in enumerate(nodes, start=2) for o, s in node]
         return CellSpec(len(nodes), tuple(edges), getattr(self, f"{kind}_concat"), mixed=False)
@@ -98,129 +103,136 @@ class Genotype:
         keys = {"format", "version", "normal", "normal_concat", "reduce", "reduce_concat"}
         if not isinstance(record, dict) or record.get("format") != FORMAT:
             raise UsageError(f'not a genotype: expected an object with "format": "{FORMAT}"')
-        if type(record.get("version")) is not int or record["version"] != VERSION:
-            raise UsageError(f"genotype version {record.get('version')!r} is not known; this release reads {VERSION}")
+        version = record.get("version")
+        if type(version) is not int or version != VERSION:
+            raise UsageError(f"genotype version {quoted(repr(version))} is not known; this release reads {VERSION}")
         if set(record) != keys:
-            odd = sorted(set(record) ^ keys)
-            raise UsageError(f"genotype has missing or unknown keys: {', '.join(map(str, odd))}")
-        fields: dict[str, Any] = {}
-        for kind in CELL_TYPES:
-            fields[kind] = _nodes(record[kind], kind)
-            fields[f"{kind}_concat"] = _concat(record[f"{kind}_concat"], kind)
-        return cls(**fields)
+            odd = sorted(map(str, set(record) ^ keys))
+            raise UsageError(f"genotype has missing or unknown keys: {quoted(', '.join(odd))}")
+        return cls(**{key: record[key] for key in keys - {"format", "version"}})
 
     @classmethod
     def from_json(cls, text: str) -> Genotype:
         """Read the strict JSON form."""
+        if not isinstance(text, str):
+            raise UsageError(f"not a genotype: expected text, not {quoted(type(text).__name__)}")
         try:
-            record = json.loads(text, object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"not a genotype: the text is not JSON ({error})") from None
+            record = parse_json(text)
+        except ValueError as error:
+            raise UsageError(f"not a genotype: the text is not JSON ({quoted(str(error))})") from None
         return cls.from_record(record)
 
     @classmethod
-    def from_darts_text(cls, text: str) -> Genotype:
-        """Read the form DARTS prints, ``Genotype(normal=[('sep_conv_3x3', 1), …], …)``, without evaluating it.
-
-        The flat lists hold two edges a node, as in the published genotypes.
-        """
-        try:
-            statements = ast.parse(text.strip()).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            statements = []
-        # Both `Genotype(…)` and `DARTS_V1 = Genotype(…)` are found in print.
-        statement = statements[0] if len(statements) == 1 else None
-        if not isinstance(statement, (ast.Expr, ast.Assign)):
-            raise UsageError("not a genotype: the text is neither JSON nor of the form Genotype(normal=[…], …)")
-        tree = statement.value
-        if (
-            not isinstance(tree, ast.Call)
-            or not isinstance(tree.func, ast.Name)
-            or tree.func.id != "Genotype"
-            or tree.args
-        ):
-            raise UsageError("not a genotype: expected Genotype(normal=…, normal_concat=…, reduce=…, reduce_concat=…)")
-        fields: dict[str, Any] = {}
-        for keyword in tree.keywords:
-            if keyword.arg is None or keyword.arg in fields:
-                raise UsageError("not a genotype: an argument is repeated or unnamed")
-            fields[keyword.arg] = _literal(keyword.value)
-        expected = {"normal", "normal_concat", "reduce", "reduce_concat"}
-        if set(fields) != expected:
-            odd = sorted(set(fields) ^ expected)
-            raise UsageError(f"genotype has missing or unknown arguments: {', '.join(odd)}")
-        return cls.from_pairs(**fields)
-
-    @classmethod
-    def from_pairs(cls, normal: Any, normal_concat: Any, reduce: Any, reduce_concat: Any) -> Genotype:
-        """Read flat lists of (operation, source) with two edges a node, the published form."""
-        nodes = {}
-        for kind, flat in (("normal", normal), ("reduce", reduce)):
-            if not isinstance(flat, (list, tuple)) or len(flat) == 0 or len(flat) % 2:
-                raise UsageError(f"{kind} cell: expected a flat list with two edges a node")
-            nodes[kind] = _nodes([flat[i : i + 2] for i in range(0, len(flat), 2)], kind)
-        return cls(nodes["normal"], _concat(normal_concat, "normal"), nodes["reduce"], _concat(reduce_concat, "reduce"))
-
-    @classmethod
     def parse(cls, text: str) -> Genotype:
-        """Read either form: strict JSON or the DARTS text."""
-        return cls.from_json(text) if text.lstrip().startswith("{") else cls.from_darts_text(text)
+        """Read a genotype's text in any of the known forms (`dots_core.genotype_text.read_text`).
+
+        What the text says beyond a genotype, and is left aside, is told by a `UserWarning`.
+        """
+        from dots_core.genotype_text import read_text
+
+        return _told(read_text(text))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Genotype:
-        """Read a genotype file in either form.
+        """Read a genotype's file in any of the known forms (`dots_core.genotype_text.read_genotype`).
 
         Raises
         ------
         CorruptFile
             If the file is not text, too large, or not a genotype; the message names it.
+        UsageError
+            If it cannot be opened, or holds several genotypes.
         """
-        path = Path(path)
-        try:
-            if path.stat().st_size > _SIZE_LIMIT:
-                raise CorruptFile(f"{path} is larger than any genotype ({_SIZE_LIMIT} bytes); give a genotype.json")
-            return cls.parse(path.read_bytes().decode("utf-8"))
-        except UnicodeDecodeError:
-            raise CorruptFile(f"{path} is a binary file, not a genotype; give a genotype.json") from None
-        except UsageError as error:
-            raise CorruptFile(f"{path}: {error}") from None
-        except OSError as error:
-            raise UsageError(f"cannot read the genotype {path}: {error.strerror}") from None
+        from dots_core.genotype_text import read_genotype
+
+        return _told(read_genotype(path))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise ValueError("a key is repeated")
-    return record
+def _told(reading: Any) -> Genotype:
+    for remark in reading.remarks:
+        warnings.warn(remark, stacklevel=3)
+    genotype: Genotype = reading.genotype
+    return genotype
 
 
 def _nodes(value: Any, kind: str) -> tuple[Node, ...]:
-    ok = isinstance(value, (list, tuple)) and all(
-        isinstance(node, (list, tuple))
-        and all(
-            isinstance(e, (list, tuple)) and len(e) == 2 and isinstance(e[0], str) and type(e[1]) is int for e in node
+    if not isinstance(value, (list, tuple)) or any(not isinstance(node, (list, tuple)) for node in value):
+        raise _wrong(kind, value)
+    if len(value) > NODE_LIMIT:
+        raise UsageError(
+            f"{kind} cell: {len(value):,} nodes; a cell has at most {NODE_LIMIT}, as its edges grow with their square"
         )
-        for node in value
+    nodes = []
+    for number, node in enumerate(value, start=2):
+        edges = []
+        for edge in node:
+            if not isinstance(edge, (list, tuple)) or len(edge) != 2 or not isinstance(edge[0], str):
+                raise _wrong(f"{kind} cell: node {number}", edge)
+            edges.append((edge[0], _whole(edge[1], f"{kind} cell: node {number}: a source node")))
+        nodes.append(tuple(sorted(edges, key=lambda pair: (pair[1], pair[0]))))
+    return tuple(nodes)
+
+
+def _wrong(place: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{place}{'' if ':' in place else ' cell'}: expected, for each node, a list of [operation, source node], "
+        f"not {quoted(found)}"
     )
-    if not ok:
-        raise UsageError(f"{kind} cell: expected, for each node, a list of [operation, source node]")
-    return tuple(tuple((operation, source) for operation, source in node) for node in value)
 
 
-def _concat(value: Any, kind: str) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or any(type(node) is not int for node in value):
-        raise UsageError(f"{kind}_concat: expected a list of node numbers")
-    return tuple(value)
+def _whole(value: Any, name: str) -> int:
+    """Return a whole number of Python or NumPy, which numbers a node."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        shown = repr(value[:QUOTED]) if isinstance(value, str) else value
+        raise UsageError(f"{name} is not an integer: {quoted(shown)}")
+    if not -NODE_LIMIT <= value < 2 * NODE_LIMIT:
+        raise UsageError(f"{name} is out of range; a cell has at most {NODE_LIMIT} nodes")
+    return int(value)
 
 
-def _literal(node: ast.expr) -> Any:
-    """Read literals and ``range(a, b)``, the two things published genotypes hold."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-        bounds = [_literal(argument) for argument in node.args]
-        if not node.keywords and 1 <= len(bounds) <= 2 and all(type(b) is int and 0 <= b < 100 for b in bounds):
-            return list(range(*bounds))
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError):
-        raise UsageError("not a genotype: only literals and range(a, b) may stand in it") from None
+def _concat(value: Any, kind: str, count: int) -> tuple[int, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise UsageError(f"{kind}_concat: expected a list of node numbers, not {quoted(value)}")
+    if len(value) > NODE_LIMIT:
+        raise UsageError(f"{kind}_concat names {len(value):,} nodes; a cell has at most {NODE_LIMIT}")
+    nodes = tuple(_whole(node, f"{kind}_concat: a node") for node in value)
+    strange = [node for node in nodes if not 2 <= node < count + 2]
+    if strange and count:
+        which = "an input of the cell" if strange[0] in (0, 1) else "no node of the cell"
+        raise UsageError(
+            f"{kind}_concat names {strange[0]}, {which}; concat may name intermediate nodes, 2 to {count + 1}: "
+            f"leave {strange[0]} out, or give the nodes it means"
+        )
+    return nodes
+
+
+def _check_node(node: Node, place: str, number: int) -> None:
+    if not node:
+        raise UsageError(f"{place} has no incoming edge; give it one, or renumber the nodes without it")
+    for operation, _ in node:
+        if operation == NONE:
+            raise NotDerivable(
+                f"{place} holds 'none', which a derived cell cannot; leave that edge out "
+                "(a node may have one edge: write a list a node)"
+            )
+        if operation not in OPERATIONS:
+            known = ", ".join(o for o in OPERATIONS if o != NONE)
+            if operation in UNSUPPORTED:
+                raise NotDerivable(
+                    f"{place}: operation '{operation}' is not supported; put one of the DARTS space in its place, "
+                    f"which makes it another cell: {known}"
+                )
+            hint = nearest(quoted(operation), OPERATIONS)
+            raise NotDerivable(f"{place}: unknown operation '{quoted(operation)}'{hint}; known: {known}")
+    sources = [source for _, source in node]
+    for first, second in pairwise(node):
+        if first[1] == second[1]:
+            raise UsageError(
+                f"{place}: edge {first[1]}-{number} appears twice, with {first[0]} and {second[0]}; "
+                "parallel edges are not supported: keep one, which makes it another cell"
+            )
+    if sources[0] < 0 or sources[-1] >= number:
+        wrong = sources[0] if sources[0] < 0 else sources[-1]
+        raise UsageError(
+            f"{place}: edge {wrong}-{number} does not lead forward; a node hears the nodes before it, 0 to {number - 1}"
+        )

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dots_core.errors import UsageError, nearest
+from dots_core.errors import UsageError, nearest, quoted
 from dots_core.genotype import Genotype
+from dots_core.genotype_text.edges import FIELDS, genotype_of
 
 
 @cache
@@ -36,6 +37,9 @@ def named_cell(name: str) -> Genotype:
     """
     cells = _published()
     if name not in cells:
-        raise UsageError(f"unknown cell '{name}'{nearest(name, list(cells))}; named cells: {', '.join(cells)}")
-    record = cells[name]
-    return Genotype.from_pairs(**{key: record[key] for key in ("normal", "normal_concat", "reduce", "reduce_concat")})
+        shown = quoted(name)
+        raise UsageError(
+            f"unknown cell '{shown}'{nearest(shown, list(cells))}; `dots cells` lists the published ones: "
+            f"{', '.join(cells)}; or give a genotype's file or text, or a search's run directory"
+        )
+    return genotype_of({field: cells[name][field] for field in FIELDS}).genotype

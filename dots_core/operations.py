@@ -15,6 +15,13 @@ DILATED = ("dil_conv_3x3", "dil_conv_5x5")
 OPERATIONS = (NONE, *POOLS, SKIP, *SEPARABLE, *DILATED)
 """Every operation, in the order in which α's columns stand (Liu et al., DARTS, ICLR 2019)."""
 
+UNSUPPORTED = (
+    *("sep_conv_7x7", "dil_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3", "conv_1x1", "conv_3x3"),
+    *("nor_conv_1x1", "nor_conv_3x3", "nor_conv_7x7"),
+    *("avg_pool_5x5", "max_pool_5x5", "avg_pool_7x7", "max_pool_7x7"),
+)
+"""Operations of wider spaces, such as NASNet's, that no operation here stands for; misspelt ones are not among them."""
+
 CONVOLUTIONS = SEPARABLE + DILATED
 
 KERNEL = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}

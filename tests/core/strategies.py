@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,24 +26,111 @@ DERIVABLE = tuple(o for o in OPERATIONS if o != NONE)
 
 
 @st.composite
-def cell_fields(draw: st.DrawFn, pairs: bool = False) -> tuple[Any, tuple[int, ...]]:
-    """The nodes of a derived cell, each with distinct sources, and its concat; ``pairs`` gives every node two edges."""
-    count = draw(st.integers(1, 5))
+def cell_fields(draw: st.DrawFn, pairs: bool = False, whole: bool = False) -> tuple[Any, tuple[int, ...]]:
+    """The nodes of a derived cell, each with distinct sources, and its concat; see `genotypes`."""
+    count = 4 if whole else draw(st.integers(1, 5))
     nodes = []
     for target in range(2, count + 2):
         sources = st.integers(0, target - 1)
         chosen = draw(st.lists(sources, min_size=2 if pairs else 1, max_size=2 if pairs else target, unique=True))
         nodes.append(tuple((draw(st.sampled_from(DERIVABLE)), source) for source in chosen))
-    concat = draw(st.lists(st.integers(2, count + 1), min_size=1, max_size=count, unique=True).map(sorted))
-    return tuple(nodes), tuple(concat)
+    every = list(range(2, count + 2))
+    some = st.lists(st.sampled_from(every), min_size=1, max_size=count, unique=True).map(sorted)
+    return tuple(nodes), tuple(every if whole else draw(some))
 
 
 @st.composite
-def genotypes(draw: st.DrawFn, pairs: bool = False) -> Genotype:
-    """Any valid genotype."""
-    normal, normal_concat = draw(cell_fields(pairs))
-    reduce, reduce_concat = draw(cell_fields(pairs))
+def genotypes(draw: st.DrawFn, pairs: bool = False, whole: bool = False) -> Genotype:
+    """Any valid genotype; ``pairs`` gives every node two edges, ``whole`` concatenates every node of four."""
+    normal, normal_concat = draw(cell_fields(pairs, whole))
+    reduce, reduce_concat = draw(cell_fields(pairs, whole))
     return Genotype(normal, normal_concat, reduce, reduce_concat)
+
+
+DIALECTS = (
+    "json",
+    "nested",
+    "flat",
+    "weights",
+    "targets",
+    "nested-weights",
+    "positional",
+    "dictionary",
+    "tuple",
+    "nni1",
+    "nni2",
+)
+"""The forms in which `written` writes genotypes."""
+
+_NNI = {
+    "max_pool_3x3": "maxpool",
+    "avg_pool_3x3": "avgpool",
+    "skip_connect": "skipconnect",
+    "sep_conv_3x3": "sepconv3x3",
+    "sep_conv_5x5": "sepconv5x5",
+    "dil_conv_3x3": "dilconv3x3",
+    "dil_conv_5x5": "dilconv5x5",
+}
+
+
+def written(genotype: Genotype, dialect: str, number: Callable[[int], str] = str) -> str | None:
+    """Write a genotype in one of `DIALECTS`, as others' code does; None where the dialect cannot say it.
+
+    ``number`` writes the number of a node.
+    """
+    if dialect == "json":
+        return genotype.to_json()
+    if dialect.startswith("nni"):
+        return _written_for_nni(genotype, dialect)
+    fields = {}
+    for kind in ("normal", "reduce"):
+        nodes = getattr(genotype, kind)
+        concat = getattr(genotype, f"{kind}_concat")
+        if dialect in ("flat", "weights"):
+            leading = {source for node in nodes for _, source in node} | set(concat)
+            if {len(node) for node in nodes} != {2} or not leading >= set(range(2, len(nodes) + 2)):
+                return None
+        fields[kind] = _written_nodes(nodes, dialect, number)
+        fields[f"{kind}_concat"] = f"[{', '.join(map(number, concat))}]"
+    if dialect == "positional":
+        return f"Genotype({', '.join(fields.values())})"
+    if dialect == "tuple":
+        return f"({', '.join(fields.values())})"
+    if dialect == "dictionary":
+        return f"{{{', '.join(f'{name!r}: {value}' for name, value in fields.items())}}}"
+    return f"Genotype({', '.join(f'{name}={value}' for name, value in fields.items())})"
+
+
+def _written_nodes(nodes: Any, dialect: str, number: Callable[[int], str]) -> str:
+    def edge(operation: str, source: int, target: int) -> str:
+        if dialect == "targets":
+            return f"({operation!r}, {number(target)}, {number(source)})"
+        weight = ", 0.125" if "weights" in dialect else ""
+        return f"({operation!r}, {number(source)}{weight})"
+
+    lists = [[edge(o, s, target) for o, s in node] for target, node in enumerate(nodes, start=2)]
+    if dialect in ("flat", "weights", "targets"):
+        return f"[{', '.join(item for node in lists for item in node)}]"
+    return f"[{', '.join('[' + ', '.join(node) + ']' for node in lists)}]"
+
+
+def _written_for_nni(genotype: Genotype, dialect: str) -> str | None:
+    record: dict[str, Any] = {}
+    for kind in ("normal", "reduce"):
+        nodes = getattr(genotype, kind)
+        every = tuple(range(2, len(nodes) + 2))
+        if getattr(genotype, f"{kind}_concat") != every or (dialect == "nni2" and len(nodes) != 4):
+            return None
+        for target, node in enumerate(nodes, start=2):
+            for slot, (operation, source) in enumerate(node):
+                if dialect == "nni1":
+                    record[f"{kind}_n{target}_p{source}"] = _NNI[operation]
+                else:
+                    record[f"{kind}/op_{target}_{slot}"] = operation
+                    record[f"{kind}/input_{target}_{slot}"] = [source]
+            if dialect == "nni1":
+                record[f"{kind}_n{target}_switch"] = [f"{kind}_n{target}_p{source}" for _, source in node]
+    return json.dumps(record)
 
 
 topologies = st.builds(
