@@ -67,7 +67,7 @@ def _read(cell: str, may_be_text: bool) -> Reading:
         raise UsageError("the name of the cell is empty; `dots cells` lists the published ones")
     if os.path.lexists(cell) and not (cell in named_cells() and os.path.isdir(cell) and not is_run(Path(cell))):
         return read_genotype(_genotype_of_run(Path(cell)))
-    if may_be_text and any(mark in cell for mark in "([{|=\n"):
+    if may_be_text and _is_text(cell):
         return read_text(cell)
     file, colon, name = cell.rpartition(":")
     if colon and os.path.lexists(file):
@@ -75,6 +75,16 @@ def _read(cell: str, may_be_text: bool) -> Reading:
     if not may_be_text or Path(cell).suffix or "/" in cell:
         return read_genotype(cell)  # says that it is not there
     return Reading(named_cell(cell))
+
+
+def _is_text(cell: str) -> bool:
+    """Whether what is no file is meant as a genotype's text rather than as a path or a name."""
+    return (
+        cell.lstrip()[:1] in ("(", "[", "{", "|")
+        or "\n" in cell
+        or "Genotype(" in cell
+        or ("(" in cell and "=" in cell)
+    )
 
 
 def _genotype_of_run(path: Path) -> Path:

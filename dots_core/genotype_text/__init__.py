@@ -15,7 +15,7 @@ from dots_core.errors import CorruptFile, UsageError, nearest, quoted
 from dots_core.genotype import Genotype
 from dots_core.genotype_text import nni
 from dots_core.genotype_text.edges import FIELDS, Reading, genotype_of
-from dots_core.genotype_text.find import EXPECTED, Found, find
+from dots_core.genotype_text.find import EXPECTED, Found, find, is_record
 from dots_core.genotype_text.values import NotLiteral
 from dots_core.reading import parse_json, read_file
 
@@ -105,16 +105,16 @@ def _read(text: str, pick: str | None) -> Reading:
             value = parse_json(text)
         except ValueError as error:
             return _python(text, pick, f"not a genotype: the text is not JSON ({quoted(str(error))})")
-        return _value(value, pick)
-    return _python(text, pick, None)
+        inner = value.get("genotype") if isinstance(value, dict) else None
+        if is_record(value) or is_record(inner) or not find(text):
+            return _value(value, pick)
+    return _python(text, pick)
 
 
-def _python(text: str, pick: str | None, otherwise: str | None) -> Reading:
+def _python(text: str, pick: str | None, otherwise: str | None = None) -> Reading:
     found = find(text)
-    if not found and otherwise is not None:
-        raise UsageError(otherwise)
     if not found:
-        raise UsageError(f"not a genotype: {_what(text)}; {EXPECTED}")
+        raise UsageError(otherwise or f"not a genotype: {_what(text)}; {EXPECTED}")
     chosen = _choose(found, pick)
     try:
         fields = chosen.fields()
@@ -127,10 +127,8 @@ def _python(text: str, pick: str | None, otherwise: str | None) -> Reading:
 
 def _value(value: Any, pick: str | None = None) -> Reading:
     """Read what a JSON text holds."""
-    if isinstance(value, dict) and "format" not in value and isinstance(value.get("genotype"), (dict, str)):
+    if isinstance(value, dict) and "format" not in value and isinstance(value.get("genotype"), dict):
         value = value["genotype"]  # what `dots show --json` and `dots search --json` print
-    if isinstance(value, str):
-        return _python(value, pick, None)
     if pick is not None:
         raise SeveralGenotypes(f"holds one genotype without a name, not '{quoted(pick)}'; leave the name out", None)
     if isinstance(value, list) and len(value) == len(FIELDS):  # a named tuple in JSON

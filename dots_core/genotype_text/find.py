@@ -25,7 +25,7 @@ _MODULE_LIMIT = 1 << 18
 
 _NAME = "Genotype"
 _BEGIN = re.compile(r"(?<!\w)Genotype\s*\(|\{\s*['\"]normal['\"]\s*:")
-_BEFORE = re.compile(r"(?<!\w)(\w+)['\"]?\s*[=:]\s*[\w.]*$")
+_BEFORE = re.compile(r"(?<!\w)(\w+)['\"]?\s*[=:]\s*['\"]?[\w.]*$")
 _TOKEN = re.compile(r"'(?:[^'\\\n]|\\.){0,100}'|\"(?:[^\"\\\n]|\\.){0,100}\"|#[^\n]*|[()\[\]{}]")
 # What, after a genotype's last bracket, would make another value of it.
 _OPERATOR = re.compile(r"[ \t]*(?:\.[ \t]*\w|[\[(+\-*/%&|^@<>=!]|(?:or|and|if|for|is|not|in)\b)")
@@ -125,16 +125,17 @@ def _in_module(module: ast.Module, first_line: int) -> Iterator[Found]:
     values: dict[str, ast.expr] = {}
     for statement in module.body:
         names, value = _assigned(statement)
-        while isinstance(value, ast.Name) and value.id in values:  # DARTS = DARTS_V2
-            value = values[value.id]
+        if isinstance(value, ast.Name):  # DARTS = DARTS_V2
+            value = values.get(value.id, value)
         if value is None:
             continue
         values.update(dict.fromkeys(names, value))
         line = statement.lineno + first_line - 1
         for key, member in _members(value):
-            if _is_genotype(member):
+            if _is_genotype(member) or (not names and _is_bare(member)):
                 for name in [key] if key is not None else names or [None]:
-                    yield Found(name, line if key is None else member.lineno + first_line - 1, member, order=order)
+                    at = line if key is None else member.lineno + first_line - 1
+                    yield Found(name, at, _text(member) or member, order=order)
             elif key is None and _mentions(member):
                 problem = f"it is computed, {quoted(text_of(member))}; write out the Genotype(…) it gives"
                 for name in names:
@@ -158,7 +159,7 @@ def _assigned(statement: ast.stmt) -> tuple[list[Any], ast.expr | None]:
 
 def _members(value: ast.expr) -> Iterator[tuple[str | None, ast.expr]]:
     """Return the value itself, or the members of a dictionary of genotypes by their keys."""
-    if isinstance(value, ast.Dict) and any(called(member) == _NAME for member in value.values):
+    if isinstance(value, ast.Dict) and not _is_genotype(value) and any(_is_genotype(m) for m in value.values):
         for key, member in zip(value.keys, value.values, strict=True):
             if isinstance(key, ast.Constant) and isinstance(key.value, str):
                 yield key.value, member
@@ -166,14 +167,33 @@ def _members(value: ast.expr) -> Iterator[tuple[str | None, ast.expr]]:
         yield None, value
 
 
+def is_record(value: Any) -> bool:
+    """Whether a dictionary with such keys can be a genotype's."""
+    if not isinstance(value, (dict, list)):
+        return False
+    keys = [key for key in value if isinstance(key, str)]
+    return set(FIELDS) <= set(keys) or "format" in keys or nni.exported(keys)
+
+
 def _is_genotype(value: ast.expr) -> bool:
     if isinstance(value, ast.Dict):
-        keys = {key.value: None for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)}
-        return bool(set(FIELDS) <= set(keys) or nni.exported(keys) or ("format" in keys and "normal" in keys))
-    if isinstance(value, (ast.List, ast.Tuple)):  # the named tuple without its name
-        first = value.elts[0] if value.elts else None
-        return len(value.elts) == len(FIELDS) and isinstance(first, (ast.List, ast.Tuple))
-    return called(value) == _NAME
+        return is_record([key.value for key in value.keys if isinstance(key, ast.Constant)])
+    return called(value) == _NAME or _text(value) is not None
+
+
+def _text(value: ast.expr) -> str | None:
+    """Return the text of a genotype that is written as a string."""
+    if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
+        return None
+    text = value.value.strip()
+    return text if text.startswith(f"{_NAME}(") else None
+
+
+def _is_bare(value: ast.expr) -> bool:
+    """Whether it can be the named tuple without its name."""
+    if not isinstance(value, (ast.List, ast.Tuple)) or len(value.elts) != len(FIELDS):
+        return False
+    return isinstance(value.elts[0], (ast.List, ast.Tuple))
 
 
 def _mentions(value: ast.expr) -> bool:

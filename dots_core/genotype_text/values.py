@@ -14,6 +14,7 @@ _COUNT = 1000
 """Numbers in a range at most."""
 
 _CONTAINERS = ("list", "tuple", "set", "frozenset", "sorted", "array", "tensor", "OrderedDict", "dict")
+_TEXTS = ("str", "str_")
 _NUMBERS = ("int", "int8", "int16", "int32", "int64", "uint8", "float", "float16", "float32", "float64")
 
 
@@ -60,9 +61,9 @@ def called(node: ast.expr) -> str | None:
 def _call(node: ast.Call, depth: int) -> Any:
     name = called(node)
     # `array([2, 3], dtype=int64)`, `tensor(0.13, device='cuda:0')`: what else they say is no part of the value.
-    if name in (*_CONTAINERS, *_NUMBERS) and len(node.args) == 1:
+    if name in (*_CONTAINERS, *_NUMBERS, *_TEXTS) and len(node.args) == 1:
         value = value_of(node.args[0], depth + 1)
-        if name in _NUMBERS and type(value) not in (int, float):
+        if (name in _NUMBERS and type(value) not in (int, float)) or (name in _TEXTS and not isinstance(value, str)):
             raise _refused(node)
         return _sorted(value, node) if name in ("set", "frozenset", "sorted") else value
     if name == "range" and not node.keywords and 1 <= len(node.args) <= 3:

@@ -148,6 +148,18 @@ READ = {
     "AutoDL-Projects' names": FLAT.replace("sep_conv", "dua_sepc").replace("dil_conv", "dil_sepc"),
     "a whole genotypes.py": MODULE,
     "a line of AutoDL-Projects' log": "<<<--->>> The 049-050-th epoch : " + written(CELL, "dictionary"),
+    "texts as NumPy prints them": FLAT.replace("('", "(np.str_('").replace("',", "'),"),
+    "a text somewhere in JSON": json.dumps({"epoch": 5, "best": {"cell": FLAT}}),
+    "JSON of named cells": json.dumps({"MINE": {"source": "me", **CELL.to_record()}}).replace(
+        '"format": "dots-genotype", "version": 1, ', ""
+    ),
+    "lines of JSON": "\n".join(json.dumps({"epoch": n, "genotype": FLAT}) for n in range(3)),
+    "a text that is assigned in parts": 'CELL = "' + FLAT.replace(", (", ', " \\\n    "(') + '"\n',
+    "a dictionary of texts": f'CELLS = {{"mine": "{FLAT}", "other": None}}',
+    "an option on a command line": f'python train.py --name a --genotype \\\n"{FLAT}" --layers 20',
+    "within a function": f"def cell():\n    CELL = {FLAT}\n    return CELL",
+    "lists of four beside it": f"STAGES = [[1], [2], [3], [4]]\nCELL = {FLAT}",
+    "names for one another": f"A = B\nB = A\nC = B\nD = C\nCELL = {FLAT}\nE = CELL\nF = E",
     "a dictionary of one genotype": f"CELLS = {{'mine': {FLAT}}}",
 }
 """Texts that hold CELL, by what they are."""

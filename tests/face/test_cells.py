@@ -63,6 +63,7 @@ def test_a_published_name_is_no_folder_that_happens_to_be_called_so(tmp_path, mo
         ("x" * 10000, UsageError, "unknown cell 'xxx"),
         ("a\x1b[31m", UsageError, r"\\x1b\[31m"),
         ("nowhere/cell.json", UsageError, "cannot read the genotype nowhere/cell.json: No such file"),
+        ("runs (copy)/normal/cell", UsageError, "cannot read the genotype runs .copy./normal/cell: No such"),
         ("nowhere.py:NAME", UsageError, "cannot read the genotype nowhere.py:NAME: No such file"),
         ("folder", UsageError, "folder is a directory but no run of dots; give a run's, or a genotype's file"),
         ("unfinished", UsageError, "unfinished holds no genotype: it is no search, or one to go on with by --resume"),
