@@ -14,7 +14,7 @@ import numpy as np
 from dots_conformance.diagnosis import died_at
 from dots_conformance.forms import network_forms
 
-from dots_core.backends import Backend, backends, choose_backend, load_engine
+from dots_core.backends import Backend, backends, choose_backend, computing, load_engine
 from dots_core.batch import Batch
 from dots_core.engine import Engine, Rates, Runtime, Setup, Temperature
 from dots_core.errors import DotsError
@@ -127,6 +127,7 @@ def _gradient_error(engine: Engine, device: str) -> float:
     images = Stream(0, "doctor").normal((len(_LABELS), *spec.input_shape)).astype(np.float32)
     batch = Batch(images, np.array(_LABELS, np.int64))
     setup = Setup(spec, runtime=Runtime(device))
+    computing(engine.name)
     network = engine.build(setup, weights, architecture)
     network.step(("w", "alpha", "beta"), batch, Rates(0.01, 0.01), Temperature())
     network.drain()

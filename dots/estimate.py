@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dots.runs import Prepared
+from dots_core.backends import computing
 from dots_core.counts import activation_count, mac_count, parameter_count
 from dots_core.engine import Rates, Setup, Temperature
 from dots_core.feed import Feed, endless
@@ -68,6 +69,7 @@ def _stage(prepared: Prepared, stage: Stage, cells: dict[str, CellSpec]) -> dict
     plan, data = prepared.plan, prepared.data
     spec = stage.network(plan, cells, len(data.classes), data.shape)
     weights = initial_weights(spec, plan.seed, stage.name)
+    computing(prepared.engine.name)
     network = prepared.engine.build(
         Setup(spec, stage.optimizers, plan.loss, plan.runtime),
         weights,

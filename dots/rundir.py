@@ -1,78 +1,35 @@
-"""Run directories: created in one step, owned by one process at a time, never another's overwritten."""
+"""Run directories: what tells one, its settings, and who holds it."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dots.config import CONFIGS, Config, ConfigClass, parse_config
 from dots.presets import flattened, read_yaml
 from dots_core.errors import CorruptFile, UsageError, quoted
-from dots_core.files import cannot_write, sync_directory, to_json, write_atomic, write_synced
+from dots_core.files import cannot_write, write_atomic
 from dots_core.reading import read_json
 
 MARKER = "run.json"
 CONFIG = "config.yaml"
+LOCK = ".lock"
 FORMAT = "dots-run"
 VERSION = 1
 
 
 class RunExists(UsageError):
-    """The directory for a new run is taken."""
+    """A run stands in the directory, or another process or thread is at work there."""
 
 
 def is_run(path: Path) -> bool:
     """Whether a directory is a run of ours."""
-    return (path / MARKER).is_file()
-
-
-def free_directory(kind: str, preset: str) -> Path:
-    """Return the first unused directory name for a run: ``runs/<kind>-<preset>-<number>``."""
-    number = 1
-    while (path := Path("runs") / f"{kind}-{Path(preset).stem}-{number}").exists():
-        number += 1
-    return path
-
-
-def create_run(path: Path, config: Config) -> None:
-    """Create a run directory with its settings; all of it or nothing.
-
-    Raises
-    ------
-    RunExists
-        If a run stands there already.
-    UsageError
-        If something else does.
-    DotsError
-        If it cannot be written.
-    """
-    if is_run(path):
-        raise RunExists(f"{path} is a run already; go on with it by --resume, or give another --out")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"{path} exists and is not a run of dots; give another --out")
-    path = path.absolute()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        beside.mkdir(parents=True)
-        write_synced(beside / CONFIG, config_text(config).encode())
-        marker = to_json({"format": FORMAT, "version": VERSION, "kind": config.kind})
-        write_synced(beside / MARKER, marker.encode())
-        sync_directory(beside)
-        os.rename(beside, path)
-        sync_directory(path.parent)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise RunExists(f"{path} was just created by another process; give another --out") from None
-        raise cannot_write(path, error) from None
+    return os.path.isfile(path / MARKER)
 
 
 def config_text(config: Config) -> str:
@@ -125,28 +82,39 @@ def differences(saved: Config, asked: Config) -> list[str]:
     return [key if key == "cell" else f"{key}: {before.get(key)} → {after.get(key)}" for key in changed]
 
 
-@contextlib.contextmanager
-def owned(path: Path) -> Iterator[None]:
-    """Hold a run directory; another process that wants it is refused.
+def owned(path: Path) -> IO[bytes]:
+    """Hold a run directory until the file returned is closed; another process or thread that wants it is refused.
 
     Raises
     ------
-    UsageError
-        If another process holds it.
+    RunExists
+        If another holds it.
     """
-    try:
-        file = open(path / ".lock", "a+b")  # noqa: SIM115 (closed below, after the caller is done)
-    except OSError as error:
-        raise cannot_write(path / ".lock", error) from None
-    with file:
+    return lock(path)[0]
+
+
+def lock(path: Path) -> tuple[IO[bytes], bool]:
+    """Hold a directory as `owned` does, and say whether the file system has locks, without which nothing is held."""
+    name = path / LOCK
+    while True:
+        try:
+            file = open(name, "a+b")  # noqa: SIM115 (the caller closes it)
+        except OSError as error:
+            raise cannot_write(name, error) from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process is running {path}; wait for it, or give another --out") from None
+            file.close()
+            raise RunExists(
+                f"another process or thread is running {path}; wait for it, or give another --out"
+            ) from None
         except OSError:
             # A file system without locks: nothing keeps two processes apart, which is no reason to run none.
-            pass
-        yield
+            return file, False
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
+                return file, True
+        file.close()  # whoever made it could make no run here and removed it in between
 
 
 def log_event(path: Path, event: str, **details: Any) -> None:

@@ -14,35 +14,25 @@ from typing import Any
 from dots.cells import Cell, find_cell
 from dots.config import CONFIGS, Config, SearchConfig, parse_config
 from dots.images import images_of, write_images_record
+from dots.newrun import check_place, create_run, create_unnamed_run, unused_directories
 from dots.next_step import training_after
 from dots.plans import plan_of
 from dots.presets import merged, nested, preset_values
-from dots.rundir import (
-    RunExists,
-    create_run,
-    differences,
-    free_directory,
-    is_run,
-    log_event,
-    owned,
-    read_run_config,
-    replace_config,
-)
+from dots.resuming import check_unchanged, resume_command
+from dots.rundir import differences, is_run, log_event, owned, read_run_config, replace_config
 from dots.shortening import shortened
 from dots.watch import Silent, Talking
 from dots_core.backends import Backend, choose_backend, load_engine
 from dots_core.data import ImageData
 from dots_core.driver import Driver, Outcome, check_unrolling
 from dots_core.engine import Engine
-from dots_core.errors import DataMissing, UsageError
+from dots_core.errors import DataMissing, UsageError, quoted
 from dots_core.feed import Feed
 from dots_core.files import to_json, write_atomic
 from dots_core.genotype import Genotype
 from dots_core.plan import Plan
 
 Data = str | PathLike[str] | ImageData
-_MOVABLE = ("backend", "device")
-"""Settings that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -219,12 +209,7 @@ def prepare(request: Request) -> Prepared:
             # What the preset leaves open was filled in when the run began.
             begun |= {key: value for key, value in asked.model_dump(mode="json").items() if value is not None}
         config = _located(parse_config(model, merged(begun, overrides), "settings"))
-        changed = [text for text in differences(saved, config) if text.partition(":")[0] not in _MOVABLE]
-        if changed:
-            raise UsageError(
-                f"{request.out} was begun with other settings ({'; '.join(changed)}); start a new run, "
-                f"or go on as it was begun by: dots {request.kind} --out {request.out} --resume"
-            )
+        check_unchanged(request.out, saved, config, repeated=request.preset is not None, cell=request.cell)
         backend = choose_backend(config.backend)
         if request.device is None and config.backend != saved.backend:
             config = config.model_copy(update={"device": None})  # the old engine's may mean nothing to the new one
@@ -238,16 +223,15 @@ def prepare(request: Request) -> Prepared:
             values.pop("device", None)  # a saved configuration's device belongs to its own engine
         config = _located(parse_config(model, merged(values, overrides), f"preset {preset}"))
         backend = choose_backend(config.backend)
-        out = request.out or free_directory(request.kind, preset)
-        if is_run(out):
-            raise RunExists(f"{out} is a run already; go on with it by --resume, or give another --out")
+        out = request.out or next(unused_directories(request.kind, preset))
+        check_place(out)
     engine = load_engine(backend.name)
     device = config.device or engine.devices()[0].name
     config = config.model_copy(update={"backend": backend.name, "device": device})
     plan = plan_of(config)
     engine.check(plan.runtime)
     check_unrolling(plan, engine)
-    data = _load_data(request, config)
+    data = _load_data(request, config, continues)
     Feed(plan, data).check()
     cells = plan.stages[0].fixed_cells()
     if cells is not None:
@@ -259,7 +243,7 @@ def _usual_preset(kind: str, backend: Backend) -> str:
     return backend.search_preset if kind == "search" else backend.train_preset
 
 
-def _load_data(request: Request, config: Config) -> ImageData:
+def _load_data(request: Request, config: Config, continues: bool) -> ImageData:
     if isinstance(request.data, ImageData):
         return images_of(config, request.data)
     if config.data is None:
@@ -268,7 +252,16 @@ def _load_data(request: Request, config: Config) -> ImageData:
             "a CIFAR archive or folder, or digits"
         )
     if config.data.startswith("python:"):
-        raise DataMissing("this run was begun with images passed from Python; pass the same again as data=")
+        raise DataMissing(
+            "this run was begun with images passed from Python; pass the same again as data=, or name a place "
+            "that holds them by --data"
+        )
+    if continues and config.data != "digits" and not Path(config.data).exists():
+        assert request.out is not None
+        raise DataMissing(
+            f"{quoted(config.data)}: the images are not there; if they have moved, say where they are now: "
+            f"{resume_command(request.kind, request.out)} --data PLACE"
+        )
     return images_of(config)
 
 
@@ -281,11 +274,15 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         See `dots_core.driver.Driver.run` and `prepare`.
     """
     prepared = prepare(request)
-    config = prepared.config
-    if not prepared.continues:
-        prepared = _create(prepared, named=request.out is not None)
-    out = prepared.out
-    with owned(out):
+    config, out = prepared.config, prepared.out
+    if prepared.continues:
+        held = owned(out)
+    elif request.out is not None:
+        held = create_run(out, config)
+    else:
+        out, held = create_unnamed_run(prepared.preset, config)
+        prepared = replace(prepared, out=out)  # another may have taken the name that was free before
+    with held:
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
@@ -307,18 +304,6 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         result = _finish(prepared, outcome)
         log_event(out, "finished")
     return result
-
-
-def _create(prepared: Prepared, named: bool) -> Prepared:
-    """Create the run directory; one that was not named gives way to another process's."""
-    while True:
-        try:
-            create_run(prepared.out, prepared.config)
-            return prepared
-        except RunExists:
-            if named:
-                raise
-            prepared = replace(prepared, out=free_directory(prepared.config.kind, prepared.preset))
 
 
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:

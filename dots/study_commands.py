@@ -215,7 +215,8 @@ def _carry_out(
     quiet: bool,
 ) -> None:
     """Settle what is asked, do what of it is not done, and write and print the results."""
-    from dots.rundir import free_directory, owned
+    from dots.newrun import unused_directories
+    from dots.rundir import owned
     from dots.study.catalogue import build, command_of, defaults
     from dots.study.conduct import StudyInterrupted, command_line, conduct, next_runs
     from dots.study.folder import create, settle
@@ -232,7 +233,8 @@ def _carry_out(
             "--commands prints commands and --json results; give one of them: with --commands the results are "
             "in results.json of the study's directory once all is done"
         )
-    folder = out or free_directory("study", study.replace(" ", "-"))
+    unused = (path for path in unused_directories("study", study.replace(" ", "-")) if not path.exists())
+    folder = out or next(unused)
     asked = settle(folder, study, given, defaults(study), resume)
     choose_backend(asked["backend"])
     planned = build(study, asked)

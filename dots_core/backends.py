@@ -6,6 +6,7 @@ An engine is an entry point of the group ``dots.backends``; an entry point of th
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,6 +17,9 @@ from dots_core.errors import DotsError, EngineMissing, UsageError, nearest
 
 ENGINES = "dots.backends"
 INFO = "dots.backend_info"
+
+_computed_in: dict[str, int] = {}
+"""The process in which an engine first computed; a forked one inherits the record."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Backend:
         The preset that suits it when none is named.
     not_beside : tuple of str
         Modules after which its framework cannot be loaded in the same process.
+    survives_fork : bool
+        Whether a process forked from one in which it has computed can compute, too. Most frameworks
+        keep threads, which a forked process does not have, and wait for them for ever.
     """
 
     name: str
@@ -48,6 +55,7 @@ class Backend:
     search_preset: str = "smoke"
     train_preset: str = "smoke"
     not_beside: tuple[str, ...] = ()
+    survives_fork: bool = False
 
     @property
     def available(self) -> bool:
@@ -102,8 +110,11 @@ def load_engine(name: str) -> Engine:
     EngineMissing
         If the framework fails to load, or cannot share this process with what it has loaded; the
         message says why.
+    UsageError
+        If this process was forked from one in which the engine has computed (`computing`).
     """
     backend = next(backend for backend in backends() if backend.name == name)
+    _check_fork(backend)
     for module in backend.not_beside:
         if module in sys.modules:
             raise EngineMissing(
@@ -119,3 +130,24 @@ def load_engine(name: str) -> Engine:
         raise EngineMissing(
             f"the {name} engine does not load: {type(error).__name__}: {error}; see `dots doctor --backend {name}`"
         ) from error
+
+
+def computing(name: str) -> None:
+    """Take down that an engine is about to compute in this process.
+
+    Raises
+    ------
+    UsageError
+        If this process was forked from one in which it has computed, and it does not survive that.
+    """
+    if _computed_in.setdefault(name, os.getpid()) != os.getpid():
+        _check_fork(next((backend for backend in backends() if backend.name == name), Backend(name)))
+
+
+def _check_fork(backend: Backend) -> None:
+    if not backend.survives_fork and _computed_in.get(backend.name, os.getpid()) != os.getpid():
+        raise UsageError(
+            f"this process was forked from one in which the {backend.name} engine has computed, and would wait for "
+            "ever for threads that a fork leaves behind; start processes with the spawn method: "
+            "multiprocessing.get_context('spawn')"
+        )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dots_core.backends import computing
 from dots_core.cell_records import cell_to_record
 from dots_core.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
 from dots_core.data import ImageData, evaluation_batches
@@ -33,6 +34,9 @@ from dots_core.space import CELL_TYPES, CellSpec
 METRICS = "metrics.jsonl"
 ARCHITECTURE = "architecture.jsonl"
 """Files of a run: a row of metrics an epoch, and the architecture weights after it."""
+
+_WRITTEN_LATER = (METRICS, ARCHITECTURE, "best", "last", "genotype.json", "summary.json")
+"""What stands in a run's folder only after its first checkpoint."""
 
 _DRAIN_EVERY = 20
 """Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
@@ -135,7 +139,8 @@ class Driver:
         Raises
         ------
         CorruptFile
-            If the checkpoint is damaged or belongs to other data or another plan.
+            If the checkpoint is damaged or belongs to other data or another plan, the files beside it
+            are not those it was written with, or there is none though the run has had one.
         UsageError
             If the engine cannot do what the plan asks for (`check_unrolling`).
         """
@@ -145,9 +150,7 @@ class Driver:
             recover_folder(self._folder / name)
         found = newest_checkpoint(self._folder / "checkpoints")
         if found is None:
-            self._metrics.begin()
-            if self.plan.derive:
-                self._evolution.begin()
+            self._check_unbegun()
             (self._folder / "checkpoints").mkdir(exist_ok=True)
             sync_directory(self._folder)
             self._progress = self._fresh_progress()
@@ -155,6 +158,7 @@ class Driver:
             self._save()
         else:
             self._restore(*found)
+        self._begin_files()
         self._resumed_from = None if found is None else found[0]
 
     def run(self) -> Outcome:
@@ -171,6 +175,26 @@ class Driver:
         while self._progress.stage < len(self.plan.stages):
             self._epoch()
         return self._outcome()
+
+    def _check_unbegun(self) -> None:
+        """Refuse to begin where a run has been: its results would be written over."""
+        left = [name for name in _WRITTEN_LATER if (self._folder / name).exists()]
+        if left:
+            raise CorruptFile(
+                f"{self._folder / 'checkpoints'} holds no checkpoint, but the run has had one ({', '.join(left)} "
+                "stand beside it); what it found stands. To go on, put the checkpoints back; to begin anew, start "
+                f"a new run with {self._folder / 'config.yaml'} as the preset"
+            )
+
+    def _begin_files(self) -> None:
+        """Begin the files that hold no rows yet; only now, so that where they stand there was a checkpoint."""
+        begun = [self._metrics] if not self._progress.metrics_bytes else []
+        if self.plan.derive and not self._progress.architecture_bytes:
+            begun.append(self._evolution)
+        for file in begun:
+            file.begin()
+        if begun:
+            sync_directory(self._folder)
 
     # -- where the run stands
 
@@ -204,6 +228,7 @@ class Driver:
         plan, stage = self.plan, self._stage
         self._spec: NetworkSpec = stage.network(plan, cells, len(self._data.classes), self._data.shape)
         setup = Setup(self._spec, stage.optimizers, plan.loss, plan.runtime)
+        computing(self._engine.name)
         self._network: Network = self._engine.build(
             setup,
             initial_weights(self._spec, plan.seed, stage.name),
@@ -214,8 +239,9 @@ class Driver:
         self._progress = progress = Progress.from_record(checkpoint.progress)
         if progress.data != self._data.fingerprint:
             raise CorruptFile(
-                f"{path} was written on other images (fingerprint {progress.data[:12]}, "
-                f"now {self._data.fingerprint[:12]}); give the data of that run"
+                f"{path} was written on other images than those of {self._data.origin or self._data.name} "
+                f"(fingerprint {progress.data[:12]}, now {self._data.fingerprint[:12]}); give the images of that "
+                "run, wherever they are now, by --data"
             )
         if progress.plan != self.plan.digest:
             raise CorruptFile(
@@ -223,16 +249,16 @@ class Driver:
                 "restore that file, or start a new run"
             )
         progress.check_within(self.plan, path)
-        self._metrics.cut(progress.metrics_bytes)
-        self._evolution.cut(progress.architecture_bytes)
-        if self.plan.derive and not progress.architecture_bytes:
-            self._evolution.begin()
-            sync_directory(self._folder)
+        self._metrics.check(progress.metrics_bytes, progress.metrics_sha256)
+        self._evolution.check(progress.architecture_bytes, progress.architecture_sha256)
         self._build(self._cells())
         try:
             self._network.import_state(checkpoint.state)
         except CorruptFile as error:
             raise CorruptFile(f"{path}: {error}") from None
+        # Nothing is refused any more.
+        self._metrics.cut(progress.metrics_bytes)
+        self._evolution.cut(progress.architecture_bytes)
         now = self._engine_record()
         changed = [key for key in now if progress.engine.get(key) != now[key]]
         if changed:
@@ -391,10 +417,11 @@ class Driver:
                     row.update(derived_accuracy=derived, discretisation_gap=accuracy - derived)
             if stage.validation == "test" and accuracy > progress.best_accuracy:
                 progress.best_accuracy, best = accuracy, True
-        progress.metrics_bytes = self._metrics.append(row)
+        progress.metrics_bytes, progress.metrics_sha256 = self._metrics.append(row), self._metrics.sha256
         if stands is not None:
             place = {key: row[key] for key in ("epoch", "stage", "phase")}
             progress.architecture_bytes = self._evolution.append({**place, **stands.record})
+            progress.architecture_sha256 = self._evolution.sha256
         self._last_row = row
         if not self.plan.derive:
             for name in ("last", *(("best",) if best else ())):

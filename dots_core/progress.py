@@ -53,6 +53,8 @@ class Progress:
         Digest of the plan.
     stability : Stability
         Of the current phase, for its early stop.
+    metrics_sha256, architecture_sha256 : str
+        Of those bytes of the two files; empty in checkpoints of releases that kept none.
     """
 
     cells: dict[str, Any]
@@ -70,6 +72,8 @@ class Progress:
     sums: Sums = field(default_factory=Sums)
     architecture_bytes: int = 0
     stability: Stability = field(default_factory=Stability)
+    metrics_sha256: str = ""
+    architecture_sha256: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """Return the progress as plain values, ready for JSON."""
@@ -80,7 +84,7 @@ class Progress:
         """Read what `to_record` returned; raise `CorruptFile` if it is of another form."""
         try:
             fields = {**record, "sums": Sums(**record["sums"])}
-            # Checkpoints of earlier releases have neither early stops nor an architecture file.
+            # Checkpoints of earlier releases have neither early stops nor an architecture file nor sums.
             if "stability" in fields:
                 fields["stability"] = Stability.from_record(fields["stability"])
             progress = cls(**fields)

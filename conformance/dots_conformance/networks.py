@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.backends import computing
 from dots_core.batch import Batch
 from dots_core.engine import Engine, Loss, Network, Optimizers, Runtime, Setup, Temperature
 from dots_core.genotype import Genotype
@@ -136,6 +137,7 @@ class NetworkCase:
     def build(self, engine: Engine, precision: str, device: str = "cpu") -> Network:
         """Build the case's network, from the same weights on every engine."""
         setup = Setup(self.spec, self.optimizers, self.loss, Runtime(device, precision))
+        computing(engine.name)
         return engine.build(setup, drawn_weights(self.spec, self.seed), self.architecture())
 
     def architecture(self) -> dict[str, NDArray[np.float32]]:

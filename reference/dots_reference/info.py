@@ -5,4 +5,5 @@ info = {
     "tried": "CPU",
     "priority": 0,
     "search_preset": "smoke-reference",
+    "survives_fork": True,  # NumPy's threads are started anew
 }
