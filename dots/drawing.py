@@ -7,8 +7,10 @@ of the two cells before, ``0``, ``1``, … the intermediate nodes (number 2 and 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 TITLES = {"normal": "Normal cell", "reduce": "Reduction cell"}
 OUTPUT = "c_{k}"
 FORMATS = (".png", ".svg")
+_DRAWING = threading.Lock()
 
 
 def node_name(number: int) -> str:
@@ -351,6 +354,15 @@ def _layout(cell: CellSpec) -> _Layout:
     )
 
 
+@contextlib.contextmanager
+def styled(settings: dict[str, Any]) -> Iterator[None]:
+    """Draw with settings of Matplotlib, which has one set for all threads: one thread draws at a time."""
+    from matplotlib import rc_context
+
+    with _DRAWING, rc_context(settings):
+        yield
+
+
 def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
     """Draw both cells into one figure; equal genotypes give equal bytes.
 
@@ -378,7 +390,6 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
 def picture(genotype: Genotype, suffix: str) -> bytes:
     """Return what `draw` writes into a file whose name ends in the suffix, one of `FORMATS`."""
     # Matplotlib takes a second to load, which only a picture is worth.
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -394,7 +405,7 @@ def picture(genotype: Genotype, suffix: str) -> bytes:
         "svg.hashsalt": "dots",
     }
     content = io.BytesIO()
-    with rc_context(settings):
+    with styled(settings):
         figure = _figure([(TITLES[kind], _layout(genotype.cell(kind))) for kind in CELL_TYPES])
         if suffix == ".svg":
             FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None, "Creator": None})

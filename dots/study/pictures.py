@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from dots.drawing import styled
 from dots.study.study import Row
 
 if TYPE_CHECKING:
@@ -106,13 +107,12 @@ def _percent(row: Row) -> float | None:
 
 def _svg(size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
     # Matplotlib takes a second to load, which only a picture is worth.
-    from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     content = io.BytesIO()
     settings: Any = _SETTINGS
-    with rc_context(settings):
+    with styled(settings):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None, "Creator": None})
