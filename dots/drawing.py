@@ -355,7 +355,7 @@ def _layout(cell: CellSpec) -> _Layout:
 
 
 @contextlib.contextmanager
-def styled(settings: dict[str, Any]) -> Iterator[None]:
+def styled(settings: Any) -> Iterator[None]:
     """Draw with settings of Matplotlib, which has one set for all threads: one thread draws at a time."""
     from matplotlib import rc_context
 

@@ -209,7 +209,7 @@ def prepare(request: Request) -> Prepared:
             # What the preset leaves open was filled in when the run began.
             begun |= {key: value for key, value in asked.model_dump(mode="json").items() if value is not None}
         config = _located(parse_config(model, merged(begun, overrides), "settings"))
-        check_unchanged(request.out, saved, config, repeated=request.preset is not None, cell=request.cell)
+        check_unchanged(request.out, saved, config, repeated=bool(request.preset or request.scale), cell=request.cell)
         backend = choose_backend(config.backend)
         if request.device is None and config.backend != saved.backend:
             config = config.model_copy(update={"device": None})  # the old engine's may mean nothing to the new one

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 
@@ -63,6 +64,49 @@ def test_missing_rows_are_an_error(tmp_path):
         metrics.cut(length + 1)
     assert read_metrics(tmp_path / "m.jsonl") == ROWS[:1]
     metrics.cut(length)
+
+
+def test_the_sum_is_that_of_the_file_whether_it_was_begun_taken_up_or_cut(tmp_path):
+    path = tmp_path / "m.jsonl"
+    metrics = MetricsFile(path)
+    metrics.begin()
+    for row in ROWS:
+        length = metrics.append(row)
+        taken_up = MetricsFile(path)
+        taken_up.check(length, metrics.sha256)
+        assert metrics.sha256 == taken_up.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    metrics.append(ROWS[0])
+    metrics.cut(length)
+    assert metrics.sha256 == taken_up.sha256
+
+
+def test_appending_does_not_read_what_is_there(tmp_path, monkeypatch):
+    """A sum over the whole file with every row would take the square of the time."""
+    metrics = MetricsFile(tmp_path / "m.jsonl")
+    metrics.begin()
+    length = metrics.append(ROWS[0])
+    taken_up = MetricsFile(tmp_path / "m.jsonl")
+    taken_up.cut(length)
+    monkeypatch.setattr(MetricsFile, "_read", lambda *_: pytest.fail("the file was read"))
+    for file in (metrics, taken_up):
+        file.append(ROWS[1])
+        assert file.sha256
+
+
+def test_other_rows_than_were_written_are_an_error(tmp_path):
+    path = tmp_path / "m.jsonl"
+    metrics = MetricsFile(path)
+    length, total = metrics.append(ROWS[0]), metrics.sha256
+    metrics.append(ROWS[1])
+    whole = path.read_bytes()
+    for place in range(length):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CorruptFile, match=r"m\.jsonl is not as the run wrote it.*; put the file back"):
+            MetricsFile(path).check(length, total)
+    path.write_bytes(whole[:length] + b"anything")
+    MetricsFile(path).check(length, total)
+    path.write_bytes(whole[:-1])
+    MetricsFile(path).check(length)  # a checkpoint of a release that kept no sums
 
 
 def test_cutting_nothing_needs_no_file(tmp_path):
