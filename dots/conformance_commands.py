@@ -15,6 +15,7 @@ from dots_core.errors import UsageError
 
 if TYPE_CHECKING:
     from dots_conformance.comparison import Comparison
+    from dots_conformance.locate import Finding
 
 app = typer.Typer(
     help="Prove how closely engines agree with the reference engine.",
@@ -23,6 +24,9 @@ app = typer.Typer(
 )
 
 MISMATCH = 7
+
+_SHOWN = 3
+"""How many cases that failed are named."""
 
 Device = Annotated[str | None, typer.Option(help="Device; default: the engine's preferred.")]
 Precision = Annotated[str, typer.Option("--dtype", help="float32, float64, tf32, bfloat16 or float16.")]
@@ -133,49 +137,92 @@ def locate(
     ] = None,
     device: Device = None,
     precision: Precision = "float32",
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cases", help="Cases that failed: they are tried, and their networks examined; may be repeated."
+        ),
+    ] = None,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Name the first tensor that leaves its budget, forward, backward or in an update: exit code 7 if there is one."""
-    from dots_conformance.locate import Situation, locate
-    from dots_conformance.networks import CASES
+    """Name the first tensor that leaves its budget, forward, backward, in evaluation or in an update.
+
+    Exit code 7 if there is one, or if a case that was named fails.
+    """
+    from dots_conformance.cases import all_cases, select
+    from dots_conformance.comparison import References
+    from dots_conformance.failures import failures, layer_at_fault, locate_among, networks_of, small_networks
+    from dots_conformance.situation import ACTS
 
     from dots_core.backends import choose_backend, load_engine
     from dots_core.engine import Runtime
 
+    if cases and checkpoint is not None:
+        raise UsageError("--cases and --checkpoint name different networks; give one of them")
+    chosen = select(all_cases(seed), tuple(cases)) if cases else {}
     engine = load_engine(choose_backend(backend).name)
     runtime = Runtime(device or engine.devices()[0].name, precision)
     engine.check(runtime)
-    if checkpoint is None:
-        situations = {name: Situation.of(case) for name, case in CASES.items()}
-    else:
-        from dots.situations import situation_of_run
+    with _Ticker() as ticker:
+        failed = [] if not chosen else list(failures(engine, runtime, chosen.values(), References([], chosen).of))
+        if checkpoint is not None:
+            from dots.situations import situation_of_run
 
-        situations = {str(checkpoint): situation_of_run(checkpoint)}
-    for name, situation in situations.items():
-        finding = locate(engine, situation, runtime)
-        if finding is None:
-            continue
-        if as_json:
+            situations = {str(checkpoint): lambda: situation_of_run(checkpoint)}
+        elif cases and not failed:
+            situations = {}
+        else:
+            situations = {**networks_of(failed), **small_networks()}
+        found = layer_at_fault(failed) or locate_among(
+            engine, runtime, situations, lambda name, number, count: ticker.case("networks", name, number, count)
+        )
+    agrees = found is None and not failed
+    if as_json:
+        record: dict[str, Any] = {"agrees": agrees, "networks": list(situations)}
+        if cases:
+            record["cases"] = {"tried": list(chosen), "failing": {f.case.name: f.message for f in failed}}
+        if found is not None:
             from dataclasses import asdict
 
             from dots_conformance.documents import finite
 
-            print_json("conformance-locate", {"agrees": False, "network": name, **finite(asdict(finding))})
-        else:
-            verdict = finding.verdict
-            print(f"{backend} parts from the reference in network '{name}', {finding.direction}:")
-            print(f"  tensor       {finding.tensor}")
-            print(f"  place        {finding.place}")
-            print(f"  explanation  {finding.explanation}")
-            print(
-                f"  error        {verdict.reason or verdict.relative}; at {verdict.index} it holds {verdict.value:.6g},"
-            )
-            print(f"               the reference {verdict.expected:.6g}")
-        raise typer.Exit(MISMATCH)
-    if as_json:
-        print_json("conformance-locate", {"agrees": True, "networks": list(situations)})
+            record |= {"network": found[0], **finite(asdict(found[1]))}
+        print_json("conformance-locate", record)
+    elif found is not None:
+        _say_where(backend, *found)
+    elif failed:
+        print(f"{backend} fails {len(failed)} of {len(chosen)} cases, and nothing is off where they were looked into:")
+        for failure in failed[:_SHOWN]:
+            print(f"  fails        {failure.case.name}: {failure.message}")
+        if len(failed) > _SHOWN:
+            print(f"               and {len(failed) - _SHOWN} more")
+        print(f"  looked into  {', '.join(situations)}")
+        print(f"  looked at    {'; '.join(act.what for act in ACTS)}")
+        print("  try          --dtype float64, which tells a mistake from rounding; another --seed;")
+        print("               --checkpoint RUN, to look into a run's own network and state")
+    elif cases:
+        print(f"{backend} agrees with the reference in {len(chosen)} cases: there is nothing to locate")
     else:
-        print(f"{backend} agrees with the reference forward, backward and in its updates: {', '.join(situations)}")
+        print(
+            f"{backend} agrees with the reference forward, backward and in its updates, and in evaluation: "
+            f"{', '.join(situations)}"
+        )
+        print(f"where a case of `dots conformance` fails: dots conformance locate --backend {backend} --cases CASE")
+    if not agrees:
+        raise typer.Exit(MISMATCH)
+
+
+def _say_where(backend: str, network: str, finding: Finding) -> None:
+    verdict = finding.verdict
+    print(f"{backend} parts from the reference in '{network}', {finding.direction}:")
+    if finding.tensor:
+        print(f"  tensor       {finding.tensor}")
+    print(f"  place        {finding.place}")
+    print(f"  explanation  {finding.explanation}")
+    print(f"  error        {verdict.reason or verdict.relative}")
+    if verdict.index:
+        print(f"               at {verdict.index} it holds {verdict.value:.6g}, the reference {verdict.expected:.6g}")
 
 
 @app.command("cases")
@@ -222,7 +269,22 @@ def _finish(comparison: Comparison, out: Path | None, junit: Path | None, as_jso
         if out is not None:
             print(f"report  {out / 'report.html'}")
     if not comparison.agrees:
+        _say_how_to_locate(comparison)
         raise typer.Exit(MISMATCH)
+
+
+def _say_how_to_locate(comparison: Comparison) -> None:
+    """Say, on stderr, the command that looks into the cases that failed."""
+    for engine in comparison.engines:
+        # A case that ends the process would end the one that locates too.
+        failing = [case.case for case in engine.cases.values() if case.verdict in ("fail", "raised")]
+        if failing:
+            m = engine.manifest
+            line = ["dots conformance locate", f"--backend {m.backend}"]
+            line += [f"--cases {case}" for case in failing[:_SHOWN]]
+            line += [f"--seed {m.seed}"] * (m.seed != 0) + [f"--dtype {m.precision}"] * (m.precision != "float32")
+            line += [f"--device {m.device}"] * (m.device not in ("", "cpu"))
+            print(f"where {m.backend} parts from the reference: {' '.join(line)}", file=sys.stderr)
 
 
 class _Ticker:

@@ -16,7 +16,7 @@ from dots_core.progress import Progress
 from dots_core.state import rounded_state
 
 if TYPE_CHECKING:
-    from dots_conformance.locate import Situation
+    from dots_conformance.situation import Situation
 
 
 def situation_of_run(run: Path) -> Situation:
@@ -31,7 +31,7 @@ def situation_of_run(run: Path) -> Situation:
     CorruptFile
         If a file of it is damaged.
     """
-    from dots_conformance.locate import Situation
+    from dots_conformance.situation import Situation
 
     config = read_run_config(run)
     found = newest_checkpoint(run / "checkpoints")

@@ -10,7 +10,7 @@ import numpy as np
 
 from dots_conformance.bundle import RECORDED, Bundle, Manifest
 from dots_conformance.cases import Case, Recording, all_cases
-from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict, judge
+from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict, judge, sort_of
 from dots_conformance.ledger import Entry, read_ledger, stale
 from dots_conformance.recorder import suite_version
 from dots_conformance.rounding import DRAWS, RoundingDraw
@@ -22,7 +22,7 @@ KNOWN = "known"
 
 GROWTH = "growth"
 _KEPT = 8
-"""How many of a case's tensors are kept in a comparison, the worst first."""
+"""How many of a case's tensors are kept in a comparison, the worst first, and of every sort one at least."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def compare(
                 "whose cases may differ; compare with the version that recorded, or record again"
             )
     entries = read_ledger() if ledger is None else ledger
-    references = _References([b for b in given if b.manifest.backend == "reference"], all_cases(seeds[0]))
+    references = References([b for b in given if b.manifest.backend == "reference"], all_cases(seeds[0]))
     wanted = [name for name in references.cases if any(name in bundle.manifest.cases for bundle in judged)]
     verdicts: list[dict[str, CaseVerdict]] = [{} for _ in judged]
     used: list[set[Entry]] = [set() for _ in judged]
@@ -176,7 +176,7 @@ def compare(
     return Comparison(tuple(engines), seeds[0], suite_version())
 
 
-class _References:
+class References:
     """What the reference engine does on each case: read from bundles, or computed."""
 
     def __init__(self, bundles: list[Bundle], cases: dict[str, Case]) -> None:
@@ -199,7 +199,7 @@ class _References:
 
 
 def _judge_case(
-    bundle: Bundle, name: str, references: _References, entries: tuple[Entry, ...], used: set[Entry]
+    bundle: Bundle, name: str, references: References, entries: tuple[Entry, ...], used: set[Entry]
 ) -> CaseVerdict:
     manifest = bundle.manifest
     ending = manifest.cases[name]
@@ -217,9 +217,7 @@ def _judge_case(
     recording = bundle.read(name)
     assert recording is not None
     exact, draws = references.of(name)
-    tensors = judge(
-        _judged(recording.arrays), _judged(exact.arrays), [_judged(draw.arrays) for draw in draws], manifest.precision
-    )
+    tensors = judge_recording(recording, exact, draws, manifest.precision)
     curves = _curves(recording.arrays, exact.arrays, [draw.arrays for draw in draws])
     disagreement, message = decisions_differ(recording, exact)
     failing = [tensor for tensor in tensors if tensor.verdict == FAIL]
@@ -235,8 +233,20 @@ def _judge_case(
     else:
         verdict = PASS
     multiple = max((tensor.multiple for tensor in tensors), default=0.0)
-    kept = (unexcused + [tensor for tensor in tensors if tensor not in unexcused])[:_KEPT]
+    kept = _worst(unexcused + [tensor for tensor in tensors if tensor not in unexcused])
     return CaseVerdict(name, verdict, multiple, tuple(kept), curves, message, ending.seconds)
+
+
+def judge_recording(actual: Recording, exact: Recording, draws: list[Recording], precision: str) -> list[TensorVerdict]:
+    """Judge every tensor of a recording; the worst come first."""
+    return judge(_judged(actual.arrays), _judged(exact.arrays), [_judged(draw.arrays) for draw in draws], precision)
+
+
+def _worst(tensors: list[TensorVerdict]) -> list[TensorVerdict]:
+    """The tensors that are kept: the first of every sort, so that none is crowded out, and then the others."""
+    first = {sort_of(tensor.key): tensor for tensor in reversed(tensors)}
+    kept = sorted(tensors, key=lambda tensor: first[sort_of(tensor.key)] is not tensor)[:_KEPT]
+    return [tensor for tensor in tensors if tensor in kept]
 
 
 def _judged(arrays: State) -> State:

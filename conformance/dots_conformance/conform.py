@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -60,11 +61,23 @@ def conform(request: Request, folder: Path, watch: Watch = lambda *_: None) -> C
     backends = [choose_backend(name).name for name in request.backends]
     select(all_cases(request.seed), request.cases, request.quick)
     everything = Job("reference", request.device, request.precision, request.seed, 0, request.cases, request.quick)
-    common = replace(everything, time_limit=request.time_limit)
+    with tempfile.TemporaryDirectory() as shared:
+        bundles = _record(
+            replace(everything, time_limit=request.time_limit, shared=Path(shared)),
+            backends,
+            request.jobs,
+            folder,
+            watch,
+        )
+    return compare(bundles, watch=lambda case, number, count: watch("comparison", case, number, count))
+
+
+def _record(common: Job, backends: list[str], at_once: int, folder: Path, watch: Watch) -> list[Bundle]:
+    """Record the engines and what the reference is needed for to judge them."""
     jobs = {
-        f"{name}-{request.precision}": replace(common, backend=name)
+        f"{name}-{common.precision}": replace(common, backend=name)
         for name in backends
-        if name != "reference" or request.precision not in ("float32", "float64")
+        if name != "reference" or common.precision not in ("float32", "float64")
     }
     # The reference bundles come last: an engine that does not start is known before they are made.
     reference = replace(common, device="cpu")
@@ -75,11 +88,10 @@ def conform(request: Request, folder: Path, watch: Watch = lambda *_: None) -> C
     def one(name: str) -> Bundle:
         return record(jobs[name], folder / name, lambda case, number, count: watch(name, case, number, count))
 
-    with ThreadPoolExecutor(request.jobs) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(one, name) for name in jobs]
         try:
-            bundles = [future.result() for future in futures]
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return compare(bundles, watch=lambda case, number, count: watch("comparison", case, number, count))

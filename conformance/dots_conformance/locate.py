@@ -3,32 +3,37 @@
 The engine runs a network and shows every tensor between its layers. The first that is off
 names a cell and a node. Each operation that leads there is then run alone on the reference's
 input; if one is off by itself, so is one of its layers. If none is, the node sums its operations
-wrongly, and solving for the weights it must have used says which.
+wrongly, and solving for the weights it must have used says which (`dots_conformance.sums`).
+Where all tensors agree, the loss in evaluation is looked at, then the state after a step, after the
+first step of a new network, whose optimisers are empty, and after one of second order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_conformance.cases.layers import output_shape
-from dots_conformance.closeness import FAIL, TensorVerdict, judge
-from dots_conformance.networks import NetworkCase
-from dots_conformance.rounding import RoundingDraw, references
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Engine, Network, Rates, Runtime, Setup, State, Temperature
+from dots_conformance.closeness import FAIL, TensorVerdict, floor_of, judge
+from dots_conformance.situation import (
+    EVALUATION,
+    EXCHANGE,
+    FIRST_STEP,
+    PASS,
+    SECOND_ORDER,
+    STEP,
+    Act,
+    Situation,
+)
+from dots_conformance.sums import alone_shape, edge_weights, exact_output, operations_into, summed_wrongly, unshuffled
+from dots_core.engine import Engine, Runtime, State
+from dots_core.errors import DotsError
 from dots_core.layers import Layer
-from dots_core.levels import Moment, Stepper
-from dots_core.mixing import block_softmax
 from dots_core.network import (
     CellLayout,
     NetworkSpec,
-    bypass_layers,
     cell_layouts,
     edge_layers,
     stem_layers,
@@ -36,51 +41,17 @@ from dots_core.network import (
     weight_shapes,
 )
 from dots_core.operations import NONE, OPERATIONS
-from dots_core.plan import Update
-from dots_core.stacking import Stacker
-from dots_core.state import rounded_state
 
-_RATES = Rates(0.1, 0.01)
-
-
-@dataclass(frozen=True)
-class Situation:
-    """A network in a state, and a batch: what is compared.
-
-    Attributes
-    ----------
-    setup : Setup
-    state : dict
-        As ``Network.export_state`` returns it, floating arrays rounded to float32.
-    batch : Batch
-    temperature : Temperature
-    """
-
-    setup: Setup
-    state: Mapping[str, NDArray[Any]]
-    batch: Batch
-    temperature: Temperature
-
-    @classmethod
-    def of(cls, case: NetworkCase, steps: int = 2) -> Situation:
-        """Return a case after some steps of the reference engine."""
-        network = case.build(load_engine("reference"), "float64")
-        for number in range(steps):
-            network.step(GROUPS, case.batch(number), _RATES, case.temperature)
-        state = rounded_state(network.export_state())
-        return cls(Setup(case.spec, case.optimizers, case.loss), state, case.batch(steps), case.temperature)
-
-    def build(self, engine: Engine, precision: str, device: str) -> Network:
-        """Build the network in its state."""
-        runtime = Runtime(device, precision, self.setup.runtime.deterministic)
-        weights = {k.removeprefix("weights/"): v for k, v in self.state.items() if k.startswith("weights/")}
-        architecture = {
-            k.removeprefix("architecture/"): v for k, v in self.state.items() if k.startswith("architecture/")
-        }
-        setup = Setup(self.setup.spec, self.setup.optimizers, self.setup.loss, runtime)
-        network = engine.build(setup, weights, architecture)
-        network.import_state(self.state)
-        return network
+_SORTS = {
+    "statistics": "running statistics of a batch norm",
+    "momentum": "gradient clipping, weight decay or momentum of SGD",
+    "weights": "SGD's update",
+    "adam.first": "weight decay or first moment of Adam",
+    "adam.second": "second moment of Adam",
+    "adam.steps": "step count of Adam",
+    "architecture": "Adam's update",
+}
+"""What moves each sort of a state, in the order in which a step moves them."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +61,8 @@ class Finding:
     Attributes
     ----------
     direction : str
-        ``"forward"``, ``"backward"`` or ``"update"``.
+        ``"exchange"`` of a state, ``"forward"``, ``"backward"``, ``"evaluation"``, ``"update"``, or
+        ``"raised"`` where the engine came to no result.
     tensor : str
         The first that leaves its budget.
     place : str
@@ -106,9 +78,27 @@ class Finding:
     verdict: TensorVerdict
 
 
+class _Raised(Exception):
+    """The engine came to no result of an act."""
+
+    def __init__(self, act: Act, error: Exception) -> None:
+        super().__init__(act, error)
+        self.act, self.error = act, error
+
+
 def locate(engine: Engine, situation: Situation, runtime: Runtime) -> Finding | None:
-    """Return the first tensor that leaves its budget, or None if none does."""
-    return _Search(engine, situation, runtime).find()
+    """Return the first tensor that leaves its budget, or None if none does.
+
+    Raises
+    ------
+    DotsError
+        If the engine refuses the network.
+    """
+    search = _Search(engine, situation, runtime)
+    try:
+        return search.find()
+    except _Raised as raised:
+        return search.raised(raised.act, raised.error)
 
 
 class _Search:
@@ -116,22 +106,72 @@ class _Search:
         self._engine, self._situation, self._runtime = engine, situation, runtime
         self._spec: NetworkSpec = situation.setup.spec
         self._layouts = {layout.name: layout for layout in cell_layouts(self._spec)}
-        self._weights = {
-            key.removeprefix("weights/"): value for key, value in situation.state.items() if key.startswith("weights/")
-        }
-
-        def record(other: Engine, precision: str) -> State:
-            network = situation.build(other, precision, "cpu")
-            return network.gradients(situation.batch, situation.temperature, trace=True)
-
-        self._exact, draws = references(record)
-        network = situation.build(engine, runtime.precision, runtime.device)
-        self._found = network.gradients(situation.batch, situation.temperature, trace=True)
-        verdicts = judge(self._found, self._exact, draws, runtime.precision)
-        self._failing = {v.key: v for v in verdicts if v.verdict == FAIL}
+        self._tolerance = floor_of("trace/", runtime.precision)
+        self._found: State = {}
+        self._failing: dict[str, TensorVerdict] = {}
 
     def find(self) -> Finding | None:
-        """Look forward, then backward, then at the update."""
+        """Look at the exchange of a state, forward, backward, at evaluation, and then at updates."""
+        return self._exchange() or self._pass() or self._evaluation() or self._updates()
+
+    def raised(self, act: Act, error: Exception) -> Finding:
+        """Look for a layer that raises alone."""
+        exact = self._exact()
+        said = f"{type(error).__name__}: {error}"
+        verdict = TensorVerdict("", FAIL, np.inf, np.inf, reason=said)
+        for number, layers in enumerate(stem_layers(self._spec)):
+            source = self._situation.batch.images if number == 0 else exact["stems.0"]
+            if layer := self._first_wrong_layer(layers, source):
+                return Finding("raised", "", f"stem {number}{layer}", "run alone, it is off too", verdict)
+        for layout in self._layouts.values():
+            for name, number in ((f"{layout.name}.{number}", number) for number in (0, 1)):
+                source = exact[self._before(layout)[number]]
+                if layer := self._first_wrong_layer(layout.preprocess(number, self._spec.affine), source):
+                    place = f"{_cell(layout)}, preprocessing of input {number}{layer}"
+                    return Finding("raised", name, place, "run alone on the reference's input, it is off too", verdict)
+            for node in range(2, self._spec.cell(layout.kind).nodes + 2):
+                if place := self._wrong_operation(layout, node):
+                    return Finding(
+                        "raised",
+                        f"{layout.name}.{node}",
+                        place,
+                        "run alone on the reference's input, it is off too",
+                        verdict,
+                    )
+        return Finding("raised", "", act.what, "each layer before the head agrees when run alone", verdict)
+
+    def _verdicts(self, act: Act) -> dict[str, TensorVerdict]:
+        """What of an act leaves its budget."""
+        try:
+            self._found = self._situation.found(act, self._engine, self._runtime)
+        except DotsError:
+            raise
+        except Exception as error:
+            raise _Raised(act, error) from error
+        exact, draws = self._situation.expected(act)
+        verdicts = judge(self._found, exact, draws, self._runtime.precision)
+        return {v.key: v for v in verdicts if v.verdict == FAIL}
+
+    def _exact(self) -> State:
+        """What the reference holds between layers, by the names of `traced_shapes`."""
+        exact, _ = self._situation.expected(PASS)
+        return {key.removeprefix("trace/"): value for key, value in exact.items() if key.startswith("trace/")}
+
+    def _finding(self, direction: str, key: str, place: str, explanation: str) -> Finding:
+        return Finding(direction, key, place, explanation, self._failing[key])
+
+    # -- a state, in and out
+
+    def _exchange(self) -> Finding | None:
+        self._failing = self._verdicts(EXCHANGE)
+        for key in self._failing:
+            return self._finding("exchange", key, key, "imported and exported, and nothing done in between")
+        return None
+
+    # -- forward
+
+    def _pass(self) -> Finding | None:
+        self._failing = self._verdicts(PASS)
         order = list(traced_shapes(self._spec))
         for name in order:
             if f"trace/{name}" in self._failing:
@@ -150,157 +190,110 @@ class _Search:
             return self._finding(
                 "backward", key, key.partition("/")[2], "every tensor and every weight's gradient agree"
             )
-        return self._update()
-
-    def _finding(self, direction: str, key: str, place: str, explanation: str) -> Finding:
-        return Finding(direction, key, place, explanation, self._failing[key])
-
-    # -- forward
+        return None
 
     def _forward(self, name: str) -> Finding:
         key = f"trace/{name}"
+        if key not in self._found:
+            return self._finding("forward", key, name, "the engine does not show this tensor")
+        exact = self._exact()
         head, _, node = name.rpartition(".")
         if name.startswith("stems."):
             number = int(node)
-            source = self._situation.batch.images if number == 0 else self._exact["trace/stems.0"]
+            source = self._situation.batch.images if number == 0 else exact["stems.0"]
             layer = self._first_wrong_layer(stem_layers(self._spec)[number], source)
             return self._finding("forward", key, f"stem {node}{layer}", "its input agrees")
         if name in self._layouts:
             return self._finding("forward", key, f"cell {name.partition('.')[2]}, output", "all its nodes agree")
         layout = self._layouts[head]
-        cell = f"cell {layout.index} ({layout.kind})"
         if int(node) < 2:
-            source = self._exact[f"trace/{self._before(layout)[int(node)]}"]
-            layer = self._first_wrong_layer(layout.preprocess(int(node), self._spec.affine), source)
-            return self._finding("forward", key, f"{cell}, preprocessing of input {node}{layer}", "its input agrees")
-        through = layout.channels // self._spec.cell(layout.kind).partial
-        for edge, operation, layers in self._operations(layout, target=int(node)):
-            source = self._exact[f"trace/{head}.{self._spec.cell(layout.kind).edges[edge].source}"][:, :through]
-            layer = self._first_wrong_layer(layers, source)
-            if layer:
-                place = f"{cell}, edge {self._spec.cell(layout.kind).edges[edge].name}, {operation}{layer}"
-                return self._finding("forward", key, place, "run alone on the reference's input, it is off too")
-        return self._finding("forward", key, f"{cell}, node {node}", self._summed_wrongly(layout, int(node)))
+            return self._preprocessing(key, layout, int(node))
+        if place := self._wrong_operation(layout, int(node)):
+            return self._finding("forward", key, place, "run alone on the reference's input, it is off too")
+        explanation = "each operation that leads here agrees when run alone, but " + summed_wrongly(
+            self._situation, layout, int(node), exact, self._found[key], self._tolerance
+        )
+        return self._finding("forward", key, f"{_cell(layout)}, node {node}", explanation)
+
+    def _preprocessing(self, key: str, layout: CellLayout, number: int) -> Finding:
+        place = f"{_cell(layout)}, preprocessing of input {number}"
+        source = self._exact()[self._before(layout)[number]]
+        if layer := self._first_wrong_layer(layout.preprocess(number, self._spec.affine), source):
+            return self._finding("forward", key, place + layer, "its input agrees")
+        return self._finding("forward", key, place, self._read_wrongly(layout, number))
+
+    def _read_wrongly(self, layout: CellLayout, number: int) -> str:
+        """Say what a preprocessing must have read, if its layers are right."""
+        right = self._before(layout)
+        read = self._read(layout, 0), self._read(layout, 1)
+        if read == right[::-1]:
+            return f"the cell's inputs are exchanged: it reads {right[1]} where it should read {right[0]}"
+        if all(self._is(layout, node, self._exact()[f"{layout.name}.{1 - node}"]) for node in (0, 1)):
+            return "the cell's inputs are exchanged: each goes, preprocessed, where the other should"
+        if read[number] not in (None, right[number]):
+            return f"it reads {read[number]} where it should read {right[number]}"
+        return "its input agrees, and its layers, run alone, agree too"
+
+    def _read(self, layout: CellLayout, number: int) -> str | None:
+        """Name the tensor that a preprocessing must have read; None if there is none."""
+        layers, exact = layout.preprocess(number, self._spec.affine), self._exact()
+        for name in dict.fromkeys((self._before(layout)[number], *self._outputs()[: layout.index + 2])):
+            x = exact[name]
+            fits = (x.shape[1], x.shape[2:]) == (layout.inputs[number], layout.input_sizes[number])
+            if fits and self._is(layout, number, exact_output(self._situation, layers, x)):
+                return name
+        return None
+
+    def _is(self, layout: CellLayout, node: int, value: NDArray[Any]) -> bool:
+        """Whether the engine's node is another tensor than it should be, within rounding errors many times over."""
+        found = np.asarray(self._found[f"trace/{layout.name}.{node}"], np.float64)
+        return found.shape == value.shape and bool(
+            np.linalg.norm(found - value) <= 100 * self._tolerance * np.linalg.norm(value)
+        )
+
+    def _outputs(self) -> list[str]:
+        """Names of the tensors that cells read: cell k reads numbers k and k + 1."""
+        stems = [f"stems.{number}" for number in range(len(stem_layers(self._spec)))]
+        return [stems[0], stems[-1], *self._layouts]
 
     def _before(self, layout: CellLayout) -> tuple[str, str]:
         """Names of the tensors that a cell reads."""
-        stems = [f"stems.{number}" for number in range(len(stem_layers(self._spec)))]
-        outputs = [stems[0], stems[-1], *self._layouts]
+        outputs = self._outputs()
         return outputs[layout.index], outputs[layout.index + 1]
 
-    def _operations(self, layout: CellLayout, target: int) -> list[tuple[int, str, tuple[Layer, ...]]]:
-        cell = self._spec.cell(layout.kind)
-        return [
-            (number, operation, edge_layers(self._spec, layout, number, operation))
-            for number in cell.incoming(target)
-            for operation in cell.edges[number].operations
-            if operation != NONE
-        ]
-
-    def _first_wrong_layer(self, layers: tuple[Layer, ...], source: NDArray[Any], upstream: Any = None) -> str:
-        """Return `` (layer …)`` for the first layer after which the engine, run alone, is off; empty if it never is."""
-        for count in range(1, len(layers) + 1):
-            for verdict in self._alone(layers[:count], source, upstream if count == len(layers) else None):
-                if verdict.verdict == FAIL and (verdict.key == "output" or upstream is not None):
-                    layer = layers[count - 1]
-                    name = getattr(layer, "name", "")
-                    return f" (layer {count}, {type(layer).__name__}{f' {name}' if name else ''})"
+    def _wrong_operation(self, layout: CellLayout, node: int) -> str:
+        """Edge, operation and layer of the first operation into a node that is off when run alone; empty if none is."""
+        cell, exact = self._spec.cell(layout.kind), self._exact()
+        through = layout.channels // cell.partial
+        for edge, operation, layers in operations_into(self._situation, layout, node):
+            source = exact[f"{layout.name}.{cell.edges[edge].source}"][:, :through]
+            if layer := self._first_wrong_layer(layers, source):
+                return f"{_cell(layout)}, edge {cell.edges[edge].name}, {operation}{layer}"
         return ""
 
-    def _alone(self, layers: tuple[Layer, ...], source: NDArray[Any], upstream: Any) -> list[TensorVerdict]:
+    def _first_wrong_layer(self, layers: tuple[Layer, ...], source: NDArray[Any]) -> str:
+        """Return `` (layer …)`` for the first layer after which the engine is off; empty if in the end it is not."""
+
+        def off(count: int) -> bool:
+            upstream = np.ones(alone_shape(layers[:count], source), np.float32)
+            verdicts = self._alone(layers[:count], source, upstream)
+            return any(verdict.verdict == FAIL and verdict.key == "output" for verdict in verdicts)
+
+        if not off(len(layers)):
+            return ""
+        count = next(count for count in range(1, len(layers) + 1) if off(count))
+        layer = layers[count - 1]
+        name = getattr(layer, "name", "")
+        return f" (layer {count}, {type(layer).__name__}{f' {name}' if name else ''})"
+
+    def _alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> list[TensorVerdict]:
         """Run layers on an input on both engines and judge what comes of it."""
-        stacker = Stacker()
-        stacker.stack((layers,))
-        weights = {name: self._weights[name] for name in stacker.weights.shapes}
-        x = source.astype(np.float32)
-
-        def record(engine: Engine, runtime: Runtime) -> State:
-            gradient = upstream
-            if gradient is None:
-                gradient = np.ones(self._output_shape(layers, x), np.float32)
-            return engine.apply((layers,), weights, x, gradient.astype(np.float32), runtime)
-
-        exact, draws = references(lambda engine, precision: record(engine, Runtime(precision=precision)))
+        exact, draws = self._situation.expected_alone(layers, x, upstream)
         try:
-            found = record(self._engine, self._runtime)
+            found = self._situation.found_alone(layers, x, upstream, self._engine, self._runtime)
         except Exception as error:  # for example because its output has another shape than the gradient it is given
             return [TensorVerdict("output", FAIL, np.inf, reason=f"{type(error).__name__}: {error}")]
         return judge(found, exact, draws, self._runtime.precision)
-
-    def _output_shape(self, layers: tuple[Layer, ...], x: NDArray[Any]) -> tuple[int, ...]:
-        return output_shape((layers,), x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
-
-    def _summed_wrongly(self, layout: CellLayout, node: int) -> str:
-        """Solve for the weights with which the engine must have summed a node's operations."""
-        alone = "each operation that leads here agrees when run alone, but "
-        cell = self._spec.cell(layout.kind)
-        alpha, gamma = self._edge_weights(layout)
-        value = np.asarray(self._found[f"trace/{layout.name}.{node}"], np.float64)
-        if cell.partial > 1:
-            right = np.asarray(self._exact[f"trace/{layout.name}.{node}"], np.float64)
-            if np.allclose(np.sort(value, 1), np.sort(right, 1), 1e-3, 1e-3):
-                return alone + "its channels are shuffled in another order"
-            value = self._unshuffled(layout, value)
-        through = layout.channels // cell.partial
-        mixed = [
-            (
-                f"edge {cell.edges[number].name}, {operation} weighs",
-                self._output(layout, number, layers, slice(0, through)),
-                alpha[number, OPERATIONS.index(operation)] * gamma[number],
-            )
-            for number, operation, layers in self._operations(layout, node)
-        ]
-        past = [
-            (
-                f"edge {cell.edges[number].name}, channels that pass by weigh",
-                self._output(
-                    layout, number, bypass_layers(layout, cell.edges[number].source), slice(through, layout.channels)
-                ),
-                gamma[number],
-            )
-            for number in cell.incoming(node)
-            if cell.partial > 1
-        ]
-        off = _weighed_wrongly(mixed, value[:, :through]) + _weighed_wrongly(past, value[:, through:])
-        if not off:
-            return alone + "their sum does not"
-        return alone + "; ".join(text for _, text in sorted(off, reverse=True)[:4])
-
-    def _output(self, layout: CellLayout, edge: int, layers: tuple[Layer, ...], channels: slice) -> NDArray[np.float64]:
-        """What the reference makes of some of an edge's channels, drop-path included."""
-        source = self._spec.cell(layout.kind).edges[edge].source
-        x = self._exact[f"trace/{layout.name}.{source}"][:, channels]
-        stacker = Stacker()
-        stacker.stack((layers,))
-        weights = {name: self._weights[name] for name in stacker.weights.shapes}
-        upstream = np.zeros(self._output_shape(layers, x))
-        y = RoundingDraw(0).apply((layers,), weights, x, upstream, Runtime(precision="float64"))["output"]
-        drop = self._situation.batch.drop_path
-        return y if drop is None else y * drop[layout.index, edge][:, None, None, None]
-
-    def _unshuffled(self, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
-        """An intermediate node, or its gradient, with its channels as they were before they were shuffled."""
-        partial = self._spec.cell(layout.kind).partial
-        return value[:, np.arange(layout.channels).reshape(-1, partial).T.ravel()]
-
-    def _edge_weights(self, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """α of every edge and operation, as a pass uses it, and γ of every edge."""
-        cell, temperature = self._spec.cell(layout.kind), self._situation.temperature
-
-        def architecture(group: str) -> NDArray[np.float64]:
-            return np.asarray(self._situation.state[f"architecture/{group}.{layout.kind}"], np.float64)
-
-        alpha, gamma = np.ones((len(cell.edges), len(OPERATIONS))), np.ones(len(cell.edges))
-        draw = (self._situation.batch.draws or {}).get(layout.kind)
-        if cell.mixed:
-            noise = None if draw is None else draw.noise
-            alpha = block_softmax(architecture("alpha"), cell.operation_blocks, temperature.alpha, noise)
-        if draw is not None and draw.chosen is not None:
-            alpha = draw.chosen.astype(np.float64)
-        if cell.matrix is not None and cell.combination_blocks is not None:
-            chosen = block_softmax(architecture("beta"), cell.combination_blocks, temperature.beta)
-            gamma = cell.matrix.shares @ chosen
-        return alpha, gamma
 
     # -- backward
 
@@ -311,90 +304,70 @@ class _Search:
             return self._finding("backward", key, name, "the gradients of all later tensors agree")
         layout = self._layouts[head]
         cell = self._spec.cell(layout.kind)
-        alpha, gamma = self._edge_weights(layout)
+        alpha, gamma = edge_weights(self._situation, layout)
         through = layout.channels // cell.partial
-        source = self._exact[f"trace/{name}"][:, :through]
+        exact, _ = self._situation.expected(PASS)
+        source = exact[f"trace/{name}"][:, :through]
         for number in cell.outgoing(int(node)):
             edge = cell.edges[number]
             for operation in edge.operations:
                 layers = () if operation == NONE else edge_layers(self._spec, layout, number, operation)
                 if not layers:
                     continue
-                into = self._unshuffled(layout, self._exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
+                into = unshuffled(self._situation, layout, exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
                 upstream = alpha[number, OPERATIONS.index(operation)] * gamma[number] * into
                 for verdict in self._alone(layers, source, upstream):
                     if verdict.verdict == FAIL:
-                        place = f"cell {layout.index} ({layout.kind}), edge {edge.name}, {operation}"
+                        place = f"{_cell(layout)}, edge {edge.name}, {operation}"
                         return self._finding("backward", key, place, f"run alone, its {verdict.key} is off too")
-        place = f"cell {layout.index} ({layout.kind}), node {node}"
         return self._finding(
-            "backward", key, place, "each operation out of it agrees when run alone; their sum does not"
+            "backward",
+            key,
+            f"{_cell(layout)}, node {node}",
+            "each operation out of it agrees when run alone; their sum does not",
         )
+
+    # -- evaluation
+
+    def _evaluation(self) -> Finding | None:
+        self._failing = self._verdicts(EVALUATION)
+        for key in self._failing:
+            explanation = (
+                "in training all agrees: what differs is what evaluation does otherwise, by running statistics, "
+                "and without label smoothing, auxiliary head and drop-path"
+            )
+            return self._finding("evaluation", key, "loss in evaluation", explanation)
+        return None
 
     # -- update
 
-    def _update(self) -> Finding | None:
-        """Compare a plain step, and then, where there is an architecture to search, one of second order."""
-        situation = self._situation
-
-        def plain(network: Network) -> None:
-            network.step(GROUPS, situation.batch, _RATES, situation.temperature)
-
-        def second_order(network: Network) -> None:
-            updates = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
-            stepper = Stepper(network, self._spec, updates, 0, "locate")
-            stepper.step(lambda _: situation.batch, _RATES, situation.temperature, Moment(0, 0, 1))
-
-        found = self._after(plain, "outputs and gradients agree, and what is updated before it")
+    def _updates(self) -> Finding | None:
+        """Compare a plain step, the first step, and, where there is an architecture to search, one of second order."""
+        found = self._after(STEP, "", "outputs and gradients agree, and what is updated before it")
+        found = found or self._after(
+            FIRST_STEP,
+            ", in the first step",
+            "later steps agree; it is off only where momentum and Adam's moments are still empty",
+        )
         if found is None and any(self._spec.cell(kind).mixed for kind in self._spec.kinds()):
-            found = self._after(second_order, "plain steps agree; it is off after a step of second order")
+            found = self._after(SECOND_ORDER, "", "plain steps agree; it is off after a step of second order")
         return found
 
-    def _after(self, act: Callable[[Network], None], explanation: str) -> Finding | None:
-        """Return the first entry of the state that is off after something was done to the network."""
-        situation = self._situation
-
-        def record(engine: Engine, precision: str, device: str = "cpu") -> State:
-            network = situation.build(engine, precision, device)
-            act(network)
-            return network.export_state()
-
-        exact, draws = references(record)
-        found = record(self._engine, self._runtime.precision, self._runtime.device)
-        failing = {v.key: v for v in judge(found, exact, draws, self._runtime.precision) if v.verdict == FAIL}
-        sorts = {
-            "statistics": "running statistics of a batch norm",
-            "momentum": "gradient clipping, weight decay or momentum of SGD",
-            "weights": "SGD's update",
-            "adam.first": "weight decay or first moment of Adam",
-            "adam.second": "second moment of Adam",
-            "adam.steps": "step count of Adam",
-            "architecture": "Adam's update",
-        }
-        for sort, rule in sorts.items():
+    def _after(self, act: Act, when: str, explanation: str) -> Finding | None:
+        """Return the first entry of the state that is off after an act, in the order in which a step moves them."""
+        self._failing = self._verdicts(act)
+        exact, _ = self._situation.expected(act)
+        for sort, rule in _SORTS.items():
             for key in exact:
-                if key.startswith(f"{sort}/") and key in failing:
-                    return Finding("update", key, f"{rule}, {key.partition('/')[2]}", explanation, failing[key])
+                if key.startswith(f"{sort}/") and key in self._failing:
+                    return self._finding("update", key, f"{rule}, {key.partition('/')[2]}{when}", explanation)
+        for key in self._failing:  # what an engine exports beyond the state
+            return self._finding("update", key, f"{key}{when}", explanation)
         return None
 
 
-def _weighed_wrongly(
-    terms: list[tuple[str, NDArray[np.float64], float]], value: NDArray[np.float64]
-) -> list[tuple[float, str]]:
-    """Solve for the weights of a sum; return those that are off, with by how much.
-
-    Parameters
-    ----------
-    terms : list of (description, what is weighed, the weight it should have)
-    """
-    if not terms:
-        return []
-    solved, *_ = np.linalg.lstsq(np.stack([y.ravel() for _, y, _ in terms], 1), value.ravel(), rcond=None)
-    return [
-        (abs(mine - true), f"{what} {mine:.4g} and should weigh {true:.4g}")
-        for (what, _, true), mine in zip(terms, solved, strict=True)
-        if abs(mine - true) > 1e-3 * max(abs(true), 0.1)
-    ]
+def _cell(layout: CellLayout) -> str:
+    return f"cell {layout.index} ({layout.kind})"
 
 
 def _place_of_weight(name: str) -> str:

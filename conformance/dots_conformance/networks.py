@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -98,11 +99,17 @@ def _small(normal: CellSpec, reduce: CellSpec, changes: dict[str, Any]) -> Netwo
 
 
 def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, batch norms moved off the identity so that their weights and biases matter."""
+    """Initial weights, batch norms moved off the identity so that their weights and biases matter; only to be read."""
+    return dict(_drawn_weights(spec, seed))
+
+
+@lru_cache(16)  # a case builds its network several times
+def _drawn_weights(spec: NetworkSpec, seed: int) -> dict[str, NDArray[np.float32]]:
     weights = initial_weights(spec, seed)
     for name, value in weights.items():
         if value.ndim == 1:
             weights[name] = value + (0.2 * Stream(seed, f"tests/{name}").normal(value.shape)).astype(np.float32)
+        weights[name].flags.writeable = False
     return weights
 
 

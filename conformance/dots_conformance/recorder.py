@@ -55,6 +55,8 @@ class Job:
         Patterns (`dots_conformance.cases.select`).
     time_limit : float
         Seconds for each case.
+    shared : Path or None
+        Folder of what processes that record the same cases work out for each other.
     """
 
     backend: str
@@ -65,6 +67,7 @@ class Job:
     cases: tuple[str, ...] = ()
     quick: bool = False
     time_limit: float = TIME_LIMIT
+    shared: Path | None = None
 
 
 def record(job: Job, folder: Path, watch: Watch = lambda *_: None) -> Bundle:
@@ -149,6 +152,7 @@ class _Worker:
             "draw": self._job.draw,
             "cases": self._cases,
             "folder": str(self._folder),
+            "shared": None if self._job.shared is None else str(self._job.shared),
             "report_to": writer,
         }
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # one that died at once is noticed below

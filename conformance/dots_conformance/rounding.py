@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,6 +37,15 @@ def references(record: Callable[[Engine, str], T]) -> tuple[T, list[T]]:
     record : function of an engine and a precision
     """
     return record(RoundingDraw(0), "float64"), [record(RoundingDraw(number), "float32") for number in range(DRAWS)]
+
+
+def _drawn(number: int, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """How far each value of an array is moved, in ±1."""
+    return 2.0 * Stream(number, f"rounding/{name}").uniform(shape) - 1.0
+
+
+_SMALL = 4096
+_small = lru_cache(20_000)(_drawn)  # a network's arrays are moved again and again, most of them are small
 
 
 class RoundingDraw(EngineProxy):
@@ -67,7 +77,11 @@ class RoundingDraw(EngineProxy):
         """Return values moved by a rounding error, a different one for each name."""
         if self._number == 0 or values.dtype.kind != "f":
             return values
-        draw = 2.0 * Stream(self._number, f"rounding/{name}").uniform(values.shape) - 1.0
+        draw = (
+            _small(self._number, name, values.shape)
+            if values.size <= _SMALL
+            else _drawn(self._number, name, values.shape)
+        )
         return (values * (1.0 + _AMOUNT * draw)).astype(values.dtype)
 
     def _moved_all(self, arrays: Mapping[str, NDArray]) -> dict[str, NDArray]:

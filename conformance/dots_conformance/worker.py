@@ -47,7 +47,7 @@ def work(job: dict[str, Any], reports: Any) -> None:
     except DotsError as error:
         report(failed=str(error), code=error.exit_code)
         return
-    cases = all_cases(job["seed"])
+    cases = all_cases(job["seed"], None if job["shared"] is None else Path(job["shared"]))
     for name in job["cases"]:
         report(begin=name)
         started = time.perf_counter()

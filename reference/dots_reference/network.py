@@ -204,12 +204,11 @@ class ReferenceNetwork:
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what `export_state` of any engine returned, cast to this network's dtype."""
         check_state(self._setup.spec, state)
+        keys = tuple(state_shapes(self._setup.spec))
 
         def take(prefix: str) -> dict[str, Array]:
             return {
-                key.removeprefix(prefix): np.array(state[key], self._dtype)
-                for key in state_shapes(self._setup.spec)
-                if key.startswith(prefix)
+                key.removeprefix(prefix): np.array(state[key], self._dtype) for key in keys if key.startswith(prefix)
             }
 
         with np.errstate(all="ignore"):

@@ -1,7 +1,7 @@
 """One-line faults in a copy of an engine, as they are made when a framework is ported to.
 
-Each is an edit of one line of the reference engine's source. The copy is a package of its own,
-so the engine the suite judges by stays whole.
+Each is an edit of one place of an engine's source. The copy is a package of its own, so the engine the suite
+judges by stays whole. Here are those of the reference engine; `torch_faults` holds PyTorch's.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import dots_reference
 
 from dots_core.engine import Engine
 
@@ -34,7 +32,8 @@ class Fault:
     place : str
         Regular expression of what ``locate`` must say.
     networks : tuple of str
-        Cases of the abstract suite in which it is located: the first that shows anything counts.
+        Small networks in which it is located: the first that shows anything counts. Where there are
+        none, it shows only in the cases that fail, and is located there.
     """
 
     file: str
@@ -119,7 +118,8 @@ FAULTS = {
         "variance = _channel_dot(x, x) / count - np.square(mean)",
         "layers/norm/badly-scaled",
         "output",
-        "",  # at the scale of a network's tensors it makes no difference
+        "forward: layers/norm/badly-scaled",
+        (),  # at the scale of a network's tensors it makes no difference
     ),
     "Adam's epsilon under the root": Fault(
         "optimizers.py",
@@ -215,7 +215,8 @@ FAULTS = {
         "padded[window] >= best",
         "layers/pool-max-stride1/tied",
         "gradient/images",
-        "",  # values of a running network do not tie
+        "backward: layers/pool-max-stride1/tied",
+        (),  # values of a running network do not tie
     ),
     "gradient of gamma without alpha": Fault(
         "cell.py",
@@ -231,7 +232,8 @@ FAULTS = {
         "    if False:\n        mean",
         "networks/mixed/group-v2/*",
         "evaluation/loss",
-        "",  # nothing is evaluated where engines are located
+        "evaluation: loss in evaluation",
+        ("pairs",),
     ),
     "no straight-through gradient": Fault(
         "mixture.py",
@@ -293,7 +295,8 @@ FAULTS = {
         "reshape(-1, self._cell.partial).T.ravel()",
         "networks/partial/4",
         "logits",
-        "",  # with a half of the channels in two groups of two it makes no difference
+        "forward: cell 0 .normal., node 2.* shuffled",
+        (),  # with a half of the channels in two groups of two it makes no difference
     ),
     "bypass not weighted by gamma": Fault(
         "cell.py",
@@ -319,7 +322,8 @@ FAULTS = {
         "(height % 2, 0), (width % 2, 0))",
         "layers/halving-max/c4-*",
         "output",
-        "",  # the networks in which engines are located have no odd sizes
+        "forward: layers/halving-max/c4-",
+        (),  # the small networks have no odd sizes
     ),
     "look-ahead without weight decay": Fault(
         "network.py",
@@ -327,7 +331,8 @@ FAULTS = {
         "gradient, rate, __import__('dataclasses').replace(constants, weight_decay=0.0))[0]",
         "steps/levels/second-order/large-decay",
         "adam.first/after-",
-        "",  # the weight decay of the networks in which engines are located is too small to tell
+        "update: .*second order",
+        (),  # the weight decay of the small networks is too small to tell
     ),
     "look-ahead without momentum": Fault(
         "network.py",
@@ -356,15 +361,72 @@ FAULTS = {
         "update: running statistics.*second order",
         ("one cell",),
     ),
+    "dampened in the first step": Fault(
+        "optimizers.py",
+        "constants.momentum * momentum + (gradient",
+        "constants.momentum * momentum + (1.0 if momentum.any() else 1.0 - constants.momentum) * (gradient",
+        "steps/optimizers/defaults",
+        "momentum/after-0/",
+        "update: gradient clipping, weight decay or momentum of SGD, .*, in the first step",
+        ("pairs",),
+    ),
+    "Adam's first step without bias correction": Fault(
+        "optimizers.py",
+        "first / (1.0 - beta1**steps), second",
+        "first / (1.0 - beta1**steps if steps > 1 else 1.0), second",
+        "steps/optimizers/defaults",
+        "architecture/after-0/",
+        "update: Adam's update, alpha.*, in the first step",
+        ("pairs",),
+    ),
+    "inputs of a cell exchanged": Fault(
+        "cell.py",
+        "zip(self._preprocess, inputs, strict=True)",
+        "zip(self._preprocess, inputs[:: 1 if inputs[0].shape != inputs[1].shape else -1], strict=True)",
+        "networks/topology/2-edges/3-cells",
+        "logits",
+        "forward: cell 1 .reduce., preprocessing of input 0 the cell's inputs are exchanged: it reads cells.0",
+        ("arbitrary",),
+    ),
+    "the cell before twice": Fault(
+        "network.py",
+        "cell.forward((outputs[-2], outputs[-1])",
+        "cell.forward((outputs[-2 + (outputs[-2].shape == outputs[-1].shape)], outputs[-1])",
+        "networks/topology/2-edges/3-cells",
+        "logits",
+        "forward: cell 1 .reduce., preprocessing of input 0 it reads cells.0 where it should read stems.0",
+        ("arbitrary",),
+    ),
+    "a state's momentum left behind": Fault(
+        "network.py",
+        'take("statistics/"), take("momentum/")',
+        'take("statistics/"), dict.fromkeys(self._weights, np.zeros((), self._dtype)) | self._momentum',
+        "steps/optimizers/defaults",
+        "momentum/after-1/",
+        "exchange: momentum/",
+        ("pairs",),
+    ),
 }
 
 
-def faulty_engine(fault: Fault, folder: Path, package: str) -> Engine:
-    """Return the engine of a copy of the reference engine with one fault in it."""
+def faulty_engine(source: str, fault: Fault, folder: Path, package: str) -> Engine:
+    """Return the engine of a copy of an engine with one fault in it.
+
+    Parameters
+    ----------
+    source : str
+        The package that is copied.
+    folder : Path
+        Where to.
+    package : str
+        What the copy is called.
+    """
+    original = importlib.import_module(source).__file__
+    assert original is not None
     home = folder / package
-    shutil.copytree(Path(dots_reference.__file__).parent, home, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(original).parent, home, ignore=shutil.ignore_patterns("__pycache__"))
     for path in home.glob("*.py"):
-        path.write_text(path.read_text("utf-8").replace("dots_reference", package), "utf-8")
+        path.write_text(path.read_text("utf-8").replace(source, package), "utf-8")
     path = home / fault.file
     text = path.read_text("utf-8")
     assert text.count(fault.right) == 1, f"'{fault.right}' stands {text.count(fault.right)} times in {fault.file}"
@@ -372,6 +434,7 @@ def faulty_engine(fault: Fault, folder: Path, package: str) -> Engine:
     sys.path.insert(0, str(folder))
     try:
         importlib.invalidate_caches()
-        return importlib.import_module(f"{package}.engine").engine
+        engine: Engine = importlib.import_module(f"{package}.engine").engine
+        return engine
     finally:
         sys.path.remove(str(folder))

@@ -3,73 +3,76 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dots_conformance.bundle import RECORDED, Bundle, Ending, Manifest, write_recording
-from dots_conformance.cases import all_cases, select
-from dots_conformance.comparison import CaseVerdict, compare
-from dots_conformance.locate import Finding, Situation, locate
+from dots_conformance.cases import Recording, all_cases, select
+from dots_conformance.comparison import References
+from dots_conformance.failures import Situations, failures, layer_at_fault, locate_among, networks_of
 from dots_conformance.networks import CASES
-from dots_conformance.recorder import suite_version
-from faults import FAULTS, faulty_engine
+from dots_conformance.situation import Situation
+from faults import FAULTS, Fault, faulty_engine
+from torch_faults import TORCH_FAULTS
 
-from dots_core.engine import Engine, Runtime
+from dots_core.backends import load_engine
+from dots_core.engine import Runtime
+
+RUNTIME = Runtime(precision="float32")
+EVERY = all_cases()
 
 
-def verdicts(engine: Engine, pattern: str, folder: Path) -> list[CaseVerdict]:
-    """Record cases on an engine and judge them."""
-    runtime = Runtime(precision="float32")
-    cases = select(all_cases(), (pattern,))
-    manifest = Manifest("copy", "cpu", "float32", 0, 0, suite_version(), engine.versions())
-    for name, case in cases.items():
-        recording = case.record(engine, runtime)
-        manifest.cases[name] = Ending(
-            RECORDED, decisions=recording.decisions, sha256=write_recording(folder, name, recording)
-        )
-    bundle = Bundle(folder, manifest)
-    bundle.write_manifest()
-    (engine_verdict,) = compare([Bundle.open(folder)]).engines
-    return list(engine_verdict.cases.values())
+@cache
+def expected(case: str) -> tuple[Recording, list[Recording]]:
+    """What the reference does on a case: the same for every fault."""
+    return References([], EVERY).of(case)
 
 
 @cache
 def situation(name: str) -> Situation:
-    """A network of the abstract suite after two steps, rounded to float32."""
+    """A small network after two steps, with all that the reference makes of it."""
     return Situation.of(CASES[name])
 
 
-def found(engine: Engine, networks: Iterable[str]) -> Finding | None:
-    """What locating says of the first network that shows anything."""
-    for name in networks:
-        finding = locate(engine, situation(name), Runtime(precision="float32"))
-        if finding is not None:
-            return finding
-    return None
+def situations(names: tuple[str, ...]) -> Situations:
+    return {name: partial(situation, name) for name in names}
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_caught_and_named(name: str, tmp_path: Path) -> None:
-    fault = FAULTS[name]
-    package = f"faulty_{list(FAULTS).index(name)}"
-    engine = faulty_engine(fault, tmp_path / "source", package)
-    failing = [v for v in verdicts(engine, fault.cases, tmp_path / "bundle") if v.verdict == "fail"]
-    assert failing, "the suite saw nothing"
-    tensors = [tensor.key for verdict in failing for tensor in verdict.tensors if tensor.verdict == "fail"]
+def seeded() -> list[Any]:
+    """Every fault: the package it is put into, its name, itself."""
+    return [
+        *(pytest.param("dots_reference", fault, id=f"reference-{name}") for name, fault in FAULTS.items()),
+        *(
+            pytest.param("dots_torch", fault, id=f"torch-{name}", marks=pytest.mark.engine("torch"))
+            for name, fault in TORCH_FAULTS.items()
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("source", "fault"), seeded())
+def test_a_fault_is_caught_and_named(source: str, fault: Fault, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    package = "faulty_" + re.sub(r"\W", "_", request.node.callspec.id)
+    engine = faulty_engine(source, fault, tmp_path, package)
+    failed = list(failures(engine, RUNTIME, select(EVERY, (fault.cases,)).values(), expected))
+    assert failed, "the suite saw nothing"
+    tensors = [tensor.key for failure in failed for tensor in failure.tensors]
     assert any(re.search(fault.tensor, key) for key in tensors), tensors
-    if fault.place:
-        finding = found(engine, fault.networks)
-        assert finding is not None, "locating found nothing"
-        said = f"{finding.direction}: {finding.place} {finding.explanation}"
-        assert re.search(fault.place, said), said
+    # As `dots conformance locate` does with and without --cases.
+    if fault.networks:
+        found = locate_among(engine, RUNTIME, situations(fault.networks))
+    else:
+        found = layer_at_fault(failed) or locate_among(engine, RUNTIME, networks_of(failed))
+    assert found is not None, "locating found nothing"
+    _, finding = found
+    said = f"{finding.direction}: {finding.place} {finding.explanation}"
+    assert re.search(fault.place, said), said
 
 
-def test_an_engine_without_a_fault_raises_no_alarm(tmp_path: Path) -> None:
-    from dots_reference.engine import engine
-
+@pytest.mark.parametrize("name", ["reference", pytest.param("torch", marks=pytest.mark.engine("torch"))])
+def test_an_engine_without_a_fault_raises_no_alarm(name: str) -> None:
+    engine = load_engine(name)
     for pattern in ("layers/*/c4-7x9", "networks/topology/2-edges", "steps/optimizers"):
-        folder = tmp_path / pattern.replace("/", "-").replace("*", "all")
-        assert {v.verdict for v in verdicts(engine, pattern, folder)} == {"pass"}
-    assert found(engine, sorted({name for fault in FAULTS.values() for name in fault.networks})) is None
+        assert list(failures(engine, RUNTIME, select(EVERY, (pattern,)).values(), expected)) == []
+    used = {network for fault in (*FAULTS.values(), *TORCH_FAULTS.values()) for network in fault.networks}
+    assert locate_among(engine, RUNTIME, situations(tuple(sorted(used)))) is None

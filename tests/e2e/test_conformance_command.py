@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -96,6 +98,11 @@ def test_a_wrong_engine_exits_with_7_and_is_named(tmp_path):
     assert "layers/norm/c4-7x9" in done.stdout
     assert "networks/topology/2-edges" not in done.stdout
     assert "layers/norm/c4-7x9" in (tmp_path / "report" / "report.html").read_text()
+    # The line it ends with locates what failed.
+    (said,) = re.findall(r"where wrong parts from the reference: dots (.*)", done.stderr)
+    located = subprocess.run(command(*shlex.split(said)), env=env, capture_output=True, text=True)
+    assert located.returncode == 7, located.stderr
+    assert "wrong parts from the reference in 'layers/norm/c4-3x3', forward" in located.stdout
 
 
 def test_a_missing_engine_is_a_failure_never_a_skip(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.cases.layers import layer_cases, operation_cases
@@ -13,19 +14,27 @@ from dots_core.errors import UsageError
 
 __all__ = ["Case", "Recording", "all_cases", "select"]
 
-_SOURCES = (layer_cases, operation_cases, gradient_cases, step_cases, growth_cases, search_cases)
 
-
-def all_cases(seed: int = 0) -> dict[str, Case]:
+def all_cases(seed: int = 0, shared: Path | None = None) -> dict[str, Case]:
     """Return every case by name, in the order they are run.
 
     Parameters
     ----------
     seed : int
         Of weights and images; another seed makes other cases of the same names.
+    shared : Path, optional
+        Folder in which processes that run the same cases leave each other what is the same for all.
     """
-    cases = {case.name: case for source in _SOURCES for case in source(seed)}
-    assert len(cases) == sum(1 for source in _SOURCES for _ in source(seed)), "two cases have one name"
+    every = [
+        *layer_cases(seed),
+        *operation_cases(seed),
+        *gradient_cases(seed),
+        *step_cases(seed, shared),
+        *growth_cases(seed),
+        *search_cases(seed),
+    ]
+    cases = {case.name: case for case in every}
+    assert len(cases) == len(every), "two cases have one name"
     return cases
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_conformance.networks import NetworkCase
 from dots_core.engine import Engine, Runtime, State
 from dots_core.random import Stream
 
@@ -45,12 +46,15 @@ class Case:
     exact : bool
         Whether inputs must not be moved by rounding errors (`dots_conformance.rounding`),
         because the case is about equal values.
+    network : NetworkCase or None
+        The network it is about, into which `dots_conformance.locate` can look; None where it is a layer or a search.
     """
 
     name: str
     record: Callable[[Engine, Runtime], Recording] = field(repr=False)
     quick: bool = False
     exact: bool = False
+    network: NetworkCase | None = None
 
 
 def drawn(seed: int, case: str, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from dots_conformance.cases.base import Case, Recording
+from dots_conformance.cases.handed import handed
 from dots_conformance.networks import CASES, NetworkCase
 from dots_core.backends import load_engine
 from dots_core.engine import GROUPS, Engine, Loss, Network, Optimizers, Rates, Runtime, State
@@ -53,17 +55,19 @@ SNAPSHOTS = (1, 2, 3, 5, 8, 12, 20, 35, 50)
 GROWTH_RATES = Rates(0.01, 0.001)
 
 
-def step_cases(seed: int) -> Iterator[Case]:
+def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
     """Steps from the reference's state: optimisers, levels, running statistics, label smoothing."""
+
+    def forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
+        return _forced(name, network, level, quick, shared)
+
     for level in ("one-level", "bi-level", "weights"):
         for stage in ("operations", "pairs", "arbitrary"):
-            yield _forced(
-                f"levels/{level}/{stage}", replace(CASES[stage], seed=seed), level, quick=stage != "arbitrary"
-            )
+            yield forced(f"levels/{level}/{stage}", replace(CASES[stage], seed=seed), level, quick=stage != "arbitrary")
     for level in ("mixed-level", "second-order", "three-splits"):
         for stage in ("pairs", "one cell"):
             label = stage.replace(" ", "-")
-            yield _forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick=stage == "one cell")
+            yield forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick=stage == "one cell")
     for level, stages in {
         "bi-level": ("soft sampling", "hard sampling", "hard partial"),
         "second-order": ("hard sampling", "partial channels"),
@@ -73,19 +77,19 @@ def step_cases(seed: int) -> Iterator[Case]:
         for stage in stages:
             label = stage.replace(" ", "-")
             quick = level == "bi-level" and stage != "hard partial"
-            yield _forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick)
+            yield forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick)
     # With constants that make every term of a look-ahead count.
     decayed = replace(CASES["one cell"], optimizers=OPTIMIZERS["large-decay"], seed=seed)
-    yield _forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
+    yield forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
     # Each of two updates is clipped for itself, the second with its regularisation.
     apart = replace(CASES["output pairs"], optimizers=OPTIMIZERS["clipped-architecture"], seed=seed)
-    yield _forced("levels/regularised/clipped-architecture", apart, "regularised", quick=False)
+    yield forced("levels/regularised/clipped-architecture", apart, "regularised", quick=False)
     for label, optimizers in OPTIMIZERS.items():
         network = replace(CASES["pairs"], optimizers=optimizers, seed=seed)
-        yield _forced(f"optimizers/{label}", network, "one-level", quick=True)
+        yield forced(f"optimizers/{label}", network, "one-level", quick=True)
     for smoothing in (0.0, 0.1):
         network = replace(CASES["derived"], loss=Loss(smoothing, 0.4), seed=seed)
-        yield _forced(f"derived/smoothing-{smoothing}", network, "weights", quick=smoothing > 0)
+        yield forced(f"derived/smoothing-{smoothing}", network, "weights", quick=smoothing > 0)
 
 
 def growth_cases(seed: int) -> Iterator[Case]:
@@ -95,15 +99,25 @@ def growth_cases(seed: int) -> Iterator[Case]:
 
 
 @cache
-def _reference_states(network: NetworkCase, level: str) -> tuple[State, ...]:
+def _reference_states(name: str, network: NetworkCase, level: str, shared: Path | None) -> tuple[State, ...]:
     """The reference's states, rounded to float32, after the numbers of steps of `FORCED_AT`."""
-    oracle = network.build(load_engine("reference"), "float64")
-    states = []
-    for number in range(max(FORCED_AT) + 1):
-        if number in FORCED_AT:
-            states.append(rounded_state(oracle.export_state()))
-        _step(oracle, network, level, number, (number,) * len(LEVELS[level]))
-    return tuple(states)
+
+    def walk() -> State:
+        oracle = network.build(load_engine("reference"), "float64")
+        found: State = {}
+        for number in range(max(FORCED_AT) + 1):
+            if number in FORCED_AT:
+                state = rounded_state(oracle.export_state())
+                found.update({f"{number}/{key}": value for key, value in state.items()})
+            if number < max(FORCED_AT):
+                _step(oracle, network, level, number, (number,) * len(LEVELS[level]))
+        return found
+
+    found = handed(shared, name, walk)
+    return tuple(
+        {key.removeprefix(f"{number}/"): value for key, value in found.items() if key.startswith(f"{number}/")}
+        for number in FORCED_AT
+    )
 
 
 def _step(built: Network, network: NetworkCase, level: str, step: int, batches: tuple[int, ...]) -> None:
@@ -119,10 +133,11 @@ def _step(built: Network, network: NetworkCase, level: str, step: int, batches: 
     stepper.step(lambda number: network.batch(batches[number]), RATES, network.temperature, Moment(0, step, step + 1))
 
 
-def _forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
+def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Path | None) -> Case:
     def record(engine: Engine, runtime: Runtime) -> Recording:
         arrays: State = {}
-        for taken, state in zip(FORCED_AT, _reference_states(network, level), strict=True):
+        states = _reference_states(name, network, level, shared)
+        for taken, state in zip(FORCED_AT, states, strict=True):
             built = network.build(engine, runtime.precision, runtime.device)
             built.import_state(state)
             _step(built, network, level, taken, tuple(range(10 * taken, 10 * taken + len(LEVELS[level]))))
@@ -132,7 +147,7 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool) -> Case:
                 arrays[f"{sort}/after-{taken}/{tensor}"] = value
         return Recording(arrays)
 
-    return Case(f"steps/{name}", record, quick)
+    return Case(f"steps/{name}", record, quick, network=network)
 
 
 def _growth(name: str, network: NetworkCase, quick: bool) -> Case:
@@ -150,4 +165,4 @@ def _growth(name: str, network: NetworkCase, quick: bool) -> Case:
             arrays[f"growth.loss/{number:03}"] = np.asarray(loss)
         return Recording(arrays)
 
-    return Case(f"growth/{name}", record, quick)
+    return Case(f"growth/{name}", record, quick, network=network)

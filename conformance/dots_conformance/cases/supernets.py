@@ -47,6 +47,9 @@ def gradient_cases(seed: int) -> Iterator[Case]:
             yield _gradients(f"topology/{label}/{nodes}-nodes", network, quick)
     fixed = topology_spec(Topology("none"), 3, layers=2)
     yield _gradients("topology/none/3-nodes", NetworkCase(fixed, Temperature(0.2), seed=seed))
+    # Here a cell reads two different tensors of one shape: nothing but numbers tells them apart.
+    alike = topology_spec(Topology("k-edges", 2), 3)
+    yield _gradients("topology/2-edges/3-cells", NetworkCase(alike, Temperature(0.2, 2.0), seed=seed), quick=True)
     for label, temperature in (("hot", Temperature(10.0, 10.0)), ("cold", Temperature(0.02, 0.02))):
         spec = topology_spec(Topology("k-edges", 2), 3, layers=2)
         yield _gradients(f"topology/2-edges/{label}", NetworkCase(spec, temperature, seed=seed))
@@ -115,4 +118,4 @@ def _gradients(name: str, network: NetworkCase, quick: bool = False) -> Case:
         arrays["evaluation/correct"] = np.asarray(correct, np.int64)
         return Recording(arrays)
 
-    return Case(f"networks/{name}", record, quick)
+    return Case(f"networks/{name}", record, quick, network=network)
