@@ -412,3 +412,16 @@ def test_a_system_onednn_is_linked_where_jittor_looks(tmp_path, monkeypatch):
     version.write_text("#define DNNL_VERSION_MAJOR 3\n")
     found = onednn.find()
     assert found is None or not Path(found[1]).is_relative_to(root)
+
+
+def test_a_missing_onednn_is_told_once_and_not_beside_every_error(tmp_path, monkeypatch, capsys):
+    import jittor_utils
+    from dots_jittor import onednn, startup
+
+    monkeypatch.setattr(jittor_utils, "cache_path", str(tmp_path))
+    monkeypatch.setattr(onednn, "provide", lambda folder: False)
+    monkeypatch.setattr(startup, "_compile", lambda: None)
+    for told in (True, False):
+        monkeypatch.delenv("use_mkl", raising=False)
+        startup._import()
+        assert ("no oneDNN 2 was found" in capsys.readouterr().err) is told
