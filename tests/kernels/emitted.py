@@ -111,13 +111,19 @@ def kind(form: Form) -> tuple[object, ...]:
     return tuple(shape(layer) for layer in form.sequences[0])
 
 
+@cache
+def by_kind() -> dict[tuple[object, ...], dict[int, list[Form]]]:
+    """Return all forms by what they compute, and then by channels."""
+    found: dict[tuple[object, ...], dict[int, list[Form]]] = {}
+    for form in whole():
+        found.setdefault(kind(form), {}).setdefault(form.channels, []).append(form)
+    return found
+
+
 def sampled(per_kind: int) -> tuple[Form, ...]:
     """Return, of every kind, some forms: of every number of channels in turn, at sizes and widths spread evenly."""
-    by_kind: dict[tuple[object, ...], dict[int, list[Form]]] = {}
-    for form in whole():
-        by_kind.setdefault(kind(form), {}).setdefault(form.channels, []).append(form)
     chosen: list[Form] = []
-    for channels in by_kind.values():
+    for channels in by_kind().values():
         for number in range(per_kind):
             forms = channels[sorted(channels)[number % len(channels)]]
             # Steps of the golden section spread evenly, however many they are.

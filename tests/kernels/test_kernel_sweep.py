@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from dots_conformance.alone import CHILD, Job, run_alone
-from dots_conformance.forms import Form
 from dots_conformance.heap import malloc_checking
-from emitted import CHANNELS, SIDES, WIDTHS, kind, sampled, whole
+from emitted import CHANNELS, SIDES, WIDTHS, by_kind, kind, sampled, whole
 from out_of_tree import OVERRUNNING, install
 
 from dots_core.operations import NONE, OPERATIONS
@@ -60,18 +59,12 @@ def test_forms_give_what_the_reference_gives(name: str) -> None:
     assert (outcome.said, outcome.deaths, outcome.wrong, outcome.begun) == ("", [], [], len(forms))
 
 
-def _channels(forms: tuple[Form, ...]) -> dict[tuple[object, ...], set[int]]:
-    found: dict[tuple[object, ...], set[int]] = {}
-    for form in forms:
-        found.setdefault(kind(form), set()).add(form.channels)
-    return found
-
-
 def test_the_sample_covers_every_kind_and_the_small_numbers_of_channels() -> None:
-    possible = _channels(whole())
     for per_kind in {of[3] for of in SWEEPS.values()}:
-        least = {each: set(sorted(channels)[:per_kind]) for each, channels in possible.items()}
-        assert _channels(sampled(per_kind)) == least
+        taken: dict[tuple[object, ...], set[int]] = {}
+        for form in sampled(per_kind):
+            taken.setdefault(kind(form), set()).add(form.channels)
+        assert taken == {each: set(sorted(channels)[:per_kind]) for each, channels in by_kind().items()}
 
 
 def test_the_whole_sweep_goes_through_channels_sizes_widths_operations_and_strides() -> None:
