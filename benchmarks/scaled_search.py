@@ -36,6 +36,7 @@ SEARCH = {
     "operation.layers": 4,
     "topology.epochs": 6,
     "topology.warmup": 2,
+    "topology.warmup_split": "all",
     "topology.layers": 6,
     "topology.temperature.rate": 0.25,
 }
