@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dots_core.bounds import NODES
 from dots_core.errors import QUOTED, UsageError, nearest, quoted
 from dots_core.operations import NONE, OPERATIONS, UNSUPPORTED
 from dots_core.reading import parse_json
@@ -21,9 +22,6 @@ from dots_core.space import CELL_TYPES, CellSpec, Edge
 
 FORMAT = "dots-genotype"
 VERSION = 1
-NODE_LIMIT = 64
-"""Intermediate nodes of a cell at most: sixteen times those of the DARTS space. A cell's edges grow with the
-square of its nodes, so what is larger can be written down but neither drawn nor built."""
 
 Node = tuple[tuple[str, int], ...]
 
@@ -158,9 +156,9 @@ def _told(reading: Any) -> Genotype:
 def _nodes(value: Any, kind: str) -> tuple[Node, ...]:
     if not isinstance(value, (list, tuple)) or any(not isinstance(node, (list, tuple)) for node in value):
         raise _wrong(kind, value)
-    if len(value) > NODE_LIMIT:
+    if len(value) > NODES:
         raise UsageError(
-            f"{kind} cell: {len(value):,} nodes; a cell has at most {NODE_LIMIT}, as its edges grow with their square"
+            f"{kind} cell: {len(value):,} nodes; a cell has at most {NODES}, as its edges grow with their square"
         )
     nodes = []
     for number, node in enumerate(value, start=2):
@@ -185,16 +183,16 @@ def _whole(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         shown = repr(value[:QUOTED]) if isinstance(value, str) else value
         raise UsageError(f"{name} is not an integer: {quoted(shown)}")
-    if not -NODE_LIMIT <= value < 2 * NODE_LIMIT:
-        raise UsageError(f"{name} is out of range; a cell has at most {NODE_LIMIT} nodes")
+    if not -NODES <= value < 2 * NODES:
+        raise UsageError(f"{name} is out of range; a cell has at most {NODES} nodes")
     return int(value)
 
 
 def _concat(value: Any, kind: str, count: int) -> tuple[int, ...]:
     if not isinstance(value, (list, tuple)):
         raise UsageError(f"{kind}_concat: expected a list of node numbers, not {quoted(value)}")
-    if len(value) > NODE_LIMIT:
-        raise UsageError(f"{kind}_concat names {len(value):,} nodes; a cell has at most {NODE_LIMIT}")
+    if len(value) > NODES:
+        raise UsageError(f"{kind}_concat names {len(value):,} nodes; a cell has at most {NODES}")
     nodes = tuple(_whole(node, f"{kind}_concat: a node") for node in value)
     strange = [node for node in nodes if not 2 <= node < count + 2]
     if strange and count:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dots_core.bounds import NODES
 from dots_core.errors import UsageError, quoted
-from dots_core.genotype import NODE_LIMIT, Genotype, NotDerivable
+from dots_core.genotype import Genotype, NotDerivable
 from dots_core.space import CELL_TYPES
 
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -179,7 +180,7 @@ def _pairs(edges: Sequence[Any], place: str) -> tuple[list[Pair], list[int] | No
 def _leads_forward(edge: Sequence[Any]) -> bool:
     """Whether an edge (operation, target, source) leads forward into an intermediate node."""
     _, target, source = edge
-    return type(target) is int and type(source) is int and 0 <= source < target and 2 <= target < NODE_LIMIT + 2
+    return type(target) is int and type(source) is int and 0 <= source < target and 2 <= target < NODES + 2
 
 
 def _by_target(pairs: list[Pair], targets: list[int], kind: str) -> list[list[Pair]]:
