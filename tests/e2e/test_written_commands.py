@@ -12,6 +12,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -22,16 +23,24 @@ import numpy as np
 import pytest
 from command import command as installed
 from PIL import Image
-from written_commands import ELSEWHERE, OTHERWISE, PAGES, PYTHON_ELSEWHERE, SHORTENING, commands_of, untold_commands
+from written_commands import (
+    ELSEWHERE,
+    EXAMPLE,
+    OTHERWISE,
+    PAGES,
+    PYTHON_ELSEWHERE,
+    SHORTENING,
+    commands_of,
+    untold_commands,
+)
 
 from dots_core.data import load
 
 pytestmark = pytest.mark.engine("torch")
 
 WHOLE = os.environ.get("DOTS_TEST_COMMANDS") == "all"
-SECONDS = 1800 if WHOLE else 120
+SECONDS = 1800 if WHOLE else 300
 PAGES_THAT_RUN = [page for page in PAGES if any(command.runs_here for command in commands_of(page))]
-EXAMPLE = "runs/search-smoke-1"
 
 SMALLER = """
 import functools, dots
@@ -53,7 +62,12 @@ class Processes:
 
     def __init__(self, threads: int) -> None:
         self.variables = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "NO_COLOR": "1"}
-        self._server = subprocess.Popen(
+        # Threads that wait for one another by spinning would keep other tests from the cores.
+        self.variables["OMP_WAIT_POLICY"] = "passive"
+        self._server = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("forking.py"))],
             env={**os.environ, **self.variables},
             stdin=subprocess.PIPE,
@@ -75,6 +89,10 @@ class Processes:
         print(json.dumps({"cwd": str(cwd), "said": str(said), "env": {}, **what}), file=self._server.stdin, flush=True)
         ready, _, _ = select.select([self._server.stdout], [], [], SECONDS)
         answer = self._server.stdout.readline() if ready else ""
+        if not answer:
+            os.killpg(self._server.pid, signal.SIGKILL)
+            self._server.wait()
+            self._server = self._start()
         assert answer, f"no end within {SECONDS} s: {what}\n{said.read_text() if said.exists() else ''}"
         return int(answer), said.read_text()
 
@@ -144,7 +162,7 @@ def test_every_command_of_a_page_ends_well(page, processes, supposed, tmp_path):
             code, said = processes.run(folder, arguments=arguments, env=command.environment)
             if command.written_to:
                 (folder / command.written_to).write_text(said)
-        print(f"{time.monotonic() - begin:6.1f} s  {command.text}", flush=True)
+        print(f"{time.monotonic() - begin:6.1f} s  {command.text.strip().splitlines()[0]}", flush=True)
         assert code == 0, f"{page}: {command.text}\n{said}"
 
 

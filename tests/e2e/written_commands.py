@@ -47,10 +47,13 @@ PYTHON_ELSEWHERE = {
 }
 """Pages whose Python is not run by these tests, and why."""
 
+EXAMPLE = "runs/search-smoke-1"
+"""A finished search, which pages suppose to be there."""
+
 PLACEHOLDERS = {
     "A": "darts-v1-cifar10",
     "B": "gdas-cifar10",
-    "RUN": "runs/search-smoke-1",
+    "RUN": EXAMPLE,
     "DIR": "bundle",
     "CELL": "DARTS_V2",
     "IMAGENET": "imagenet",
@@ -136,7 +139,9 @@ class Command:
             single = words[1:2] == ["run"]
             other = ["--backend" if single else "--backends", engine] if engine else []
             return [*other, *(["--device", "cpu"] if engine and single else []), "--cases", _CASES]
-        return ["--backend", engine] if engine else []
+        # Without a run to look into, every network of the cases is looked into: a minute.
+        run = ["--checkpoint", EXAMPLE] if engine and "locate" in words and "--checkpoint" not in words else []
+        return ["--backend", engine, *run] if engine else []
 
     def _sizes(self, words: list[str]) -> dict[str, object]:
         usual: dict[str, object] = dict(_SEARCH if words[0] == "search" else _TRAINING)
