@@ -50,7 +50,9 @@ OPTIMIZERS = {
 FORCED_AT = (0, 1, 5)
 """Numbers of steps the reference takes before a state is handed over."""
 
-GROWTH_STEPS = 50
+GROWTH = (("operations", 50, False), ("pairs", 50, False), ("pairs", 20, True))
+"""Network, number of steps, whether it belongs to the quick set: an engine's step costs most there."""
+
 SNAPSHOTS = (1, 2, 3, 5, 8, 12, 20, 35, 50)
 GROWTH_RATES = Rates(0.01, 0.001)
 
@@ -93,9 +95,9 @@ def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
 
 
 def growth_cases(seed: int) -> Iterator[Case]:
-    """Fifty steps on end: how far trajectories drift apart."""
-    for stage in ("operations", "pairs"):
-        yield _growth(f"{stage}/{GROWTH_STEPS}-steps", replace(CASES[stage], seed=seed), quick=stage == "pairs")
+    """Many steps on end: how far trajectories drift apart."""
+    for stage, steps, quick in GROWTH:
+        yield _growth(f"{stage}/{steps}-steps", replace(CASES[stage], seed=seed), steps, quick)
 
 
 @cache
@@ -150,11 +152,11 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Pa
     return Case(f"steps/{name}", record, quick, network=network)
 
 
-def _growth(name: str, network: NetworkCase, quick: bool) -> Case:
+def _growth(name: str, network: NetworkCase, steps: int, quick: bool) -> Case:
     def record(engine: Engine, runtime: Runtime) -> Recording:
         built = network.build(engine, runtime.precision, runtime.device)
         arrays: State = {}
-        for number in range(1, GROWTH_STEPS + 1):
+        for number in range(1, steps + 1):
             built.step(GROUPS, network.batch(number % 8), GROWTH_RATES, network.temperature)
             if number in SNAPSHOTS:
                 state = built.export_state()
