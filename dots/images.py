@@ -54,13 +54,13 @@ def images_record(data: ImageData) -> dict[str, Any]:
     }
 
 
-def write_images_record(run: Path, data: ImageData) -> None:
-    """Write ``data.json`` into a run that has none yet.
+def write_images_record(run: Path, data: ImageData, anew: bool = False) -> None:
+    """Write ``data.json`` into a run that begins, or has none yet; where images lie may change, they do not.
 
     Raises
     ------
     DotsError
         If it cannot be written.
     """
-    if not (run / DATA).exists():
+    if anew or not (run / DATA).exists():
         write_atomic(run / DATA, to_json(images_record(data)))

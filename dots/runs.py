@@ -286,15 +286,15 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
-        write_images_record(out, prepared.data)
         observer = Talking(out) if talk else Silent(out)
         observer.images(prepared.data)
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):
-                driver.open()
+                driver.open()  # refuses other images than the run's
+                write_images_record(out, prepared.data, anew=driver.resumed_from is None)
                 if prepared.continues and differences(read_run_config(out, type(config)), config):
-                    replace_config(out, config)  # it goes on with another engine or device
+                    replace_config(out, config)  # it goes on elsewhere
                 outcome = driver.run()
         except BaseException as error:
             log_event(out, "stopped", reason=f"{type(error).__name__}: {error}")

@@ -115,6 +115,11 @@ class Driver:
     folder : Path
         An existing folder; ``metrics.jsonl``, ``architecture.jsonl`` (of a search), ``checkpoints/``,
         ``best/`` and ``last/`` are kept in it.
+
+    Attributes
+    ----------
+    resumed_from : Path or None
+        The checkpoint that `open` took up; None if it began.
     """
 
     def __init__(self, plan: Plan, data: ImageData, engine: Engine, folder: Path, observer: Observer) -> None:
@@ -159,7 +164,7 @@ class Driver:
         else:
             self._restore(*found)
         self._begin_files()
-        self._resumed_from = None if found is None else found[0]
+        self.resumed_from = None if found is None else found[0]
 
     def run(self) -> Outcome:
         """Run the plan from where `open` took it up to its end.
@@ -171,7 +176,7 @@ class Driver:
         NonFiniteLoss
             If a loss or what was learned is not finite; the last checkpoint is from before.
         """
-        self._observer.started(self.plan, self._progress, self._resumed_from)
+        self._observer.started(self.plan, self._progress, self.resumed_from)
         while self._progress.stage < len(self.plan.stages):
             self._epoch()
         return self._outcome()

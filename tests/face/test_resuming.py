@@ -113,6 +113,25 @@ class TestImagesThatMoved:
         search(run, data=copied / "images")
         assert contents(run) == contents(begun / "run")
 
+    def test_only_its_own_are_told_in_its_directory(self, copied, begun, monkeypatch):
+        """A record of images that were refused, or given before the run began with others, would be believed."""
+        run, other = copied / "run", copied / "other"
+        shutil.copytree(copied / "images", other)
+        for split in ("train", "test"):
+            (other / split / "b").rename(other / split / "c")
+        (run / "data.json").unlink()
+        with pytest.raises(CorruptFile, match="other images"):
+            search(run, data=other)
+        assert not (run / "data.json").exists()
+        search(run)
+        assert contents(run) == contents(begun / "run")
+
+        shutil.rmtree(run / "checkpoints")
+        for name in ("metrics.jsonl", "architecture.jsonl", "summary.json", "genotype.json"):
+            (run / name).unlink()
+        search(run, data=other)
+        assert json.loads((run / "data.json").read_text())["classes"] == ["a", "c"]
+
     def test_the_same_images_in_another_form_do(self, copied, begun):
         """In memory, from Python, in an .npz file: the location is not what tells images apart."""
         run = copied / "run"
