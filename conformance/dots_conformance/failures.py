@@ -84,17 +84,18 @@ def networks_of(failed: Iterable[Failure]) -> Situations:
 
 
 def layer_at_fault(failed: Iterable[Failure]) -> tuple[str, Finding] | None:
-    """The first failing case that is a layer or an operation alone: it says itself where the engine parts."""
-    directions = {"output": "forward", "gradient": "backward", "statistics": "update"}
-    for failure in failed:
-        if failure.case.name.startswith(("layers/", "operations/")) and failure.tensors:
-            # What comes first is off first: the gradient of a wrong output says nothing.
-            sorts = {tensor.key.partition("/")[0]: tensor for tensor in reversed(failure.tensors)}
-            sort = next((sort for sort in directions if sort in sorts), "")
-            worst = sorts.get(sort, failure.tensors[0])
-            name = failure.case.name
-            direction = directions.get(sort, "raised")
-            return name, Finding(direction, worst.key, name, "the case is these layers alone", worst)
+    """Of the failing cases that are layers alone, the one that is off earliest: it says itself where the engine parts.
+
+    What comes first is off first: the gradient of a wrong output says nothing.
+    """
+    directions = {"": "raised", "output": "forward", "gradient": "backward", "statistics": "update"}
+    alone = [f for f in failed if f.case.name.startswith(("layers/", "operations/"))]
+    for sort, direction in directions.items():
+        for failure in alone:
+            for tensor in failure.tensors:
+                if tensor.key.partition("/")[0] == sort:
+                    name = failure.case.name
+                    return name, Finding(direction, tensor.key, name, "the case is these layers alone", tensor)
     return None
 
 
