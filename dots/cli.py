@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from dots import conformance_commands, study_commands
 from dots.output import complete_backend, hush_libraries, print_json
-from dots_core.errors import DotsError, UsageError, printable
+from dots_core.errors import DotsError, UsageError, printable, quoted
 
 app = typer.Typer(
     name="dots",
@@ -25,6 +25,9 @@ app.add_typer(conformance_commands.app, name="conformance")
 app.add_typer(study_commands.app, name="study")
 
 _debug = False
+
+_LONGEST = 4000
+"""Characters of an error's line; values in it are shown up to a bound of their own (`dots_core.errors.quoted`)."""
 
 
 def _complete_search(incomplete: str) -> list[str]:
@@ -417,30 +420,76 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
 
 def main() -> None:
     """Run the command line and exit with the code its error asks for."""
+    from dots.streams import finish_streams, streams
+
+    with streams():
+        code = _code_of(sys.argv[1:])
+        lost = finish_streams()
+        if lost is not None:
+            # Whoever read our output and has left needs no telling.
+            if not isinstance(lost, BrokenPipeError):
+                _say(f"cannot write the output: {lost.strerror}")
+            code = code or 1
+        finish_streams()
+    if code:
+        sys.exit(code)
+
+
+def _code_of(arguments: list[str]) -> int:
+    """Carry the command out and return its exit code; what went wrong is said."""
     try:
+        _check_text(arguments)
         code = app(standalone_mode=False)
-        if isinstance(code, int) and code:
-            sys.exit(code)
+        return code if isinstance(code, int) else 0
     except DotsError as error:
-        _fail(str(error), error.exit_code)
+        return _failed(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        return _failed("interrupted", 130)
+    except BrokenPipeError:
+        return 1  # whoever read our output has left; nothing more can be said
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
-        # Whoever read our output has left; nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        reason = error.strerror or str(error)
+        room = "; make room, then run the same command again, with --resume if it is a run" if _is_full(error) else ""
+        return _failed(f"{reason}: {error.filename or 'the output'}{room}", 1)
+    except MemoryError:
+        return _failed(
+            "the memory is not enough; close other programs, or take a smaller batch, fewer channels or images "
+            "(--dry-run says what a run needs)",
+            1,
+        )
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # a usage error of the parser
-            _fail(error.format_message(), 2)
-        _fail(f"unexpected {type(error).__name__}: {error}; run `dots --debug …` for the traceback", 1)
+            return _failed(error.format_message(), 2)
+        return _failed(f"unexpected {type(error).__name__}: {error}; run `dots --debug …` for the traceback", 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _check_text(arguments: list[str]) -> None:
+    """Refuse what is no text before anything is done: no file of a run could name it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"'{quoted(argument)}' is not UTF-8 text; rename what it stands for, or set a UTF-8 locale "
+                "(export LC_ALL=C.UTF-8)"
+            ) from None
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _failed(message: str, code: int) -> int:
     if _debug:
         import traceback
 
         traceback.print_exc()
-    print(f"dots: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+    _say(message)
+    return code
+
+
+def _say(message: str) -> None:
+    text = printable(" ".join(message.split()))
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    print(f"dots: error: {text}", file=sys.stderr)

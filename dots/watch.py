@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from dots.rundir import log_event
+from dots.streams import Talk
 from dots.summary import DECIDERS
 from dots_core.data import ImageData
 from dots_core.engine import Temperature
+from dots_core.errors import printable
 from dots_core.plan import Phase, Plan, Stage
 from dots_core.progress import Progress
 from dots_core.space import CELL_TYPES
@@ -39,7 +41,7 @@ class Silent:
 
     def warned(self, message: str) -> None:
         """Pass a warning on to stderr."""
-        print(f"dots: warning: {message}", file=sys.stderr)
+        print(f"dots: warning: {printable(message)}", file=Talk(sys.stderr))
 
     def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
         """Ignore."""
@@ -62,7 +64,7 @@ class Talking(Silent):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(file=cast(TextIO, Talk(sys.stderr)), highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -131,7 +133,7 @@ class Talking(Silent):
         self._bar.stop()
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def standing_text(row: Mapping[str, Any]) -> str:

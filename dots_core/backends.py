@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 from dots_core.engine import Engine
-from dots_core.errors import DotsError, EngineMissing, UsageError, nearest
+from dots_core.errors import DotsError, EngineMissing, UsageError, nearest, quoted
 
 ENGINES = "dots.backends"
 INFO = "dots.backend_info"
@@ -99,7 +99,7 @@ def choose_backend(name: str | None) -> Backend:
             return backend
     names = [backend.name for backend in known]
     listing = ", ".join(b.name + ("" if b.available else f" (not installed: {b.install})") for b in known)
-    raise UsageError(f"unknown backend '{name}'{nearest(name, names)}; engines: {listing}")
+    raise UsageError(f"unknown backend '{quoted(name)}'{nearest(name, names)}; engines: {listing}")
 
 
 def load_engine(name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""The largest numbers that are taken for meant: what lies beyond is a slip or an attack, and is refused before work begins.
+"""The largest numbers that are taken for meant: what lies beyond is refused before work begins.
 
 They bound what is built before its size in memory is known, so each is far above what any paper or data
 set of this line of work has, and low enough that a network's description is made in seconds.

@@ -304,8 +304,8 @@ class Driver:
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
         if progress.step >= steps or progress.sums.steps != progress.step:
             raise CorruptFile(
-                f"{self._folder / 'checkpoints'}: the newest stands at step {progress.step} of an epoch of {steps} steps, "
-                f"with {progress.sums.steps} counted; to go on from the one before it, delete it"
+                f"{self._folder / 'checkpoints'}: the newest stands at step {progress.step} of an epoch of {steps} "
+                f"steps, with {progress.sums.steps} counted; to go on from the one before it, delete it"
             )
         before = progress.global_epoch - progress.epoch
         batches = [

@@ -49,7 +49,7 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a hint such as ``"; did you mean 'cifar'?"``, or an empty string."""
     import difflib
 
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name[:QUOTED], list(known), n=1, cutoff=0.5)
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dots_core.errors import UsageError, nearest
+from dots_core.errors import UsageError, nearest, quoted
 
 NONE = "none"
 SKIP = "skip_connect"
@@ -79,7 +79,9 @@ def operation_set(operations: str | tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(operations, str):
         if operations not in OPERATION_SETS:
             hint = nearest(operations, list(OPERATION_SETS))
-            raise UsageError(f"unknown set of operations '{operations}'{hint}; known: {', '.join(OPERATION_SETS)}")
+            raise UsageError(
+                f"unknown set of operations '{quoted(operations)}'{hint}; known: {', '.join(OPERATION_SETS)}"
+            )
         return OPERATION_SETS[operations]
     check_operations(operations)
     return operations
@@ -105,7 +107,7 @@ def attention_constants(
     if isinstance(attention, str):
         if attention not in ATTENTIONS:
             hint = nearest(attention, list(ATTENTIONS))
-            raise UsageError(f"unknown attention '{attention}'{hint}; known: {', '.join(ATTENTIONS)}")
+            raise UsageError(f"unknown attention '{quoted(attention)}'{hint}; known: {', '.join(ATTENTIONS)}")
         attention = {o: constant for o, constant in ATTENTIONS[attention].items() if o in operations}
     check_operations(tuple(attention))
     strange = [o for o in attention if o not in operations]
@@ -118,7 +120,9 @@ def check_operations(names: tuple[str, ...]) -> None:
     """Raise `UsageError` unless the names are known operations, each named once."""
     for name in names:
         if name not in OPERATIONS:
-            raise UsageError(f"unknown operation '{name}'{nearest(name, OPERATIONS)}; known: {', '.join(OPERATIONS)}")
+            raise UsageError(
+                f"unknown operation '{quoted(name)}'{nearest(name, OPERATIONS)}; known: {', '.join(OPERATIONS)}"
+            )
     if len(set(names)) != len(names):
         raise UsageError(f"an operation is named twice in {', '.join(names)}")
 
@@ -143,7 +147,7 @@ def grouping(
     if isinstance(groups, str):
         if groups not in GROUPINGS:
             hint = nearest(groups, list(GROUPINGS))
-            raise UsageError(f"unknown grouping '{groups}'{hint}; known: {', '.join(GROUPINGS)}")
+            raise UsageError(f"unknown grouping '{quoted(groups)}'{hint}; known: {', '.join(GROUPINGS)}")
         groups = GROUPINGS[groups]
     check_operations(tuple(operation for group in groups for operation in group))
     restricted = (tuple(o for o in group if o in operations) for group in groups)

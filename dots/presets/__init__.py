@@ -38,7 +38,8 @@ def preset_path(kind: str, name: str) -> Path:
     names = preset_names(kind)
     if name not in names:
         raise UsageError(
-            f"unknown {kind} preset '{quoted(name)}'{nearest(name, names)}; presets: {', '.join(names)}, or a .yaml file"
+            f"unknown {kind} preset '{quoted(name)}'{nearest(name, names)}; presets: {', '.join(names)}, "
+            "or a .yaml file"
         )
     return path
 

@@ -14,7 +14,7 @@ from dots.study.rank_correlation import RankCorrelationStudy
 from dots.study.scale import Scale
 from dots.study.study import Study
 from dots_core.backends import choose_backend
-from dots_core.errors import UsageError, nearest
+from dots_core.errors import UsageError, nearest, quoted
 
 _ABLATION = "ablation "
 _COMMON: dict[str, Any] = {
@@ -53,7 +53,7 @@ def ablation_name(name: str) -> str:
     """
     if name not in ABLATIONS:
         names = list(ABLATIONS)
-        raise UsageError(f"unknown ablation '{name}'{nearest(name, names)}; ablations: {', '.join(names)}")
+        raise UsageError(f"unknown ablation '{quoted(name)}'{nearest(name, names)}; ablations: {', '.join(names)}")
     return f"{_ABLATION}{name}"
 
 
