@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from dots import conformance_commands, study_commands
 from dots.output import complete_backend, hush_libraries, print_json
 from dots_core.errors import DotsError, UsageError, printable, quoted
+from dots_core.files import FULL, writing
 
 app = typer.Typer(
     name="dots",
@@ -221,7 +221,8 @@ def show(
     described = describe(genotype, layers, channels, classes, image_size, stem, auxiliary)
     for path in picture or []:
         if path.suffix == ".dot":
-            path.write_text(dot_text(genotype), "utf-8")
+            with writing(path, "draw it again"):
+                path.write_text(dot_text(genotype), "utf-8")
         else:
             draw(genotype, path)
     if as_json:
@@ -399,22 +400,13 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
 
     if not dry_run:
         return run(request, talk=not quiet)
-    from dots.estimate import estimate
+    from dots.estimate import DECODED_AT_MOST, estimate, estimate_text
 
-    found = estimate(prepare(request))
+    found = estimate(prepare(request, DECODED_AT_MOST))
     if as_json:
         print_json("dry-run", found)
-    if as_json or quiet:
-        return None
-    print(f"engine {found['backend']} on {found['device']}, images {found['data']['name']}, would write {found['out']}")
-    for stage in found["stages"]:
-        print(
-            f"{stage['stage']}: {stage['layers']} cells, {stage['params']:,} parameters, {stage['macs']:,} MACs, "
-            f"about {stage['memory_bytes'] / 2**20:,.0f} MiB"
-        )
-        for phase in stage["phases"]:
-            print(f"  {phase['phase']}: {phase['epochs']} epochs, {phase['steps']} steps, {phase['seconds']:,.0f} s")
-    print(f"about {found['seconds']:,.0f} s in all on this machine, without evaluation")
+    elif not quiet:
+        print(estimate_text(found))
     return None
 
 
@@ -449,7 +441,9 @@ def _code_of(arguments: list[str]) -> int:
         return 1  # whoever read our output has left; nothing more can be said
     except OSError as error:
         reason = error.strerror or str(error)
-        room = "; make room, then run the same command again, with --resume if it is a run" if _is_full(error) else ""
+        room = (
+            "; make room, then run the same command again, with --resume if it is a run" if error.errno in FULL else ""
+        )
         return _failed(f"{reason}: {error.filename or 'the output'}{room}", 1)
     except MemoryError:
         return _failed(
@@ -473,10 +467,6 @@ def _check_text(arguments: list[str]) -> None:
                 f"'{quoted(argument)}' is not UTF-8 text; rename what it stands for, or set a UTF-8 locale "
                 "(export LC_ALL=C.UTF-8)"
             ) from None
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _failed(message: str, code: int) -> int:

@@ -17,7 +17,8 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dots_core.errors import UsageError
+from dots_core.errors import UsageError, quoted
+from dots_core.files import FULL, cannot_write
 from dots_core.genotype import Genotype
 from dots_core.operations import CONVOLUTIONS, POOLS
 from dots_core.space import CELL_TYPES, CellSpec
@@ -384,7 +385,9 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise UsageError(f"cannot write the picture {path}: {error.strerror}") from None
+        if error.errno in FULL:
+            raise cannot_write(path, error, "draw it again") from None
+        raise UsageError(f"cannot write the picture {quoted(str(path))}: {error.strerror}") from None
 
 
 def picture(genotype: Genotype, suffix: str) -> bytes:

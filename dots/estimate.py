@@ -2,132 +2,238 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from dots.capacity import gibibytes, memory_needed, memory_there, networks
 from dots.runs import Prepared
 from dots_core.backends import computing
-from dots_core.counts import activation_count, mac_count, parameter_count
-from dots_core.engine import Rates, Setup, Temperature
+from dots_core.counts import mac_count, parameter_count
+from dots_core.data.on_demand import OnDemand
+from dots_core.engine import Network, Rates, Setup, Temperature
+from dots_core.errors import printable
 from dots_core.feed import Feed, endless
 from dots_core.initial import initial_architecture, initial_weights
 from dots_core.levels import Moment, Stepper
 from dots_core.network import NetworkSpec
-from dots_core.operations import OPERATIONS, SEPARABLE
-from dots_core.plan import Retained, Stage
-from dots_core.selection import retain
-from dots_core.space import CELL_TYPES, CellSpec
+from dots_core.plan import Phase, Plan, Stage
 
 _TIMED_STEPS = 4
+_SECONDS = 10.0
+"""Of measuring, all phases together."""
+
+_FEWEST_SECONDS = 0.5
+"""Of measuring a phase, whatever those before it took."""
+
+_FEW_IMAGES = 4
+"""Of the batch that tells how long a whole one would take."""
+
+DECODED_AT_MOST = 4096
+"""Images of a split up to which an estimate decodes all: those that a mean is taken over of a larger one."""
 
 
 def estimate(prepared: Prepared) -> dict[str, Any]:
-    """Describe each stage's network and estimate memory and time; writes nothing.
+    """Describe the images and each stage's network, and estimate memory and time; writes nothing.
 
-    The time of a step is measured on the engine itself, on real batches; the operations the
-    topology search will retain are not known yet, so any choice of the right number stands for
-    them.
+    The time of a step is measured on the engine itself, on real batches, or where those take long on
+    small ones.
 
     Returns
     -------
     dict
-        ``stages``: for each stage its parameters, MACs (multiply-accumulates of one image),
-        memory in bytes, steps and seconds; ``seconds`` in all.
+        ``data``: the images, those of each split, and what was passed over. ``stages``: for each
+        stage its parameters, MACs (multiply-accumulates of one image), memory in bytes, steps and
+        seconds; ``seconds`` in all; None where a step takes too long to be timed.
+        ``device_memory_bytes``: None if it is not known.
     """
     plan, data = prepared.plan, prepared.data
-    stages, cells = [], None
-    for stage in plan.stages:
-        cells = _cells(stage, cells)
-        stages.append(_stage(prepared, stage, cells))
+    clock = _Clock(_SECONDS, sum(len(stage.phases) for stage in plan.stages))
+    stages = [_stage(prepared, stage, spec, clock) for stage, spec in networks(plan, len(data.classes), data.shape)]
     return {
         "backend": prepared.engine.name,
         "device": plan.runtime.device,
-        "data": {"name": data.name, "classes": len(data.classes), "shape": list(data.shape)},
+        "device_memory_bytes": memory_there(prepared.engine, plan.runtime.device),
+        "data": {
+            "name": data.name,
+            "summary": data.summary,
+            "classes": len(data.classes),
+            "shape": list(data.shape),
+            "images": {"train": len(data.train), "test": len(data.test)},
+            # Of a larger one that is not in memory, only samples were decoded.
+            "sampled": [name for name in ("train", "test") if isinstance(getattr(data, name).images, OnDemand)],
+            "passed_over": [
+                {"reason": group.reason, "count": group.count, "examples": list(group.examples)}
+                for group in data.account.passed_over
+            ],
+            "warnings": list(data.warnings),
+        },
         "out": str(prepared.out),
         "stages": stages,
-        "seconds": sum(stage["seconds"] for stage in stages),
+        "seconds": _sum(stage["seconds"] for stage in stages),
     }
 
 
-def _cells(stage: Stage, before: dict[str, CellSpec] | None) -> dict[str, CellSpec]:
-    cells = stage.fixed_cells()
-    if cells is not None:
-        return cells
-    assert before is not None
-    assert isinstance(stage.cells, Retained)
-    pruned = {}
-    for kind in CELL_TYPES:
-        undecided = np.zeros(before[kind].operation_blocks.shape)
-        pruned[kind] = retain(before[kind], undecided, stage.cells.rule, stage.cells.topology)
-    return pruned
+class _TimeUp(Exception):
+    """A step takes longer than there is time to measure it."""
 
 
-def _stage(prepared: Prepared, stage: Stage, cells: dict[str, CellSpec]) -> dict[str, Any]:
-    plan, data = prepared.plan, prepared.data
-    spec = stage.network(plan, cells, len(data.classes), data.shape)
-    weights = initial_weights(spec, plan.seed, stage.name)
+class _Clock:
+    """Shares the time for measuring out among phases; what one leaves is the others'."""
+
+    def __init__(self, seconds: float, phases: int) -> None:
+        self._end = time.monotonic() + seconds
+        self._phases = phases
+
+    def share(self) -> float:
+        """Return the seconds of the next phase."""
+        share = max((self._end - time.monotonic()) / self._phases, _FEWEST_SECONDS)
+        self._phases -= 1
+        return share
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise `_TimeUp` where what is done takes longer, in the main thread of a program, which alone hears alarms."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise _TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    """Add seconds up; what could not be measured makes the sum unknown."""
+    known = list(seconds)
+    return None if None in known else sum(each for each in known if each is not None)
+
+
+def _stage(prepared: Prepared, stage: Stage, spec: NetworkSpec, clock: _Clock) -> dict[str, Any]:
+    plan = prepared.plan
     computing(prepared.engine.name)
     network = prepared.engine.build(
         Setup(spec, stage.optimizers, plan.loss, plan.runtime),
-        weights,
+        initial_weights(spec, plan.seed, stage.name),
         initial_architecture(spec, plan.seed, stage.name, stage.initial_scale),
     )
-    feed = Feed(plan, data)
-    phases, total = [], 0.0
-    for phase in stage.phases:
-        if not phase.epochs:
-            continue
-        loaders = [feed.loader(stage, phase, number, spec) for number in range(len(phase.updates))]
-        sources = [endless(loader, 0, 0) for loader in loaders]
-        temperature = Temperature(phase.alpha_temperature.at(0, 1), phase.beta_temperature.at(0, 1))
-        stepper = Stepper(network, spec, phase.updates, plan.seed, "")
-        times = []
-        for number in range(_TIMED_STEPS):
-            begin = time.perf_counter()
-            # Amid an epoch, where an update that is made once an epoch is not due.
-            stepper.step(lambda n: next(sources[n]), Rates(), temperature, Moment(0, number, 10**9))  # noqa: B023
-            network.drain()
-            times.append(time.perf_counter() - begin)
-        for source in sources:
-            source.close()
-        steps = phase.epochs * next(
-            loader.steps for loader, update in zip(loaders, phase.updates, strict=True) if "w" in update.groups
-        )
-        # The fastest step is the one that neither warmed the engine up nor was disturbed.
-        seconds = min(times) * steps
-        phases.append({"phase": phase.name, "epochs": phase.epochs, "steps": steps, "seconds": seconds})
-        total += seconds
-    parameters = parameter_count(spec)
-    size = 8 if plan.runtime.precision == "float64" else 4
+    phases = [_phase(prepared, stage, phase, network, spec, clock.share()) for phase in stage.phases]
     return {
         "stage": stage.name,
         "layers": stage.layers,
-        "params": parameters,
+        "params": parameter_count(spec),
         "macs": mac_count(spec),
-        # Weights, momentum, gradient; and what the layers put out, kept for the backward pass.
-        "memory_bytes": size * (3 * parameters + plan.batch * activation_count(_evaluated(spec))),
+        "memory_bytes": memory_needed(plan, spec),
         "phases": phases,
-        "seconds": total,
+        "seconds": _sum(phase["seconds"] for phase in phases),
     }
 
 
-def _evaluated(spec: NetworkSpec) -> NetworkSpec:
-    """The network of what one pass evaluates: where operations are sampled, one of each group, the largest."""
+def _phase(
+    prepared: Prepared, stage: Stage, phase: Phase, network: Network, spec: NetworkSpec, limit: float
+) -> dict[str, Any]:
+    plan = prepared.plan
+    feed = Feed(plan, prepared.data)
+    number = ["w" in update.groups for update in phase.updates].index(True)
+    steps = phase.epochs * feed.loader(stage, phase, number, spec).steps
+    seconds, timed = _measured(prepared, stage, phase, network, spec, limit)
+    return {
+        "phase": phase.name,
+        "epochs": phase.epochs,
+        "steps": steps,
+        "seconds": None if seconds is None else seconds * steps * plan.batch / timed,
+        "timed_on": timed,
+        "scaled": timed < plan.batch,
+    }
 
-    def sampled(cell: CellSpec) -> CellSpec:
-        if cell.sampling != "hard":
-            return cell
-        # Operations stand in the order of their cost, but for dilated ones, which are cheaper than separable.
-        by_cost = sorted(OPERATIONS, key=lambda o: (o in SEPARABLE, OPERATIONS.index(o)))
-        return replace(
-            cell,
-            edges=tuple(
-                replace(edge, groups=tuple((max(group, key=by_cost.index),) for group in edge.groups))
-                for edge in cell.edges
-            ),
+
+def _measured(
+    prepared: Prepared, stage: Stage, phase: Phase, network: Network, spec: NetworkSpec, limit: float
+) -> tuple[float | None, int]:
+    """Return the time of a step, None if it could not be measured, and on how many images."""
+    plan = prepared.plan
+    timed, seconds = min(_FEW_IMAGES, plan.batch), None
+    begin = time.perf_counter()
+    try:
+        with _limited(limit):
+            seconds = _step_time(replace(plan, batch=timed), prepared, stage, phase, network, spec, limit / 2)
+            # Two whole steps, the first of which also warms up, if there is the time for them.
+            whole = 2 * seconds * plan.batch / timed
+            left = limit - (time.perf_counter() - begin)
+            if timed < plan.batch and whole < left:
+                seconds, timed = _step_time(plan, prepared, stage, phase, network, spec, left / 2), plan.batch
+    except _TimeUp:
+        pass
+    return seconds, timed
+
+
+def _step_time(
+    plan: Plan,
+    prepared: Prepared,
+    stage: Stage,
+    phase: Phase,
+    network: Network,
+    spec: NetworkSpec,
+    limit: float,
+) -> float:
+    """Return the time of a step: the fastest of a few, which neither warmed the engine up nor was disturbed."""
+    feed = Feed(plan, prepared.data)
+    loaders = [feed.loader(stage, phase, number, spec) for number in range(len(phase.updates))]
+    sources = [endless(loader, 0, 0) for loader in loaders]
+    temperature = Temperature(phase.alpha_temperature.at(0, 1), phase.beta_temperature.at(0, 1))
+    stepper = Stepper(network, spec, phase.updates, plan.seed, "")
+    times: list[float] = []
+    try:
+        while len(times) < _TIMED_STEPS and sum(times) < limit:
+            begin = time.perf_counter()
+            # Amid an epoch, where an update that is made once an epoch is not due.
+            stepper.step(lambda n: next(sources[n]), Rates(), temperature, Moment(0, len(times), 10**9))
+            network.drain()
+            times.append(time.perf_counter() - begin)
+    finally:
+        for source in sources:
+            source.close()
+    return min(times)
+
+
+def estimate_text(found: dict[str, Any]) -> str:
+    """Return what `estimate` found as a person reads it."""
+    data, there = found["data"], found["device_memory_bytes"]
+    lines = [f"engine {found['backend']} on {found['device']}, would write {printable(found['out'])}"]
+    lines.append(f"images {data['summary']}")
+    if data["sampled"]:
+        lines.append(
+            f"       of the {' and '.join(data['sampled'])} images only samples were decoded; a damaged one elsewhere "
+            "shows when the run reads it"
         )
-
-    return replace(spec, normal=sampled(spec.normal), reduce=sampled(spec.reduce))
+    lines += [f"warning: {warning}" for warning in data["warnings"]]
+    for stage in found["stages"]:
+        needed = stage["memory_bytes"]
+        beside = "" if there is None else f" of the {gibibytes(there)} that {found['device']} has"
+        over = ", which may not do: lower batch, channels or layers" if there is not None and needed > there else ""
+        lines.append(
+            f"{stage['stage']}: {stage['layers']} cells, {stage['params']:,} parameters, {stage['macs']:,} MACs, "
+            f"about {gibibytes(needed)}{beside}{over}"
+        )
+        for phase in stage["phases"]:
+            spent = "not timed" if phase["seconds"] is None else f"{phase['seconds']:,.0f} s"
+            lines.append(f"  {phase['phase']}: {phase['epochs']} epochs, {phase['steps']} steps, {spent}")
+    small = [phase["timed_on"] for stage in found["stages"] for phase in stage["phases"] if phase["scaled"]]
+    if found["seconds"] is None:
+        lines.append("how long it takes is unknown: even a step on a few images takes too long here to be timed now")
+    else:
+        scaled = f", steps timed on {min(small)} images and scaled up" if small else ""
+        lines.append(f"about {found['seconds']:,.0f} s in all on this machine, without evaluation{scaled}")
+    return "\n".join(lines)

@@ -14,8 +14,13 @@ FORMAT = "dots-data"
 VERSION = 1
 
 
-def images_of(config: Config, given: ImageData | None = None) -> ImageData:
+def images_of(config: Config, given: ImageData | None = None, decoded_at_most: int | None = None) -> ImageData:
     """Return the images that settings name, or those given in their stead.
+
+    Parameters
+    ----------
+    decoded_at_most : int, optional
+        See `dots_core.data.load`.
 
     Raises
     ------
@@ -28,7 +33,14 @@ def images_of(config: Config, given: ImageData | None = None) -> ImageData:
         size = config.image_size
     else:
         source, size = given, None
-    return load(source, size, test_split=config.test_split, test_share=config.test_share, test_seed=config.test_seed)
+    return load(
+        source,
+        size,
+        test_split=config.test_split,
+        test_share=config.test_share,
+        test_seed=config.test_seed,
+        decoded_at_most=decoded_at_most,
+    )
 
 
 def images_record(data: ImageData) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from dots.capacity import check_fits
 from dots.cells import Cell, find_cell
 from dots.config import CONFIGS, Config, SearchConfig, parse_config
 from dots.images import images_of, write_images_record
@@ -31,6 +32,7 @@ from dots_core.feed import Feed
 from dots_core.files import to_json, write_atomic
 from dots_core.genotype import Genotype
 from dots_core.plan import Plan
+from dots_core.reading import checked_path
 
 Data = str | PathLike[str] | ImageData
 
@@ -142,6 +144,22 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     scale: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what is of a type that no setting or place can have, before anything is done."""
+        for name in ("preset", "backend", "device"):
+            if not isinstance(given := getattr(self, name), str | None):
+                raise UsageError(f"{name} is a text, not {quoted(given)}")
+        if self.preset is not None:
+            checked_path(self.preset, "preset")
+        if self.seed is not None and type(self.seed) is not int:
+            raise UsageError(f"seed is a whole number, not {quoted(self.seed)}")
+        if self.out is not None:
+            self.out = checked_path(self.out, "out")
+        if self.data is not None and not isinstance(self.data, ImageData):
+            checked_path(self.data, "data")
+        if not isinstance(self.settings, Mapping):
+            raise UsageError(f"settings are a mapping such as {{'topology.epochs': 10}}, not {quoted(self.settings)}")
+
     def preset_values(self, name: str) -> dict[str, Any]:
         """The settings of a preset, scaled down if the user asked for it."""
         values = preset_values(self.kind, name)
@@ -186,8 +204,13 @@ class Prepared:
     continues: bool
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, decoded_at_most: int | None = None) -> Prepared:
     """Resolve settings, engine and data, and check that they fit; writes nothing.
+
+    Parameters
+    ----------
+    decoded_at_most : int, optional
+        See `dots_core.data.load`.
 
     Raises
     ------
@@ -231,11 +254,12 @@ def prepare(request: Request) -> Prepared:
     plan = plan_of(config)
     engine.check(plan.runtime)
     check_unrolling(plan, engine)
-    data = _load_data(request, config, continues)
+    if config.image_size is not None:
+        # What is too big whatever the images hold is told before they are read.
+        check_fits(plan, engine, classes=2, shape=(1, config.image_size, config.image_size))
+    data = _load_data(request, config, continues, decoded_at_most)
+    check_fits(plan, engine, len(data.classes), data.shape)  # refuses what cannot be built, too
     Feed(plan, data).check()
-    cells = plan.stages[0].fixed_cells()
-    if cells is not None:
-        plan.stages[0].network(plan, cells, len(data.classes), data.shape)  # refuses what cannot be built
     return Prepared(config, plan, engine, data, out, preset, continues)
 
 
@@ -243,7 +267,7 @@ def _usual_preset(kind: str, backend: Backend) -> str:
     return backend.search_preset if kind == "search" else backend.train_preset
 
 
-def _load_data(request: Request, config: Config, continues: bool) -> ImageData:
+def _load_data(request: Request, config: Config, continues: bool, decoded_at_most: int | None) -> ImageData:
     if isinstance(request.data, ImageData):
         return images_of(config, request.data)
     if config.data is None:
@@ -262,7 +286,7 @@ def _load_data(request: Request, config: Config, continues: bool) -> ImageData:
             f"{quoted(config.data)}: the images are not there; if they have moved, say where they are now: "
             f"{resume_command(request.kind, request.out)} --data PLACE"
         )
-    return images_of(config)
+    return images_of(config, decoded_at_most=decoded_at_most)
 
 
 def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
@@ -308,7 +332,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
 
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     """Write what a finished run leaves; doing so again writes the same."""
-    from dots.drawing import dot_text, draw
+    from dots.drawing import dot_text, picture
     from dots.report import read_run, write_report
 
     out, backend = prepared.out, prepared.engine.name
@@ -322,8 +346,8 @@ def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
         write_atomic(out / "summary.json", to_json(summary))
         return result
     write_atomic(out / "cell.dot", dot_text(genotype))
-    for suffix in ("svg", "png"):
-        draw(genotype, out / f"cell.{suffix}")
+    for suffix in (".svg", ".png"):
+        write_atomic(out / f"cell{suffix}", picture(genotype, suffix))
     write_atomic(out / "genotype.json", genotype.to_json())
     report, record = write_report(out), read_run(out)
     told, stops = record.warnings, record.early_stops
@@ -366,7 +390,7 @@ def _signals(stop: Callable[[int], None]) -> Iterator[None]:
 
 
 def search(
-    preset: str | None = None,
+    preset: str | PathLike[str] | None = None,
     *,
     backend: str | None = None,
     device: str | None = None,
@@ -382,7 +406,7 @@ def search(
 
     Parameters
     ----------
-    preset : str, optional
+    preset : str or path, optional
         A preset's name or a YAML file; by default the engine's smoke preset.
     backend, device : str, optional
         By default the first available engine and its preferred device.
@@ -412,7 +436,16 @@ def search(
         With a message that names cause, place and remedy.
     """
     request = Request(
-        "search", preset, backend, device, data, seed, _path(out), resume, settings=nested(settings or {}), scale=scale
+        "search",
+        _preset(preset),
+        backend,
+        device,
+        data,
+        seed,
+        _path(out),
+        resume,
+        settings=nested({} if settings is None else settings),
+        scale=scale,
     )
     result = run(request, talk=verbose)
     assert isinstance(result, SearchResult)
@@ -421,7 +454,7 @@ def search(
 
 def train(
     cell: Cell,
-    preset: str | None = None,
+    preset: str | PathLike[str] | None = None,
     *,
     backend: str | None = None,
     device: str | None = None,
@@ -449,7 +482,17 @@ def train(
     TrainResult
     """
     request = Request(
-        "train", preset, backend, device, data, seed, _path(out), resume, cell, nested(settings or {}), scale
+        "train",
+        _preset(preset),
+        backend,
+        device,
+        data,
+        seed,
+        _path(out),
+        resume,
+        cell,
+        nested({} if settings is None else settings),
+        scale,
     )
     result = run(request, talk=verbose)
     assert isinstance(result, TrainResult)
@@ -457,4 +500,8 @@ def train(
 
 
 def _path(out: str | PathLike[str] | None) -> Path | None:
-    return None if out is None else Path(out)
+    return None if out is None else checked_path(out, "out")
+
+
+def _preset(preset: str | PathLike[str] | None) -> str | None:
+    return str(checked_path(preset, "preset")) if isinstance(preset, PathLike) else preset

@@ -103,10 +103,18 @@ class Rates:
 
 @dataclass(frozen=True)
 class Device:
-    """A device an engine can use, for example ``Device("cpu", "Intel Xeon", 2 threads)``."""
+    """A device an engine can use, for example ``Device("cpu", "Intel Xeon", 2 threads)``.
+
+    Attributes
+    ----------
+    name, description : str
+    memory : int, optional
+        Bytes it has of its own; None for the machine's.
+    """
 
     name: str
     description: str
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -59,6 +60,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
                 beside.unlink()
             raise
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a system says that there is no room."""
 
 RESUME = "run the same command with --resume"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dots_core.errors import CorruptFile, quoted
+from dots_core.errors import CorruptFile, UsageError, quoted
 
 JSON_LIMIT = 16 << 20
 """Bytes up to which a JSON file of ours is read."""
@@ -40,8 +40,7 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
         os.close(descriptor)
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(status.st_mode):
-            raise CorruptFile(f"{quoted(os.fspath(path))} is no regular file but a pipe or device; give a file")
+        _check_regular(path, status)
         content = b"" if status.st_size > limit else file.read(limit + 1)
         if status.st_size > limit or len(content) > limit:
             raise CorruptFile(
@@ -49,6 +48,47 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
                 f"{limit:,}; it cannot be what it is taken for"
             )
         return content
+
+
+def checked_path(given: object, what: str) -> Path:
+    """Return a place as a path, refusing what no file can be called; whether there is one is not looked at.
+
+    Raises
+    ------
+    UsageError
+        If it is no text and no path, is not UTF-8, or too long for the file system.
+    """
+    if not isinstance(given, str | os.PathLike) or not isinstance(name := os.fspath(given), str):
+        raise UsageError(f"{what} is a text or a path, not {quoted(given)}")
+    try:
+        # A run keeps its places absolute.
+        if "\0" in os.path.abspath(name).encode().decode():
+            raise UsageError(f"{what} '{quoted(name)}' holds a zero byte; give another name")
+        os.lstat(name)
+    except UnicodeError:
+        raise UsageError(f"{what} '{quoted(name)}' is not UTF-8 text; rename it, or where it lies") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{what} '{quoted(name)}' is longer than a name of a file can be") from None
+    return Path(name)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what another library would open and wait for or never come to the end of.
+
+    Raises
+    ------
+    CorruptFile
+        If the path is a pipe or a device.
+    OSError
+        If it cannot be looked up.
+    """
+    _check_regular(path, os.stat(path))
+
+
+def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptFile(f"{quoted(os.fspath(path))} is no regular file but a pipe or device; give a file")
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:

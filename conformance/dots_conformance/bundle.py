@@ -8,16 +8,17 @@ and the sha256 of every file; it is written last. Nothing in a bundle is code.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dots_conformance.cases import Recording
+from dots_core.bounds import CHECKPOINT_BYTES
 from dots_core.checkpoint import pack_arrays, unpack_arrays
-from dots_core.errors import CorruptFile, UsageError
-from dots_core.files import to_json, write_atomic
+from dots_core.errors import CorruptFile, UsageError, quoted
+from dots_core.files import to_json, write_atomic, writing
+from dots_core.reading import read_file, read_json
 
 FORMAT = "dots-conformance-bundle"
 VERSION = 1
@@ -121,13 +122,16 @@ class Bundle:
                 f"interrupted: dots conformance run --backend … --out {folder}"
             )
         try:
-            record = json.loads(path.read_text("utf-8"))
+            record = read_json(path)
             if record.pop("format") != FORMAT or record.pop("version") != VERSION:
                 raise ValueError("another format or version")
             cases = {name: Ending.of(ending) for name, ending in record.pop("cases").items()}
             manifest = Manifest(**record, cases=cases)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptFile(f"{path} is no manifest of a conformance bundle this release reads: {error}") from None
+            _check_types(manifest)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFile(
+                f"{path} is no manifest of a conformance bundle this release reads: {quoted(str(error))}"
+            ) from None
         return cls(folder, manifest)
 
     def read(self, case: str) -> Recording | None:
@@ -144,7 +148,7 @@ class Bundle:
         path = case_file(self.folder, case)
         if not path.is_file():
             raise CorruptFile(f"{path} is missing from the bundle; copy the whole folder, or record it again")
-        content = path.read_bytes()
+        content = read_file(path, CHECKPOINT_BYTES)
         if hashlib.sha256(content).hexdigest() != ending.sha256:
             raise CorruptFile(f"{path} is not what was recorded (sha256 differs); copy it again, or record it again")
         return Recording(unpack_arrays(content, path), ending.decisions)
@@ -155,6 +159,21 @@ class Bundle:
         write_atomic(self.folder / MANIFEST, to_json(record))
 
 
+def _check_types(manifest: Manifest) -> None:
+    """Raise ValueError unless every part is of the type it is declared with."""
+    texts = [manifest.backend, manifest.device, manifest.precision, manifest.suite]
+    for mapping in (manifest.versions, manifest.environment):
+        texts += [*mapping.keys(), *mapping.values()]
+    for ending in manifest.cases.values():
+        texts += [ending.status, ending.message, ending.sha256]
+        if type(ending.seconds) not in (int, float) or not all(isinstance(each, dict) for each in ending.decisions):
+            raise ValueError("the ending of a case is of another form")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("something that is a text is none")
+    if type(manifest.seed) is not int or type(manifest.draw) is not int:
+        raise ValueError("its seed or draw is no whole number")
+
+
 def case_file(folder: Path, case: str) -> Path:
     """Where a case's arrays are kept; names hold only letters, digits and ``-``, ``_``, ``.``."""
     return folder / _ARRAYS / (re.sub(r"[^A-Za-z0-9._-]+", "__", case) + ".safetensors")
@@ -163,7 +182,8 @@ def case_file(folder: Path, case: str) -> Path:
 def write_recording(folder: Path, case: str, recording: Recording) -> str:
     """Write a case's arrays and return the file's sha256."""
     path = case_file(folder, case)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = pack_arrays(recording.arrays)
-    path.write_bytes(content)
+    with writing(path, "record again"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

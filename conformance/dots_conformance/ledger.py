@@ -6,7 +6,6 @@ the framework was mended, and the entry must go.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,7 +15,8 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from dots_core.errors import CorruptFile
+from dots_core.errors import CorruptFile, quoted
+from dots_core.reading import read_json
 
 FORMAT = "dots-conformance-ledger"
 PATH = Path(__file__).with_name("ledger.json")
@@ -76,12 +76,14 @@ def read_ledger(path: Path = PATH) -> tuple[Entry, ...]:
         If it is not one, or an entry lacks a reason.
     """
     try:
-        record: Any = json.loads(path.read_text("utf-8"))
+        record: Any = read_json(path)
         if record["format"] != FORMAT or record["version"] != 1:
             raise ValueError("another format or version")
         entries = tuple(Entry(**entry) for entry in record["entries"])
+        if not all(isinstance(part, str) for entry in entries for part in vars(entry).values()):
+            raise ValueError("a part of an entry is no text")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFile(f"{path} is no ledger of known deviations: {error}") from None
+        raise CorruptFile(f"{path} is no ledger of known deviations: {quoted(str(error))}") from None
     for entry in entries:
         if not entry.reason:
             raise CorruptFile(f"{path}: the entry for {entry.backend}, {entry.cases} gives no reason")

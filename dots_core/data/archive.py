@@ -78,9 +78,7 @@ def _from_folder(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
     for name in sorted(wanted):
         file = path / name
         if file.is_file():
-            if file.stat().st_size > SIZE_LIMIT:
-                raise _too_large(str(file))
-            found[name] = file.read_bytes()
+            found[name] = read_file(file, SIZE_LIMIT)
     return found
 
 

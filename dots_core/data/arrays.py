@@ -19,6 +19,7 @@ from dots_core.data.layout import TEST_NAMES
 from dots_core.data.messages import reason
 from dots_core.data.pixels import BYTE_LIMIT
 from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError, quoted
+from dots_core.reading import check_regular
 
 # Our own names and MedMNIST's, then those of Keras.
 _PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
@@ -138,6 +139,7 @@ def _keys(there: list[str], where: str) -> dict[str, tuple[str, str]]:
 def _reading(where: str) -> Iterator[None]:
     """Check the size of a file, and turn what reading it stumbles into into our errors."""
     try:
+        check_regular(where)
         with zipfile.ZipFile(where) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > BYTE_LIMIT:

@@ -26,6 +26,7 @@ def load_folder(
     image_size: int | None = None,
     channels: int | None = None,
     held_out: HeldOut = HeldOut(),  # noqa: B008 (immutable)
+    decoded_at_most: int | None = None,
 ) -> ImageData:
     """Load images from ``train/<class>/*`` and ``test/<class>/*``, or from ``<class>/*``, below a folder.
 
@@ -50,6 +51,8 @@ def load_folder(
         up to the first one in colour.
     held_out : HeldOut
         What is said about the test images.
+    decoded_at_most : int, optional
+        Images of a split beyond which it is decoded on demand, whatever its size.
 
     Returns
     -------
@@ -79,16 +82,21 @@ def load_folder(
     layout = find_layout(root, held_out)
     if channels is None:
         try:
-            train, test = _read(layout, 1, image_size, str(root), grey_only=True)
+            train, test = _read(layout, 1, image_size, str(root), decoded_at_most, grey_only=True)
         except ColourFound:
-            train, test = _read(layout, 3, image_size, str(root))
+            train, test = _read(layout, 3, image_size, str(root), decoded_at_most)
     else:
-        train, test = _read(layout, channels, image_size, str(root))
+        train, test = _read(layout, channels, image_size, str(root), decoded_at_most)
     return ImageData(root.resolve().name, layout.classes, train, test, str(root), layout.account)
 
 
 def _read(
-    layout: Layout, channels: int, image_size: int | None, origin: str, grey_only: bool = False
+    layout: Layout,
+    channels: int,
+    image_size: int | None,
+    origin: str,
+    decoded_at_most: int | None,
+    grey_only: bool = False,
 ) -> tuple[Split, Split]:
     first_path = layout.train.files[0]
     first = open_image(first_path)
@@ -104,7 +112,8 @@ def _read(
     def split(part: Part) -> Split:
         remarks = Remarks(origin)
         of_split = replace(form, remarks=remarks)
-        large = form.total(len(part.files)) > IN_MEMORY_LIMIT
+        many = decoded_at_most is not None and len(part.files) > decoded_at_most
+        large = many or form.total(len(part.files)) > IN_MEMORY_LIMIT
         images = FileImages(part.folder, part.files, of_split) if large else decode_files(part.files, of_split)
         return Split(images, part.labels, part.files, remarks)
 

@@ -13,6 +13,7 @@ from dots_core.data.doubts import DARK, TRANSPARENT, Remarks
 from dots_core.data.images import SMALLEST_SIDE
 from dots_core.data.messages import reason
 from dots_core.errors import CorruptFile, DataMissing, UsageError
+from dots_core.reading import read_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +23,8 @@ SUFFIXES = frozenset(
 )
 PIXEL_LIMIT = 64_000_000
 BYTE_LIMIT = 16 << 30
+FILE_LIMIT = 1 << 30
+"""Bytes of an image file: those of 64 million pixels of four channels and 16 bits, uncompressed, and some."""
 
 # Only the decoders of these formats may run: Pillow knows others, such as EPS, that start programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
@@ -92,8 +95,7 @@ def open_image(path: str) -> Image:
     from PIL import Image
 
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_file(path, FILE_LIMIT)
     except OSError as error:
         raise DataMissing(f"{path}: cannot be read ({reason(error)}); check the file and its permissions") from error
     try:

@@ -29,6 +29,7 @@ def load(
     test_split: str | None = None,
     test_share: float | None = None,
     test_seed: int = 0,
+    decoded_at_most: int | None = None,
 ) -> ImageData:
     """Load images from whatever ``source`` turns out to be.
 
@@ -47,6 +48,8 @@ def load(
         Share of each class's images to hold out for testing, where there are no test images.
     test_seed : int
         Decides which images that are.
+    decoded_at_most : int, optional
+        Files of a split beyond which a folder's images are decoded only when they are asked for.
 
     Returns
     -------
@@ -70,12 +73,12 @@ def load(
     path = Path(source).expanduser()
     if source != "digits":
         if path.is_dir() and has_train_folder(path):
-            return load_folder(path, image_size, held_out=held_out)
+            return load_folder(path, image_size, held_out=held_out, decoded_at_most=decoded_at_most)
         if path.is_file() and path.suffix.lower() == ".npz":
             return resized(load_npz(path, held_out), image_size)
         if not is_cifar(path):
             if path.is_dir() and subfolders(path):
-                return load_folder(path, image_size, held_out=held_out)
+                return load_folder(path, image_size, held_out=held_out, decoded_at_most=decoded_at_most)
             if path.exists():
                 raise DataMissing(f"{path}: not recognised as images; {_ACCEPTED}")
             raise DataMissing(f"{path}: does not exist{nearest(str(source), ['digits'])}; {_ACCEPTED}")

@@ -30,7 +30,10 @@ class TorchEngine:
         return versions
 
     def devices(self) -> tuple[Device, ...]:
-        cuda = [Device(f"cuda:{i}", torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+        cuda = [
+            Device(f"cuda:{i}", torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory)
+            for i in range(torch.cuda.device_count())
+        ]
         cpu = Device("cpu", f"{platform.machine()}, {torch.get_num_threads()} threads")
         return (*cuda, cpu)
 
