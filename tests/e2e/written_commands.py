@@ -67,7 +67,7 @@ SHORTENING = {*_SEARCH, *_TRAINING, "image_size"}
 """The only settings that may be appended."""
 
 AS_IT_STANDS = (
-    re.compile(r"dots (presets|show|report|env|study list|conformance (cases|compare))\b|dots study$"),
+    re.compile(r"dots (presets|cells|show|report|env|study list|conformance (cases|compare))\b|dots study$"),
     re.compile(r"dots search --out runs/search-smoke-1 --resume"),
     re.compile(r"dots study paths --out big --resume --commands"),
 )
