@@ -10,6 +10,7 @@ import typer
 
 from dots import conformance_commands, study_commands
 from dots.output import complete_backend, hush_libraries, print_json
+from dots.streams import finish_streams, streams
 from dots_core.errors import DotsError, UsageError, printable, quoted
 from dots_core.files import FULL, writing
 
@@ -412,8 +413,6 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
 
 def main() -> None:
     """Run the command line and exit with the code its error asks for."""
-    from dots.streams import finish_streams, streams
-
     with streams():
         code = _code_of(sys.argv[1:])
         lost = finish_streams()
@@ -441,10 +440,12 @@ def _code_of(arguments: list[str]) -> int:
         return 1  # whoever read our output has left; nothing more can be said
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.filename is None and finish_streams() is not None:
+            return _failed(f"cannot write the output: {reason}", 1)
         room = (
             "; make room, then run the same command again, with --resume if it is a run" if error.errno in FULL else ""
         )
-        return _failed(f"{reason}: {error.filename or 'the output'}{room}", 1)
+        return _failed(f"{reason}: {error.filename or 'a file'}{room}", 1)
     except MemoryError:
         return _failed(
             "the memory is not enough; close other programs, or take a smaller batch, fewer channels or images "

@@ -499,6 +499,10 @@ def train(
     return result
 
 
+def _preset(preset: str | PathLike[str] | None) -> str | None:
+    return None if preset is None else str(checked_path(preset, "preset"))
+
+
 def _path(out: str | PathLike[str] | None) -> Path | None:
     return None if out is None else checked_path(out, "out")
 

@@ -36,7 +36,7 @@ def named_cell(name: str) -> Genotype:
         If there is no cell of that name.
     """
     cells = _published()
-    if name not in cells:
+    if not isinstance(name, str) or name not in cells:
         shown = quoted(name)
         raise UsageError(
             f"unknown cell '{shown}'{nearest(shown, list(cells))}; `dots cells` lists the published ones: "

@@ -82,3 +82,38 @@ def test_bundles_of_other_cases_are_not_compared(bundle: Bundle, tmp_path: Path)
         compare([bundle])
     with pytest.raises(UsageError, match="no bundle"):
         compare([])
+
+
+BROKEN = ["", "[]", "null", "[" * 100_000, '{"format": NaN}', '{"version": 1e999}', "9" * 10_000, "\x00"]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_a_manifest_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(CorruptFile, match=r"manifest\.json"):
+        Bundle.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cases": [1]},
+        {"cases": {"a": 1}},
+        {"cases": {"a": {"status": 5}}},
+        {"cases": {"a": {"status": "recorded", "seconds": "long"}}},
+        {"cases": {"a": {"status": "recorded", "decisions": [1]}}},
+        {"versions": {"torch": 2}},
+        {"backend": None},
+        {"seed": "0"},
+        {"draw": 0.5},
+        {"\x1b[2J" * 1000: 1},
+    ],
+    ids=range(10),
+)
+def test_a_manifest_of_another_form(bundle: Bundle, change: dict[str, object]) -> None:
+    path = bundle.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CorruptFile, match=r"manifest\.json is no manifest") as caught:
+        Bundle.open(bundle.folder)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600

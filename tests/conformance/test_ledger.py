@@ -107,3 +107,23 @@ def test_an_entry_without_a_reason(tmp_path: Path) -> None:
     (tmp_path / "ledger.json").write_text(json.dumps(record))
     with pytest.raises(CorruptFile, match="no reason"):
         read_ledger(tmp_path / "ledger.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "[" * 100_000, '{"format": NaN}', '{"version": 1e999}', "9" * 10_000, "\x00"],
+    ids=range(8),
+)
+def test_a_ledger_that_is_none(text, tmp_path):
+    (tmp_path / "ledger.json").write_text(text)
+    with pytest.raises(CorruptFile, match=r"ledger\.json"):
+        read_ledger(tmp_path / "ledger.json")
+
+
+@pytest.mark.parametrize("part", ["backend", "versions", "cases", "tensors", "reason"])
+def test_an_entry_of_another_form(part, tmp_path):
+    entry = dict.fromkeys(("backend", "package", "versions", "cases", "tensors", "reason"), "x")
+    record = {"format": "dots-conformance-ledger", "version": 1, "entries": [{**entry, part: [5]}]}
+    (tmp_path / "ledger.json").write_text(json.dumps(record))
+    with pytest.raises(CorruptFile, match=r"ledger\.json is no ledger"):
+        read_ledger(tmp_path / "ledger.json")

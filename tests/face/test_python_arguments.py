@@ -1,0 +1,66 @@
+"""Calls from Python with arguments of other types, and places no file can have, are usage errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import dots
+from dots_core.errors import QUOTED, UsageError
+
+LONG = "a" * 5000
+
+ARGUMENTS = [
+    *({"preset": wrong} for wrong in (5, b"smoke", ["smoke"], Path("nowhere.yaml"), "\udcff.yaml", LONG, "a\0.yaml")),
+    *({"out": wrong} for wrong in (3, b"run", ["run"], "\udcff", Path("\udcff"), LONG, Path("a" * 300), "a\0b")),
+    *({"data": wrong} for wrong in (3, b"images", ["images"], {"train": 1}, "\udcff", LONG, "a\0b")),
+    *({"seed": wrong} for wrong in ("x", "0", 1.5, True, -1, 1 << 70, [0])),
+    *(
+        {"settings": wrong}
+        for wrong in ([1], "batch=8", 5, {1: 2}, {("batch",): 8}, {"batch": object()}, {"batch": [8]})
+    ),
+    *({"settings": {key: 1}} for key in (LONG, "a." * 100_000, "", "\x1b[2J")),
+    {"settings": {"channels": 10**5000}},
+    {"backend": 3},
+    {"backend": LONG},
+    {"device": 3},
+    {"resume": True},
+]
+
+
+@pytest.mark.parametrize("given", ARGUMENTS, ids=lambda given: next(iter(given)))
+def test_a_search_asked_for_in_another_way(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        dots.search(**{"backend": "reference", **given})
+    assert len(str(caught.value)) < 5 * QUOTED
+    assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cell", [Path("nowhere"), Path("nowhere.json"), 5, None, b"x", [1], LONG, "\udcff", "a\0b"])
+def test_a_training_of_no_cell(cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError):
+        dots.train(cell, backend="reference")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [5, None, [1], {}, b"DARTS_V2", LONG, "\x1b[2J"])
+def test_no_name_of_a_cell(name):
+    with pytest.raises(UsageError, match="unknown cell") as caught:
+        dots.named_cell(name)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("images", [[[1, 2], [3]], "x", None, object(), 5])
+def test_arrays_that_are_none(images):
+    with pytest.raises(UsageError):
+        dots.from_arrays(images, [0, 1], images, [0, 1])
+
+
+def test_a_preset_may_be_a_path(tmp_path):
+    (tmp_path / "mine.yaml").write_text("extends: smoke-reference\nchannels: 1000000\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml: channels"):
+        dots.search(tmp_path / "mine.yaml", backend="reference", out=tmp_path / "run")
