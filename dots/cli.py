@@ -440,12 +440,13 @@ def _code_of(arguments: list[str]) -> int:
         return 1  # whoever read our output has left; nothing more can be said
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.filename is None and finish_streams() is not None:
+        if error.filename is None and error.errno in FULL:
+            # Where a file cannot be written, the error is ours and names it (`dots_core.files.writing`).
             return _failed(f"cannot write the output: {reason}", 1)
         room = (
             "; make room, then run the same command again, with --resume if it is a run" if error.errno in FULL else ""
         )
-        return _failed(f"{reason}: {error.filename or 'a file'}{room}", 1)
+        return _failed(f"{reason}: {error.filename or 'no file is named'}{room}", 1)
     except MemoryError:
         return _failed(
             "the memory is not enough; close other programs, or take a smaller batch, fewer channels or images "

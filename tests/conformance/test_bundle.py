@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dots_conformance.bundle import Bundle, case_file
+from dots_conformance.bundle import Bundle, Ending, Manifest, case_file
 from dots_conformance.comparison import compare
 from dots_conformance.recorder import Job, record
 
@@ -110,10 +110,13 @@ def test_a_manifest_that_is_none(text: str, tmp_path: Path) -> None:
     ],
     ids=range(10),
 )
-def test_a_manifest_of_another_form(bundle: Bundle, change: dict[str, object]) -> None:
-    path = bundle.folder / "manifest.json"
+def test_a_manifest_of_another_form(change: dict[str, object], tmp_path: Path) -> None:
+    bundle = Bundle(tmp_path, Manifest("reference", "cpu", "float32", 0, 0, "x", cases={CASE: Ending("refused")}))
+    bundle.write_manifest()
+    assert Bundle.open(tmp_path).manifest == bundle.manifest
+    path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(CorruptFile, match=r"manifest\.json is no manifest") as caught:
-        Bundle.open(bundle.folder)
+        Bundle.open(tmp_path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
