@@ -7,12 +7,13 @@ from pathlib import Path
 from dots_conformance.diagnosis import FAULTS, death, died_at
 from dots_conformance.forms import Form, network_forms
 
+from dots.images import DATA
 from dots.plans import plan_of
 from dots.rundir import read_run_config
 from dots_core.backends import choose_backend
-from dots_core.data import ImageData, load
 from dots_core.errors import DotsError
 from dots_core.plan import Plan
+from dots_core.reading import read_json
 
 
 def run_died_at(code: int, run: Path) -> str:
@@ -30,19 +31,21 @@ def run_died_at(code: int, run: Path) -> str:
     try:
         config = read_run_config(run)
         plan = plan_of(config)
-        forms = _forms(plan, load(config.data or "digits", config.image_size))
+        images = read_json(run / DATA)
+        shape = (images["channels"], images["height"], images["width"])
+        forms = _forms(plan, len(images["classes"]), shape)
         backend = choose_backend(config.backend).name
-    except DotsError:  # it died before there was a run, or what the run reads is gone
+    except (DotsError, OSError, KeyError, TypeError):  # it died before there was a run, or the run is damaged
         return death(code)
     return died_at(code, forms, backend, plan.runtime)
 
 
-def _forms(plan: Plan, data: ImageData) -> tuple[Form, ...]:
+def _forms(plan: Plan, classes: int, shape: tuple[int, int, int]) -> tuple[Form, ...]:
     """The forms of all networks; what a stage before retains, a later one holds in the same places."""
     forms: dict[Form, None] = {}
     for stage in plan.stages:
         cells = stage.fixed_cells()
         if cells is not None:
-            spec = stage.network(plan, cells, len(data.classes), data.shape)
+            spec = stage.network(plan, cells, classes, shape)
             forms |= dict.fromkeys(network_forms(spec, plan.batch))
     return tuple(forms)

@@ -11,8 +11,9 @@ from out_of_tree import DYING, install
 from dots.config import CONFIGS, parse_config
 from dots.deaths import run_died_at
 from dots.doctor import examine
+from dots.images import images_of, write_images_record
+from dots.newrun import create_run
 from dots.presets import preset_values
-from dots.rundir import create_run
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_doctor_names_the_layer_an_engine_dies_of() -> None:
 @pytest.mark.usefixtures("dying")
 def test_of_a_run_the_layer_is_named_too(tmp_path: Path) -> None:
     config = parse_config(CONFIGS["search"], {**preset_values("search", "smoke"), "backend": "dying"}, "test")
-    create_run(tmp_path / "run", config)
+    create_run(tmp_path / "run", config).close()
+    write_images_record(tmp_path / "run", images_of(config))
     said = run_died_at(-signal.SIGSEGV, tmp_path / "run")
     assert said.startswith("was killed by SIGSEGV; run layer by layer, it was killed by SIGSEGV at: shifted pair ")
     assert "\n" not in said
