@@ -194,8 +194,8 @@ TORCH_FAULTS = {
     ),
     "clipping that also enlarges": Fault(
         "optimizers.py",
-        "(norm + 1e-6)).clamp(max=1.0)",
-        "(norm + 1e-6))",
+        "settings.clip / (norm + 1e-6)).clamp(max=1.0)",
+        "settings.clip / (norm + 1e-6))",
         "steps/optimizers/defaults",
         "momentum/after-0/",
         "update: gradient clipping",
