@@ -24,6 +24,7 @@ import pytest
 from command import command as installed
 from PIL import Image
 from written_commands import (
+    CELL,
     ELSEWHERE,
     EXAMPLE,
     OTHERWISE,
@@ -138,6 +139,11 @@ def supposed(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr
     shutil.copytree(folder / EXAMPLE, folder / "runs" / "search-dots-cifar10-1")
+    shutil.copy(folder / EXAMPLE / "genotype.json", folder)
+    (folder / "cell.txt").write_text(f"{CELL}\n")
+    (folder / "log.txt").write_text("epoch\n" * 811 + f"genotype = {CELL}\n")
+    other = CELL.replace("skip_connect", "max_pool_3x3")
+    (folder / "genotypes.py").write_text(f"DARTS_V1 = {other}\nDARTS_V2 = {CELL}\n")
     return folder
 
 

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "pip install -e .": "installs a stranger's engine; tests/plugin/test_out_of_tree_engine.py does",
     "pip install pytest": "installs; the tests run in it",
     "pytest --dots-backend loopback": "tests/plugin/test_pytest_plugin.py runs it",
+    "pytest tests/kernels --kernel-sweep whole": "tests of this repository; CI runs the sweep in its sampled form",
     "pytest --dots-backend NAME": "tests/plugin/test_pytest_plugin.py runs it",
     "dots doctor --backend loopback": "tests/plugin/test_out_of_tree_engine.py runs that engine",
     "dots search --backend loopback": "tests/plugin/test_out_of_tree_engine.py runs that engine",
@@ -140,7 +141,8 @@ class Command:
             other = ["--backend" if single else "--backends", engine] if engine else []
             return [*other, *(["--device", "cpu"] if engine and single else []), "--cases", _CASES]
         # Without a run to look into, every network of the cases is looked into: a minute.
-        run = ["--checkpoint", EXAMPLE] if engine and "locate" in words and "--checkpoint" not in words else []
+        anywhere = "locate" in words and not {"--checkpoint", "--cases"} & set(words)
+        run = ["--checkpoint", EXAMPLE] if engine and anywhere else []
         return ["--backend", engine, *run] if engine else []
 
     def _sizes(self, words: list[str]) -> dict[str, object]:
