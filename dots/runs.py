@@ -153,6 +153,8 @@ class Request:
             checked_path(self.preset, "preset")
         if self.seed is not None and type(self.seed) is not int:
             raise UsageError(f"seed is a whole number, not {quoted(self.seed)}")
+        if self.scale is not None and type(self.scale) not in (int, float):
+            raise UsageError(f"scale is a number, not {quoted(self.scale)}")
         if self.out is not None:
             self.out = checked_path(self.out, "out")
         if self.data is not None and not isinstance(self.data, ImageData):
@@ -497,10 +499,6 @@ def train(
     result = run(request, talk=verbose)
     assert isinstance(result, TrainResult)
     return result
-
-
-def _preset(preset: str | PathLike[str] | None) -> str | None:
-    return None if preset is None else str(checked_path(preset, "preset"))
 
 
 def _path(out: str | PathLike[str] | None) -> Path | None:

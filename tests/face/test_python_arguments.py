@@ -22,6 +22,7 @@ ARGUMENTS = [
     ),
     *({"settings": {key: 1}} for key in (LONG, "a." * 100_000, "", "\x1b[2J")),
     {"settings": {"channels": 10**5000}},
+    *({"scale": wrong} for wrong in ("0.1", True, [0.1], float("nan"), 0, -1)),
     {"backend": 3},
     {"backend": LONG},
     {"device": 3},
