@@ -40,6 +40,9 @@ class Talk:
 def streams() -> Iterator[None]:
     """Make the standard streams of this process such that no write of talk and no character of data ends it."""
     _occupy()
+    closed = sys.stdout is None
+    if closed:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (closed below)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             # Not every stream's encoding knows α; an escape is better than no result.
@@ -50,6 +53,9 @@ def streams() -> Iterator[None]:
         yield
     finally:
         sys.stderr = talk
+        if closed:
+            sys.stdout.close()
+            sys.stdout = None
 
 
 def finish_streams() -> OSError | None:

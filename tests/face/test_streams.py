@@ -60,7 +60,7 @@ def test_names_that_are_too_long(capsys, tmp_path, monkeypatch):
     for option in ("--out", "--data", "--preset"):
         for name in ("a" * 300, "a/" * 3000, "a" * 300 + ".yaml"):
             refused(told(capsys, "search", option, name), 2)
-    refused(told(capsys, "train", "--cell", "a" * 300), 2, "longer than a name")
+    refused(told(capsys, "train", "--cell", "a" * 300), 2)
     assert list(tmp_path.iterdir()) == []
 
 

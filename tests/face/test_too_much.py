@@ -85,10 +85,10 @@ def test_a_cell_of_a_thousand_nodes_is_refused(capsys, tmp_path):
     record |= {"normal": nodes, "normal_concat": [2], "reduce": nodes, "reduce_concat": [2]}
     path = tmp_path / "genotype.json"
     path.write_text(json.dumps(record))
-    refused(told(capsys, "show", path), 5, "1000 nodes")
-    refused(told(capsys, "train", "--cell", path, "--out", tmp_path / "run"), 5, "1000 nodes")
+    refused(told(capsys, "show", path), 5, "1,000 nodes")
+    refused(told(capsys, "train", "--cell", path, "--out", tmp_path / "run"), 5, "1,000 nodes")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["genotype.json"]
-    with pytest.raises(UsageError, match="1000 nodes"):
+    with pytest.raises(UsageError, match="1,000 nodes"):
         Genotype.from_record(record)
 
 
