@@ -313,11 +313,11 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
         observer = Talking(out) if talk else Silent(out)
-        observer.images(prepared.data)
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):
                 driver.open()  # refuses other images than the run's
+                observer.images(prepared.data)
                 write_images_record(out, prepared.data, anew=driver.resumed_from is None)
                 if prepared.continues and differences(read_run_config(out, type(config)), config):
                     replace_config(out, config)  # it goes on elsewhere
