@@ -503,3 +503,7 @@ def train(
 
 def _path(out: str | PathLike[str] | None) -> Path | None:
     return None if out is None else checked_path(out, "out")
+
+
+def _preset(preset: str | PathLike[str] | None) -> str | None:
+    return str(checked_path(preset, "preset")) if isinstance(preset, PathLike) else preset
