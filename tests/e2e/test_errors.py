@@ -283,7 +283,7 @@ def test_changed_settings_of_a_run_are_noticed(stopped, backend):
 @pytest.mark.any_engine
 def test_a_run_goes_on_by_its_directory_alone_and_refuses_other_settings(stopped, backend, tmp_path):
     assert dots("search", "--out", stopped, "--resume", "-q", cwd=tmp_path).returncode == 0
-    refused(dots("search", "--out", stopped, "--resume", "--preset", "smoke"), 2, "channels: 2 → 4", "--resume")
+    refused(dots("search", "--out", stopped, "--resume", "--preset", "smoke"), 2, "channels: 2 → 4", "run-2")
 
 
 def test_doctor_fails_where_an_engine_does(tmp_path):
