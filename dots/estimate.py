@@ -98,7 +98,11 @@ class _Clock:
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_TimeUp` where what is done takes longer, in the main thread of a program, which alone hears alarms."""
+    """Raise `_TimeUp` where what is done takes longer, in the main thread of a program, which alone hears alarms.
+
+    It is raised wherever the program happens to be, so nothing that must be seen to its end, such as the
+    starting of a thread, is to be done within.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,8 +115,10 @@ def _limited(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # also where the alarm rings as late as here
+            signal.signal(signal.SIGALRM, before)
 
 
 def _sum(seconds: Iterable[float | None]) -> float | None:
@@ -164,18 +170,15 @@ def _measured(
 ) -> tuple[float | None, int]:
     """Return the time of a step, None if it could not be measured, and on how many images."""
     plan = prepared.plan
-    timed, seconds = min(_FEW_IMAGES, plan.batch), None
+    timed = min(_FEW_IMAGES, plan.batch)
     begin = time.perf_counter()
-    try:
-        with _limited(limit):
-            seconds = _step_time(replace(plan, batch=timed), prepared, stage, phase, network, spec, limit / 2)
-            # Two whole steps, the first of which also warms up, if there is the time for them.
-            whole = 2 * seconds * plan.batch / timed
-            left = limit - (time.perf_counter() - begin)
-            if timed < plan.batch and whole < left:
-                seconds, timed = _step_time(plan, prepared, stage, phase, network, spec, left / 2), plan.batch
-    except _TimeUp:
-        pass
+    seconds = _step_time(replace(plan, batch=timed), prepared, stage, phase, network, spec, limit)
+    left = limit - (time.perf_counter() - begin)
+    # Two whole steps, the first of which also warms up, if there is the time for them.
+    if seconds is not None and timed < plan.batch and 2 * seconds * plan.batch / timed < left:
+        whole = _step_time(plan, prepared, stage, phase, network, spec, left)
+        if whole is not None:
+            return whole, plan.batch
     return seconds, timed
 
 
@@ -187,25 +190,27 @@ def _step_time(
     network: Network,
     spec: NetworkSpec,
     limit: float,
-) -> float:
-    """Return the time of a step: the fastest of a few, which neither warmed the engine up nor was disturbed."""
+) -> float | None:
+    """Return the time of a step: the fastest of a few, which neither warmed the engine up nor was disturbed.
+
+    None where not even one is done within the limit, in seconds.
+    """
     feed = Feed(plan, prepared.data)
-    loaders = [feed.loader(stage, phase, number, spec) for number in range(len(phase.updates))]
-    sources = [endless(loader, 0, 0) for loader in loaders]
+    batches = []
+    for number in range(len(phase.updates)):
+        with contextlib.closing(endless(feed.loader(stage, phase, number, spec), 0, 0)) as source:
+            batches.append(next(source))
     temperature = Temperature(phase.alpha_temperature.at(0, 1), phase.beta_temperature.at(0, 1))
     stepper = Stepper(network, spec, phase.updates, plan.seed, "")
     times: list[float] = []
-    try:
-        while len(times) < _TIMED_STEPS and sum(times) < limit:
+    with contextlib.suppress(_TimeUp), _limited(limit):
+        while len(times) < _TIMED_STEPS and sum(times) < limit / 2:
             begin = time.perf_counter()
             # Amid an epoch, where an update that is made once an epoch is not due.
-            stepper.step(lambda n: next(sources[n]), Rates(), temperature, Moment(0, len(times), 10**9))
+            stepper.step(lambda n: batches[n], Rates(), temperature, Moment(0, len(times), 10**9))
             network.drain()
             times.append(time.perf_counter() - begin)
-    finally:
-        for source in sources:
-            source.close()
-    return min(times)
+    return min(times, default=None)
 
 
 def estimate_text(found: dict[str, Any]) -> str:
@@ -232,7 +237,10 @@ def estimate_text(found: dict[str, Any]) -> str:
             lines.append(f"  {phase['phase']}: {phase['epochs']} epochs, {phase['steps']} steps, {spent}")
     small = [phase["timed_on"] for stage in found["stages"] for phase in stage["phases"] if phase["scaled"]]
     if found["seconds"] is None:
-        lines.append("how long it takes is unknown: even a step on a few images takes too long here to be timed now")
+        lines.append(
+            f"how long it takes is unknown: a step on {_FEW_IMAGES} images was not done in its part of the "
+            f"{_SECONDS:g} s for measuring; try again where less else is running"
+        )
     else:
         scaled = f", steps timed on {min(small)} images and scaled up" if small else ""
         lines.append(f"about {found['seconds']:,.0f} s in all on this machine, without evaluation{scaled}")

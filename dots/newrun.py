@@ -24,6 +24,7 @@ _LEFT = {LOCK, _NEW_MARKER, f".{CONFIG}.new"}
 
 _OF_THE_FILE_SYSTEM = {"lost+found"}
 _SHOWN = 3
+_AGAIN = "run the same command again, or give another --out"
 
 
 def unused_directories(kind: str, preset: str) -> Iterator[Path]:
@@ -132,7 +133,7 @@ def create_run(path: Path, config: Config, alone: bool = False) -> IO[bytes]:
         held, locked = lock(path)
     except (OSError, DotsError) as error:
         _remove(made)
-        raise (cannot_write(path, error) if isinstance(error, OSError) else error) from None
+        raise (cannot_write(path, error, _AGAIN) if isinstance(error, OSError) else error) from None
     with contextlib.ExitStack() as stack:
         stack.enter_context(held)
         if alone and not locked and path not in made:
@@ -148,7 +149,7 @@ def create_run(path: Path, config: Config, alone: bool = False) -> IO[bytes]:
                     with contextlib.suppress(OSError):
                         (path / name).unlink()
                 _remove(made)
-            raise (cannot_write(path, error) if isinstance(error, OSError) else error) from None
+            raise (cannot_write(path, error, _AGAIN) if isinstance(error, OSError) else error) from None
         stack.pop_all()
     return held
 

@@ -59,7 +59,10 @@ def read_run_config(path: Path, model: ConfigClass | None = None) -> Config:
             f"{quoted(str(path))} is not a run of dots: it has no {MARKER}; give the directory of a run"
         ) from None
     except (KeyError, TypeError):
-        raise CorruptFile(f"{quoted(str(path / MARKER))} is damaged") from None
+        raise CorruptFile(
+            f"{quoted(str(path / MARKER))} is damaged: it does not say of what kind and version the run is; "
+            "restore it from a copy, or start a new run"
+        ) from None
     if not known or version != VERSION:
         raise CorruptFile(f"{quoted(str(path))} is a run of format {quoted(version)}, this release reads {VERSION}")
     if model is not None and CONFIGS[kind] is not model:

@@ -45,7 +45,7 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
         if status.st_size > limit or len(content) > limit:
             raise CorruptFile(
                 f"{quoted(os.fspath(path))} has {max(status.st_size, len(content)):,} bytes, over the limit of "
-                f"{limit:,}; it cannot be what it is taken for"
+                f"{limit:,}; it cannot be what it is taken for: replace or remove it"
             )
         return content
 
@@ -88,7 +88,9 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 
 def _check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise CorruptFile(f"{quoted(os.fspath(path))} is no regular file but a pipe or device; give a file")
+        raise CorruptFile(
+            f"{quoted(os.fspath(path))} is no regular file but a pipe or device; give a file in its place, or remove it"
+        )
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:

@@ -93,7 +93,8 @@ class ImageData:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise DataMissing(
                 f"{where} train images are {_size(self.train)} but test images are {_size(self.test)}; "
-                "bring both to one size and one number of channels, e.g. with --set image_size=32"
+                "give arrays of one height, width and number of channels (of grey images as colour: "
+                "np.repeat(images, 3, axis=-1))"
             )
         _, height, width, channels = self.train.images.shape
         if len(self.classes) < 2:

@@ -24,6 +24,10 @@ _BYTES_WORTH_THREADS = 4 << 20
 _FEWEST_PER_TASK = 8
 
 
+SMALLEST_BATCH = 2
+"""Images of the smallest batch that a run takes: batch norm has no variance of one value a channel."""
+
+
 class Loader:
     """Training batches of a part of a split, all of one size.
 
@@ -70,9 +74,15 @@ class Loader:
         _check_batch(batch)
         _check_indices(indices, len(split))
         if len(indices) < batch:
+            few = len(indices)
+            remedy = (
+                f"make it smaller, e.g. with --set batch={few}"
+                if few >= SMALLEST_BATCH
+                else "give more images, or hold fewer of them out (test_share, split, train_share, train_images)"
+            )
             raise UsageError(
-                f"batches '{stream}': {len(indices)} images are fewer than one batch of {batch}; "
-                f"make it smaller, e.g. with --set batch={max(1, len(indices))}"
+                f"batches '{stream}': {few} {'image is' if few == 1 else 'images are'} fewer than one batch of "
+                f"{batch}; {remedy}"
             )
         self._split = split
         self._indices = indices

@@ -13,6 +13,7 @@ from dots_core.data.held_out import HeldOut
 from dots_core.data.images import ImageData
 from dots_core.data.layout import has_train_folder
 from dots_core.data.listing import subfolders
+from dots_core.data.pixels import SUFFIXES
 from dots_core.data.resize import resized
 from dots_core.errors import DataMissing, nearest
 
@@ -70,6 +71,8 @@ def load(
         held_out.check_split(source.name, ["test"])
         held_out.check_unneeded(source.name, "test")
         return resized(source, image_size)
+    if not os.fspath(source):
+        raise DataMissing(f"the place of the images is empty; {_ACCEPTED}")
     path = Path(source).expanduser()
     if source != "digits":
         if path.is_dir() and has_train_folder(path):
@@ -80,10 +83,21 @@ def load(
             if path.is_dir() and subfolders(path):
                 return load_folder(path, image_size, held_out=held_out, decoded_at_most=decoded_at_most)
             if path.exists():
-                raise DataMissing(f"{path}: not recognised as images; {_ACCEPTED}")
+                raise DataMissing(f"{path}: {_found(path)}; {_ACCEPTED}")
             raise DataMissing(f"{path}: does not exist{nearest(str(source), ['digits'])}; {_ACCEPTED}")
     # The other sources have one test split each.
     where = str(source)
     held_out.check_split(where, ["test"])
     held_out.check_unneeded(where, "test")
     return resized(load_digits() if source == "digits" else load_cifar(path), image_size)
+
+
+def _found(path: Path) -> str:
+    """What a place that is no data set is instead."""
+    if not path.is_dir():
+        return "not recognised as images"
+    names = os.listdir(path)
+    images = sum(os.path.splitext(name)[1].lower() in SUFFIXES for name in names)
+    if images:
+        return f"{images} images, not in folders of their classes; put them into {path.name}/<class>/"
+    return "a folder that holds no folders of images" if names else "an empty folder"

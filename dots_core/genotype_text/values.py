@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from dots_core.bounds import NODES
 from dots_core.errors import quoted
 
 _DEPTH = 12
@@ -68,7 +69,12 @@ def _call(node: ast.Call, depth: int) -> Any:
         return _sorted(value, node) if name in ("set", "frozenset", "sorted") else value
     if name == "range" and not node.keywords and 1 <= len(node.args) <= 3:
         bounds = [value_of(argument, depth + 1) for argument in node.args]
-        if all(type(bound) is int and -_COUNT <= bound <= _COUNT for bound in bounds) and bounds[2:] != [0]:
+        if all(type(bound) is int for bound in bounds) and bounds[2:] != [0]:
+            if any(abs(bound) > _COUNT for bound in bounds):
+                raise NotLiteral(
+                    f"{quoted(text_of(node))} (line {node.lineno}) goes beyond {_COUNT}, and a cell has at most "
+                    f"{NODES} nodes; give a cell of no more"
+                )
             return list(range(*bounds))
     raise _refused(node)
 

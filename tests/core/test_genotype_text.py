@@ -301,6 +301,7 @@ REFUSED = {
         "only literals and range.*not CONCAT .line 1.; write out the value",
     ),
     "a computed range": (replaced("normal_concat=[2]", "normal_concat=range(2, 2 + n)"), r"not 2 \+ n"),
+    "a range beyond any cell": (replaced("normal_concat=[2]", "normal_concat=range(2, 2000)"), "at most 64 nodes"),
     "a huge range": (replaced("normal_concat=[2]", "normal_concat=range(10**9)"), "only literals and range"),
     "a loop": (replaced("normal_concat=[2]", "normal_concat=[i for i in (2,)]"), "only literals and range"),
     "an ellipsis": (replaced("('sep_conv_3x3', 0)", "..."), "not ..."),

@@ -184,6 +184,13 @@ def test_only_a_few_batches_are_made_ahead():
 def test_fewer_images_than_a_batch_name_the_remedy():
     with pytest.raises(UsageError, match=r"3 images are fewer than one batch of 4; .*--set batch=3"):
         loader(indices=np.arange(3))
+    loader(indices=np.arange(3), batch=3)
+
+
+def test_fewer_images_than_any_batch_are_no_matter_of_the_batch():
+    with pytest.raises(UsageError, match=r"1 image is fewer than one batch of 4; give more images") as caught:
+        loader(indices=np.arange(1))
+    assert "batch=" not in str(caught.value)
 
 
 @pytest.mark.parametrize("indices", [np.array([0, 1, 2, 20]), np.array([-1, 0, 1, 2])])

@@ -56,9 +56,25 @@ def test_misspelt_name_gets_a_hint():
 
 def test_unrecognised_file_and_folder_list_the_accepted_forms(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("hello")
-    for path in (tmp_path, tmp_path / "notes.txt"):
-        with pytest.raises(DataMissing, match="not recognised as images; give 'digits'"):
-            load(path)
+    with pytest.raises(DataMissing, match="not recognised as images; give 'digits'"):
+        load(tmp_path / "notes.txt")
+    with pytest.raises(DataMissing, match="a folder that holds no folders of images; give 'digits'"):
+        load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataMissing, match="an empty folder; give 'digits'"):
+        load(tmp_path / "empty")
+
+
+def test_images_without_classes_are_told_where_to_go(tmp_path: Path):
+    (tmp_path / "0.png").write_bytes(b"an image")
+    with pytest.raises(DataMissing, match=r"1 images, not in folders of their classes; put them into .*/<class>/"):
+        load(tmp_path)
+
+
+def test_no_place_is_not_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataMissing, match="the place of the images is empty"):
+        load("")
 
 
 def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 
 import numpy as np
@@ -79,7 +81,7 @@ def test_few_images_are_all_decoded(capsys, tmp_path):
 
 def test_steps_that_take_too_long_are_not_waited_for(capsys, monkeypatch):
     """A machine on which a step takes minutes."""
-    monkeypatch.setattr(estimate, "_step_time", lambda *_: time.sleep(60))
+    monkeypatch.setattr(estimate.Stepper, "step", lambda *_: time.sleep(60))
     monkeypatch.setattr(estimate, "_SECONDS", 0.4)
     monkeypatch.setattr(estimate, "_FEWEST_SECONDS", 0.1)
     begin = time.monotonic()
@@ -89,6 +91,43 @@ def test_steps_that_take_too_long_are_not_waited_for(capsys, monkeypatch):
     assert found.out.count("not timed") == 2
     assert "how long it takes is unknown" in found.out
     assert json.loads(dry_run(capsys, "digits", "--json").out)["seconds"] is None
+
+
+def test_the_steps_that_were_done_count_though_the_next_takes_too_long(capsys, monkeypatch):
+    done, step = [], estimate.Stepper.step
+
+    def slower(self, *arguments):
+        done.append(step(self, *arguments))
+        if len(done) % 2 == 0:
+            time.sleep(60)
+
+    monkeypatch.setattr(estimate.Stepper, "step", slower)
+    monkeypatch.setattr(estimate, "_SECONDS", 6.0)
+    found = json.loads(dry_run(capsys, "digits", "--json").out)
+    assert found["seconds"] > 0
+
+
+def test_no_thread_is_started_where_the_alarm_may_ring(capsys, monkeypatch):
+    """An exception amid a thread's start leaves it neither started nor not."""
+    limited, inside, started = estimate._limited, [], []
+    start = threading.Thread.start
+
+    @contextlib.contextmanager
+    def watched(seconds):
+        with limited(seconds):
+            inside.append(True)
+            yield
+            inside.pop()
+
+    def starting(thread):
+        started.append(bool(inside))
+        start(thread)
+
+    monkeypatch.setattr(estimate, "_limited", watched)
+    monkeypatch.setattr(threading.Thread, "start", starting)
+    assert dry_run(capsys, "digits").code == 0
+    assert started
+    assert not any(started)
 
 
 def test_a_small_batch_stands_for_a_whole_one_that_takes_long(capsys, monkeypatch):
