@@ -34,7 +34,7 @@ FAR = 0.02
 NEAR = 1e-3
 """Distance, by the root of the number of values, that is rounding: of a gradient that should be 0, say."""
 
-FORM_LIMIT = 60.0
+FORM_LIMIT = 300.0
 """Seconds a form may take, kernels compiled for it included."""
 
 START_LIMIT = 900.0

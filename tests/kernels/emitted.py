@@ -121,11 +121,14 @@ def by_kind() -> dict[tuple[object, ...], dict[int, list[Form]]]:
 
 
 def sampled(per_kind: int) -> tuple[Form, ...]:
-    """Return, of every kind, some forms: of every number of channels in turn, at sizes and widths spread evenly."""
+    """Return, of every kind, some forms: of one number of channels after the other, at sizes and widths spread evenly.
+
+    Each kind begins with another number of channels, so that few forms of each go through them all.
+    """
     chosen: list[Form] = []
-    for channels in by_kind().values():
+    for first, channels in enumerate(by_kind().values()):
         for number in range(per_kind):
-            forms = channels[sorted(channels)[number % len(channels)]]
+            forms = channels[sorted(channels)[(first + number) % len(channels)]]
             # Steps of the golden section spread evenly, however many they are.
-            chosen.append(forms[int(number * 0.6180339887 % 1 * len(forms))])
+            chosen.append(forms[int((first + number) * 0.6180339887 % 1 * len(forms))])
     return tuple(dict.fromkeys(chosen))
