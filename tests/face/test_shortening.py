@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dots.config import CONFIGS, parse_config
 from dots.plans import plan_of
 from dots.presets import flattened, merged, nested, preset_names, preset_values
-from dots.rundir import create_run
+from dots.newrun import create_run
 from dots.runs import Request, prepare
 from dots.shortening import shortened
 from dots_core.errors import UsageError
@@ -127,7 +127,7 @@ def test_a_scaled_run_is_repeated_by_its_configuration_and_gone_on_with_by_its_c
     asked = Request("search", "smoke-reference", "reference", out=out, resume=True, scale=0.5, settings=small)
     begun = prepare(asked)
     assert not begun.continues
-    create_run(out, begun.config)
+    create_run(out, begun.config).close()
     again = prepare(asked)
     assert again.continues
     assert again.config == begun.config
