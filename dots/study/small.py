@@ -13,11 +13,13 @@ def small_settings(preset: str) -> dict[str, Any]:
 
     They are those ``smoke`` itself has: images, sizes, rates and lengths. What a preset does without, a
     warm-up or a stage, it stays without; a temperature that falls exponentially falls as fast as that of
-    ``smoke``; a subset of the images and an own rate of the second stage are dropped.
+    ``smoke``; a subset of the images and an own rate of the second stage are dropped. The images a stage warms
+    up on are the preset's.
     """
     own = read_yaml(preset_path("search", "smoke"))
     own.pop("extends")
     small = flattened(own)
+    del small["topology.warmup_split"]
     config = parse_config(SearchConfig, preset_values("search", preset), f"search preset {preset}")
     assert isinstance(config, SearchConfig)
     rate = small["topology.temperature.rate"]

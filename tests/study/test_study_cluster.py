@@ -157,7 +157,7 @@ def test_a_parameter_submitit_refuses_is_told(submitit, tmp_path):
         cluster.Submitter(tmp_path, {"color": "red"}, print)
 
 
-def test_a_missing_submitit_is_told_with_the_extra(monkeypatch, tmp_path):
+def test_a_missing_submitit_is_told_with_its_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UsageError, match=r"dots-nas\[submitit\].*--commands"):
+    with pytest.raises(UsageError, match=r"pip install 'submitit.*--commands"):
         cluster.Submitter(tmp_path, {}, print)

@@ -63,8 +63,8 @@ def test_all_tied_is_undefined():
     assert "undefined" in found.text()
 
 
-def test_a_missing_scipy_is_told_with_the_extra(monkeypatch):
+def test_a_missing_scipy_is_told_with_its_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"dots-nas\[study\]"):
+    with pytest.raises(UsageError, match=r"pip install 'scipy"):
         need_scipy()
