@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from dots.config import CONFIGS, parse_config
+from dots.newrun import create_run
 from dots.plans import plan_of
 from dots.presets import flattened, merged, nested, preset_names, preset_values
-from dots.newrun import create_run
 from dots.runs import Request, prepare
 from dots.shortening import shortened
 from dots_core.errors import UsageError
