@@ -421,7 +421,6 @@ def main() -> None:
             if not isinstance(lost, BrokenPipeError):
                 _say(f"cannot write the output: {lost.strerror}")
             code = code or 1
-        finish_streams()
     if code:
         sys.exit(code)
 

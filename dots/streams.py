@@ -53,6 +53,8 @@ def streams() -> Iterator[None]:
         yield
     finally:
         sys.stderr = talk
+        with contextlib.suppress(ValueError):  # somebody closed it
+            _flushed(talk)
         if closed:
             sys.stdout.close()
             sys.stdout = None
@@ -60,9 +62,7 @@ def streams() -> Iterator[None]:
 
 def finish_streams() -> OSError | None:
     """Write out what is still held, and return why data could not be; the interpreter's end then finds nothing."""
-    failed = _flushed(sys.stdout)
-    _flushed(sys.stderr)
-    return failed
+    return _flushed(sys.stdout)
 
 
 def _flushed(stream: TextIO | None) -> OSError | None:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -191,7 +192,7 @@ def test_what_is_appended_only_shortens():
     for page in PAGES:
         for command in commands_of(page):
             if command.runs_here and not command.python:
-                written = command.text.split()
+                written = shlex.split(command.text)
                 words = command.arguments("torch")
                 appended = {word.partition("=")[0] for word in words if re.match(r"[\w.]+=", word)}
                 appended -= {word.partition("=")[0] for word in written}
