@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -123,12 +124,17 @@ def by_kind() -> dict[tuple[object, ...], dict[int, list[Form]]]:
 def sampled(per_kind: int) -> tuple[Form, ...]:
     """Return, of every kind, some forms: of one number of channels after the other, at sizes and widths spread evenly.
 
-    Each kind begins with another number of channels, so that few forms of each go through them all.
+    Of the kinds that come with the same numbers of channels each begins with another, so that few forms of each
+    go through them all.
     """
     chosen: list[Form] = []
-    for first, channels in enumerate(by_kind().values()):
+    begun: Counter[tuple[int, ...]] = Counter()
+    for channels in by_kind().values():
+        numbers = tuple(sorted(channels))
+        first = begun[numbers]
+        begun[numbers] += 1
         for number in range(per_kind):
-            forms = channels[sorted(channels)[(first + number) % len(channels)]]
+            forms = channels[numbers[(first + number) % len(numbers)]]
             # Steps of the golden section spread evenly, however many they are.
             chosen.append(forms[int((first + number) * 0.6180339887 % 1 * len(forms))])
     return tuple(dict.fromkeys(chosen))
