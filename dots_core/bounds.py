@@ -24,6 +24,9 @@ CLASSES = 100_000
 SIDE = 4096
 """Pixels of an image's side; an image of this size has 16 million."""
 
+SMALLEST_BATCH = 2
+"""Images a step at least: batch norm has no variance of one value a channel."""
+
 BATCH = 1 << 16
 """Images a step."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.batch import Batch
+from dots_core.bounds import SMALLEST_BATCH
 from dots_core.data import threads
 from dots_core.data.augment import Augmentation, normalise
 from dots_core.data.images import Split
@@ -22,10 +23,6 @@ Decorate = Callable[[Batch, int, int], Batch]
 # Below these a batch or a part of it is changed sooner than it is shared out.
 _BYTES_WORTH_THREADS = 4 << 20
 _FEWEST_PER_TASK = 8
-
-
-SMALLEST_BATCH = 2
-"""Images of the smallest batch that a run takes: batch norm has no variance of one value a channel."""
 
 
 class Loader:

@@ -102,7 +102,9 @@ def test_a_wrong_engine_exits_with_7_and_is_named(tmp_path):
     (said,) = re.findall(r"where wrong parts from the reference: dots (.*)", done.stderr)
     located = subprocess.run(command(*shlex.split(said)), env=env, capture_output=True, text=True)
     assert located.returncode == 7, located.stderr
-    assert re.search(r"wrong parts from the reference in 'layers/norm/c4-\w+', forward", located.stdout)
+    named = re.findall(r"--cases (layers/norm/c4-\w+)", said)
+    (where,) = re.findall(r"wrong parts from the reference in '(.*)', forward", located.stdout)
+    assert where == named[0]
 
 
 def test_a_missing_engine_is_a_failure_never_a_skip(tmp_path):

@@ -18,6 +18,8 @@ from dots_core.errors import CorruptFile
 
 COMMAND = [sys.executable, "-m", "dots"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Streams that hold nothing back have nothing to lose at the interpreter's end.
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
 
 
 def shell(line):
