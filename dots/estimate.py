@@ -66,10 +66,7 @@ def estimate(prepared: Prepared) -> dict[str, Any]:
             "images": {"train": len(data.train), "test": len(data.test)},
             # Of a larger one that is not in memory, only samples were decoded.
             "sampled": [name for name in ("train", "test") if isinstance(getattr(data, name).images, OnDemand)],
-            "passed_over": [
-                {"reason": group.reason, "count": group.count, "examples": list(group.examples)}
-                for group in data.account.passed_over
-            ],
+            "passed_over": data.account.passed_over_records(),
             "warnings": list(data.warnings),
         },
         "out": str(prepared.out),

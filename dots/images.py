@@ -57,10 +57,7 @@ def images_record(data: ImageData) -> dict[str, Any]:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "images": {"train": len(data.train), "test": len(data.test)},
-        "passed_over": [
-            {"reason": group.reason, "count": group.count, "examples": list(group.examples)}
-            for group in data.account.passed_over
-        ],
+        "passed_over": data.account.passed_over_records(),
         "notes": list(data.account.notes),
         "warnings": list(data.warnings),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dots_core.errors import printable, quoted
 
@@ -45,6 +46,13 @@ class Account:
     passed_over: tuple[PassedOver, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def passed_over_records(self) -> list[dict[str, Any]]:
+        """Return what was passed over, ready for JSON."""
+        return [
+            {"reason": group.reason, "count": group.count, "examples": list(group.examples)}
+            for group in self.passed_over
+        ]
 
     def text(self) -> str:
         """Return the notes and what was passed over as one line; empty if there is nothing to say."""
