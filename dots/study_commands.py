@@ -217,6 +217,7 @@ def _carry_out(
     """Settle what is asked, do what of it is not done, and write and print the results."""
     from dots.newrun import unused_directories
     from dots.rundir import owned
+    from dots.study.archive import Archive
     from dots.study.catalogue import build, command_of, defaults
     from dots.study.conduct import StudyInterrupted, command_line, conduct, next_runs
     from dots.study.folder import create, settle
@@ -251,6 +252,7 @@ def _carry_out(
         runner = Submitter(folder / "submitit", _flat(submitit_settings) or {}, report)
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder):
+        Archive(folder).check_images(asked["data"])
         create(folder, study, asked)
         if commands:
             todo = next_runs(planned, folder)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dots.images import DATA, images_of
 from dots.plans import plan_of
 from dots.rundir import read_run_config
 from dots_core.checkpoint import newest_checkpoint
 from dots_core.counts import mac_count, parameter_count
-from dots_core.data import load
 from dots_core.driver import ARCHITECTURE
-from dots_core.errors import CorruptFile
+from dots_core.errors import CorruptFile, UsageError, quoted
 from dots_core.genotype import Genotype
 from dots_core.metrics import read_metrics
 from dots_core.progress import Progress
@@ -96,23 +95,46 @@ class Archive:
         architecture = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
         return Searched(self.genotype(name), progress.cell_specs(), architecture)
 
+    def check_images(self, source: str | None) -> None:
+        """Check that images are those the runs have begun with, wherever they lie now.
+
+        Raises
+        ------
+        UsageError
+            If they are others.
+        """
+        for path in sorted((self.study / "runs").glob("*")):
+            found = newest_checkpoint(path / "checkpoints")
+            config = None if found is None else read_run_config(path)
+            if found is None or config is None or source in (None, config.data):
+                continue
+            now = images_of(config.model_copy(update={"data": source}))
+            if now.fingerprint != Progress.from_record(found[1].progress).data:
+                raise UsageError(
+                    f"{quoted(str(source))} holds other images than {quoted(str(config.data))}, with which "
+                    f"{quoted(str(path))} was begun; give a copy of those, or start a new study with another --out"
+                )
+            return
+
     def size(self, name: str) -> tuple[int, int]:
         """Return parameters and MACs of a training's network, the auxiliary head left out of both."""
-        config = read_run_config(self.path(name))
-        assert config.data is not None, "a study names its images"
-        form = (config.data, config.image_size, config.test_split, config.test_share, config.test_seed)
-        classes, shape = _image_form(*form)
-        plan = plan_of(config)
+        plan = plan_of(read_run_config(self.path(name)))
+        classes, shape = self._image_form(name)
         stage = plan.stages[0]
         cells = stage.fixed_cells()
         assert cells is not None, "a training's cells are given"
         spec = replace(stage.network(plan, cells, classes, shape), auxiliary=False)
         return parameter_count(spec), mac_count(spec)
 
-
-@cache
-def _image_form(
-    data: str, image_size: int | None, test_split: str | None, test_share: float | None, test_seed: int
-) -> tuple[int, tuple[int, int, int]]:
-    images = load(data, image_size, test_split=test_split, test_share=test_share, test_seed=test_seed)
-    return len(images.classes), images.shape
+    def _image_form(self, name: str) -> tuple[int, tuple[int, int, int]]:
+        """Return how many classes a run's images have, and their channels, height and width."""
+        path = self.path(name) / DATA
+        if not path.exists():  # a run of a version that did not write it
+            images = images_of(read_run_config(path.parent))
+            return len(images.classes), images.shape
+        try:
+            record = read_json(path)
+            shape = (int(record["channels"]), int(record["height"]), int(record["width"]))
+            return len(record["classes"]), shape
+        except (CorruptFile, ValueError, KeyError, TypeError):
+            raise CorruptFile(f"{path} is damaged; delete {path.parent} and run the study again") from None

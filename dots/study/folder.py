@@ -82,7 +82,7 @@ def settle(
     ------
     UsageError
         If the directory holds something else, a study that is not to be resumed, or one that was
-        asked otherwise; the message names what differs.
+        asked otherwise; the message names what differs. Where its images lie may differ.
     """
     if is_study(path):
         if not resume:
@@ -91,7 +91,7 @@ def settle(
         changed = [
             f"{key}: {saved.get(key)} → {value}"
             for key, value in given.items()
-            if value is not None and value != saved.get(key)
+            if value is not None and value != saved.get(key) and key != "data"
         ]
         if changed:
             raise UsageError(
@@ -101,17 +101,17 @@ def settle(
         if saved.keys() != defaults.keys():
             odd = ", ".join(sorted(saved.keys() ^ defaults.keys()))
             raise CorruptFile(f"{path / MARKER} has missing or unknown keys: {odd}; start a new study")
-        return saved
+        return saved if given.get("data") is None else {**saved, "data": given["data"]}
     if path.exists() and (not path.is_dir() or any(not p.name.startswith(".") for p in path.iterdir())):
         raise UsageError(f"{path} exists and is not a study of dots; give another --out")
     return {key: default if given.get(key) is None else given[key] for key, default in defaults.items()}
 
 
 def create(path: Path, study: str, asked: Mapping[str, Any]) -> None:
-    """Make the directory a study, if it is none yet."""
+    """Make the directory a study, or note where the images of one that is resumed lie now."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        if not is_study(path):
+        if not is_study(path) or read_asked(path, study) != asked:
             record = {"format": FORMAT, "version": VERSION, "study": study, "asked": dict(asked)}
             write_atomic(path / MARKER, to_json(record))
         (path / "runs").mkdir(exist_ok=True)

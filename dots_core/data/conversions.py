@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dots_core.data.messages import reason
+from dots_core.data.pixels import BYTE_LIMIT
 from dots_core.errors import UsageError, quoted
 
 LABEL_LIMIT = 1 << 16
@@ -33,6 +34,13 @@ def converted_images(
         If that does not suffice; the message names what would do, as NumPy code.
     """
     arrays = [_array(array, f"{where} {name}") for array, name in zip(given, names, strict=True)]
+    for array, name in zip(arrays, names, strict=True):
+        # One that is taken as it is fits in memory; a view may stand for more than that.
+        if array.size > BYTE_LIMIT and not (array.dtype == np.uint8 and array.flags.c_contiguous):
+            raise UsageError(
+                f"{where} {name} has {array.size / 2**30:,.1f} GiB of pixels as uint8, over the limit of "
+                f"{BYTE_LIMIT >> 30} GiB; give fewer or smaller images, or a folder of files"
+            )
     shaped = [_channels_last(array, f"{where} {name}", notes) for array, name in zip(arrays, names, strict=True)]
     return _scaled(shaped, names, where, notes)
 

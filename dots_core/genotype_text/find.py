@@ -27,6 +27,7 @@ _NAME = "Genotype"
 _BEGIN = re.compile(r"(?<!\w)Genotype\s*\(|\{\s*['\"]normal['\"]\s*:")
 _BEFORE = re.compile(r"(?<!\w)(\w+)['\"]?\s*[=:]\s*['\"]?[\w.]*$")
 _TOKEN = re.compile(r"'(?:[^'\\\n]|\\.){0,100}'|\"(?:[^\"\\\n]|\\.){0,100}\"|#[^\n]*|[()\[\]{}]")
+_HUGE = re.compile(r"(?<!\w)\d{300,}")  # Python's parser takes at most some thousand digits
 # What, after a genotype's last bracket, would make another value of it.
 _OPERATOR = re.compile(r"[ \t]*(?:\.[ \t]*\w|[\[(+\-*/%&|^@<>=!]|(?:or|and|if|for|is|not|in)\b)")
 _TYPOGRAPHIC = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " "})
@@ -260,6 +261,8 @@ def _closing(text: str, at: int, limit: int) -> int | None:
 
 def _expression(literal: str) -> ast.expr:
     module = _parsed(literal) if len(literal) <= _MODULE_LIMIT else None
+    if number := _HUGE.search(literal):
+        raise NotLiteral(f"it holds a number of {len(number[0])} digits; sources are node numbers")
     if module is None or not isinstance(module.body[0], ast.Expr):
         raise NotLiteral(f"{quoted(literal)} is not Python; give it as it was printed, Genotype(normal=[…], …)")
     return module.body[0].value

@@ -641,3 +641,10 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content):
     path.write_bytes(content)
     with contextlib.suppress(UsageError, CorruptFile):
         read_genotype(path)
+
+
+def test_a_huge_number_is_named_as_such():
+    """Python's parser refuses it, which does not make the rest of the text no Python."""
+    text = f"Genotype(normal=[('skip_connect', {'9' * 5000})], normal_concat=[2], reduce=[], reduce_concat=[2])"
+    with pytest.raises(UsageError, match="a number of 5000 digits"):
+        read_text(text)

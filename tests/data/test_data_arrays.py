@@ -332,3 +332,10 @@ def test_foreign_file_says_what_it_holds(tmp_path: Path):
     np.savez(tmp_path / "a.npz", features=np.zeros(3), target=np.zeros(3))
     with pytest.raises(DataMissing, match="the file holds features, target"):
         load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_view_of_more_than_memory_holds_is_refused(dtype):
+    images = np.broadcast_to(np.zeros(1, dtype), (100_000, 1000, 1000, 3))
+    with pytest.raises(UsageError, match=r"train_images has 279.4 GiB of pixels as uint8, over the limit of 16 GiB"):
+        from_arrays(images, np.zeros(100_000, int), images, np.zeros(100_000, int))

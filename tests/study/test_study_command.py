@@ -323,6 +323,29 @@ def test_a_study_is_resumed_as_it_was_asked_or_refused_by_name(tmp_path):
     assert same.returncode == 0, same.stderr
 
 
+def test_images_may_move_between_two_starts_of_a_study_and_others_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (80, 8, 8, 3), np.uint8), np.arange(80) % 4
+    for name, shift in (("first", 0), ("moved", 0), ("other", 1)):
+        arrays = {"train_images": images + np.uint8(shift), "train_labels": labels}
+        arrays |= {"test_images": images, "test_labels": labels}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    asked = ["--topologies", "1", "--best", "1", *options("--train-set", SMALL_TRAINING), "--backend", ENGINE]
+    begun = study("paths", *asked, "--out", tmp_path / "study", "--data", tmp_path / "first.npz")
+    assert begun.returncode == 0, begun.stderr
+    (tmp_path / "first.npz").unlink()
+    run = next((tmp_path / "study" / "runs").iterdir())
+    (run / "summary.json").unlink()
+    other = study("paths", "--out", tmp_path / "study", "--resume", "--data", tmp_path / "other.npz")
+    assert other.returncode == 2
+    assert "other.npz holds other images than" in other.stderr
+    moved = study("paths", "--out", tmp_path / "study", "--resume", "--data", tmp_path / "moved.npz")
+    assert moved.returncode == 0, moved.stderr
+    assert (run / "summary.json").is_file()
+    again = study("paths", "--out", tmp_path / "study", "--resume")
+    assert again.returncode == 0, again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
