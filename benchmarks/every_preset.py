@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dots
-from dots.presets import preset_names, preset_values
+from dots.config.presets import preset_names, preset_values
 from dots_core.data import load
 
 

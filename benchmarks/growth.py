@@ -15,14 +15,15 @@ import argparse
 
 import numpy as np
 
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import Network, Rates, Runtime, Setup, Temperature
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.network import NetworkSpec
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Network, Rates, Runtime, Setup
+from dots_core.engine.registry import load_engine
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec
 from dots_core.random import Stream
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.topology import Topology
 
 CONTESTANTS = (("torch", "float32"), ("reference", "float32"), ("reference", "float64"))
 PREFIXES = ("weights/", "statistics/", "architecture/alpha", "architecture/beta")

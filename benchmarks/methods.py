@@ -31,14 +31,15 @@ import numpy as np
 from step import peak_memory, processor
 from workload import CLASSES, IMAGE, RATES, SEED, Options, batches
 
-from dots_core.backends import load_engine
-from dots_core.engine import PRECISIONS, Setup, Temperature
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.levels import Moment, Stepper
-from dots_core.network import NetworkSpec
-from dots_core.plan import Update
-from dots_core.space import CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.engine.protocol import PRECISIONS, Setup
+from dots_core.engine.registry import load_engine
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.plan import Update
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.topology import Topology
 
 BASE = "darts"
 

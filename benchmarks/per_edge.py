@@ -3,7 +3,7 @@
 What `step.py` compares the project's engine with. It follows the way DARTS-style code is
 commonly written: a mixed operation is a sum over its own modules, an edge is a module, a cell
 loops over its edges, and PyTorch's optimisers and gradient clipping do the updates.
-Parameters carry the canonical names of `dots_core.network`, so that the same arrays fill both.
+Parameters carry the canonical names of `dots_core.network.spec`, so that the same arrays fill both.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dots_torch.runtime import Precision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dots_core.batch import Batch
-from dots_core.engine import Optimizers, Rates, Temperature
-from dots_core.mixing import MASKED, Blocks
-from dots_core.network import CellLayout, NetworkSpec, cell_layouts
-from dots_core.operations import OPERATIONS
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Optimizers, Rates
+from dots_core.network.spec import CellLayout, NetworkSpec, cell_layouts
+from dots_core.search_space.mixing import MASKED, Blocks, Temperature
+from dots_core.search_space.operations import OPERATIONS
 
 
 class Zero(nn.Module):
@@ -205,7 +205,7 @@ def _members(blocks: Blocks, device: torch.device) -> Tensor:
 
 
 class PerEdgeNetwork:
-    """A supernet with its optimisers, its verbs named as those of `dots_core.engine.Network`.
+    """A supernet with its optimisers, its verbs named as those of `dots_core.engine.protocol.Network`.
 
     Parameters
     ----------

@@ -22,13 +22,13 @@ from dots_conformance.cases.search import record_search
 from dots_conformance.closeness import judge
 from dots_conformance.comparison import decisions_differ
 
-from dots.config import CONFIGS, parse_config
-from dots.plans import plan_of
-from dots.presets import preset_values
-from dots_core.backends import load_engine
-from dots_core.checkpoint import unpack_arrays
+from dots.config.plan import plan_of
+from dots.config.presets import preset_values
+from dots.config.schema import CONFIGS, parse_config
 from dots_core.data import load
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
+from dots_core.engine.registry import load_engine
+from dots_core.storage.checkpoint import unpack_arrays
 
 
 def run(preset: str, backend: str, precision: str, folder: str) -> tuple[tuple, float]:

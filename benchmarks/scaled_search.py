@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import dots
-from dots_core.files import to_json
-from dots_core.genotype import Genotype
-from dots_core.metrics import read_metrics
-from dots_core.operations import NONE, OPERATIONS
 from dots_core.random import Stream
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.storage.atomic import to_json
+from dots_core.storage.metrics import read_metrics
 
 SEARCH = {
     "train_images": 4000,

@@ -17,18 +17,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core import levels
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
 from dots_core.data import Augmentation, Loader, load
-from dots_core.engine import Network, Optimizers, Rates, Runtime, Setup, Temperature
-from dots_core.feed import endless
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.levels import Moment, Stepper
-from dots_core.network import NetworkSpec
-from dots_core.plan import Update
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Network, Optimizers, Rates, Runtime, Setup
+from dots_core.engine.registry import load_engine
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.plan import Update
 from dots_core.random import Stream
-from dots_core.space import search_cell
+from dots_core.search import step as levels
+from dots_core.search.batches import endless
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Temperature
 
 RADII = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 WARM = 30

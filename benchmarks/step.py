@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from workload import RATES, SEED, Options, batches, supernet
 
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import PRECISIONS, Optimizers, Setup
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import PRECISIONS, Optimizers, Setup
+from dots_core.engine.registry import load_engine
 from dots_core.errors import UsageError
-from dots_core.initial import initial_architecture, initial_weights
+from dots_core.network.initialisation import initial_architecture, initial_weights
 
 CONTESTANTS = ("per-edge", "engine")
 

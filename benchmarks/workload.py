@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dots_core.batch import Batch
-from dots_core.engine import Rates, Runtime, Temperature
-from dots_core.network import NetworkSpec
-from dots_core.operations import CONVOLUTIONS, OPERATIONS
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Rates, Runtime
+from dots_core.network.spec import NetworkSpec
 from dots_core.random import Stream
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import CONVOLUTIONS, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 SEED = 0
 CLASSES = 10

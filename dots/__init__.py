@@ -10,26 +10,29 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
-    from dots.runs import SearchResult, TrainResult, search, train
-    from dots_core.backends import backends
+    from dots.run.api import SearchResult, TrainResult, search, train
     from dots_core.data import from_arrays
+    from dots_core.engine.registry import backends
     from dots_core.errors import DotsError
-    from dots_core.genotype import Genotype
-    from dots_core.named_cells import named_cell, named_cells
+    from dots_core.search_space.genotype import Genotype
+    from dots_core.search_space.genotype_text import load_genotype, parse_genotype
+    from dots_core.search_space.named_cells import named_cell, named_cells
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DotsError": "dots_core.errors",
-    "Genotype": "dots_core.genotype",
-    "SearchResult": "dots.runs",
-    "TrainResult": "dots.runs",
-    "backends": "dots_core.backends",
+    "Genotype": "dots_core.search_space.genotype",
+    "SearchResult": "dots.run.api",
+    "TrainResult": "dots.run.api",
+    "backends": "dots_core.engine.registry",
     "from_arrays": "dots_core.data",
-    "named_cell": "dots_core.named_cells",
-    "named_cells": "dots_core.named_cells",
-    "search": "dots.runs",
-    "train": "dots.runs",
+    "load_genotype": "dots_core.search_space.genotype_text",
+    "named_cell": "dots_core.search_space.named_cells",
+    "named_cells": "dots_core.search_space.named_cells",
+    "parse_genotype": "dots_core.search_space.genotype_text",
+    "search": "dots.run.api",
+    "train": "dots.run.api",
 }
 
 __all__ = [
@@ -39,8 +42,10 @@ __all__ = [
     "TrainResult",
     "backends",
     "from_arrays",
+    "load_genotype",
     "named_cell",
     "named_cells",
+    "parse_genotype",
     "search",
     "train",
 ]

@@ -1,5 +1,5 @@
 """``python -m dots`` is the ``dots`` command."""
 
-from dots.cli import main
+from dots.cli.main import main
 
 main()

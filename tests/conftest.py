@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dots_core.backends import backends
+from dots_core.engine.registry import backends
 
 # Engines that must be tested; one that is named and missing fails, it is never skipped.
 _NAMED = os.environ.get("DOTS_TEST_ENGINES")

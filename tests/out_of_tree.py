@@ -66,7 +66,7 @@ import ctypes
 
 import numpy as np
 
-from dots_core.layers import ShiftedPair
+from dots_core.network.layers import ShiftedPair
 from dots_reference.engine import ReferenceEngine
 
 
@@ -89,7 +89,7 @@ DYING = '''
 import os
 import signal
 
-from dots_core.layers import ShiftedPair
+from dots_core.network.layers import ShiftedPair
 from dots_reference.engine import ReferenceEngine
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from dots_conformance.cases import Recording
 from dots_core.bounds import CHECKPOINT_BYTES
-from dots_core.checkpoint import pack_arrays, unpack_arrays
 from dots_core.errors import CorruptFile, UsageError, quoted
-from dots_core.files import to_json, write_atomic, writing
-from dots_core.reading import read_file, read_json
+from dots_core.storage.atomic import to_json, write_atomic, writing
+from dots_core.storage.checkpoint import pack_arrays, unpack_arrays
+from dots_core.storage.reading import read_file, read_json
 
 FORMAT = "dots-conformance-bundle"
 VERSION = 1

@@ -14,7 +14,7 @@ from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict, judge, so
 from dots_conformance.ledger import Entry, read_ledger, stale
 from dots_conformance.recorder import suite_version
 from dots_conformance.rounding import DRAWS, RoundingDraw
-from dots_core.engine import Runtime, State
+from dots_core.engine.protocol import Runtime, State
 from dots_core.errors import UsageError
 
 KNOWN = "known"

@@ -14,7 +14,7 @@ from dots_conformance.cases import all_cases, select
 from dots_conformance.comparison import Comparison, compare
 from dots_conformance.recorder import TIME_LIMIT, Job, record
 from dots_conformance.rounding import DRAWS
-from dots_core.backends import choose_backend
+from dots_core.engine.registry import choose_backend
 from dots_core.errors import UsageError
 
 Watch = Callable[[str, str, int, int], None]

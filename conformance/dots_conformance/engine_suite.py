@@ -25,16 +25,16 @@ from dots_conformance.closeness import assert_close
 from dots_conformance.networks import CASES, NetworkCase, drawn_weights
 from dots_conformance.rounding import references
 from dots_conformance.thresholds import FLOORS
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Device, Engine, Network, Optimizers, Rates, Runtime, State
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import GROUPS, Device, Engine, Network, Optimizers, Rates, Runtime, State
+from dots_core.engine.registry import load_engine
+from dots_core.engine.stacking import Stacker
+from dots_core.engine.state import rounded_state, state_shapes
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
-from dots_core.layers import operation_layers
-from dots_core.network import architecture_shapes, cell_layouts, traced_shapes, weight_shapes
-from dots_core.operations import NONE, OPERATIONS, SKIP
+from dots_core.network.layers import operation_layers
+from dots_core.network.spec import architecture_shapes, cell_layouts, traced_shapes, weight_shapes
 from dots_core.random import Stream
-from dots_core.stacking import Stacker
-from dots_core.state import rounded_state, state_shapes
+from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
 
 RATES = Rates(0.1, 0.01)
 SLOW_RATES = Rates(0.01, 0.001)

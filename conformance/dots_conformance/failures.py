@@ -14,7 +14,7 @@ from dots_conformance.comparison import decisions_differ, judge_recording
 from dots_conformance.locate import Finding, locate
 from dots_conformance.networks import CASES
 from dots_conformance.situation import Situation
-from dots_core.engine import Engine, Runtime
+from dots_core.engine.protocol import Engine, Runtime
 from dots_core.errors import DotsError
 
 Expected = Callable[[str], tuple[Recording, list[Recording]]]

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from dots_core.errors import CorruptFile, quoted
-from dots_core.reading import read_json
+from dots_core.storage.reading import read_json
 
 FORMAT = "dots-conformance-ledger"
 PATH = Path(__file__).with_name("ledger.json")

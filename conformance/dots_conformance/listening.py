@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.proxies import EngineProxy, NetworkProxy
-from dots_core.engine import Engine, Network, Setup
-from dots_core.space import CELL_TYPES, CellSpec
+from dots_core.engine.protocol import Engine, Network, Setup
+from dots_core.search_space.cell import CELL_TYPES, CellSpec
 
 
 class Listener(EngineProxy):

@@ -28,10 +28,10 @@ from dots_conformance.situation import (
     Situation,
 )
 from dots_conformance.sums import alone_shape, edge_weights, exact_output, operations_into, summed_wrongly, unshuffled
-from dots_core.engine import Engine, Runtime, State
+from dots_core.engine.protocol import Engine, Runtime, State
 from dots_core.errors import DotsError
-from dots_core.layers import Layer
-from dots_core.network import (
+from dots_core.network.layers import Layer
+from dots_core.network.spec import (
     CellLayout,
     NetworkSpec,
     cell_layouts,
@@ -40,7 +40,7 @@ from dots_core.network import (
     traced_shapes,
     weight_shapes,
 )
-from dots_core.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 _SORTS = {
     "statistics": "running statistics of a batch norm",

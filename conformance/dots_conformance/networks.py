@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.backends import computing
-from dots_core.batch import Batch
-from dots_core.engine import Engine, Loss, Network, Optimizers, Runtime, Setup, Temperature
-from dots_core.genotype import Genotype
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.network import NetworkSpec, cell_layouts, derived_network
-from dots_core.operations import OPERATIONS, SKIP
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Engine, Loss, Network, Optimizers, Runtime, Setup
+from dots_core.engine.registry import computing
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec, cell_layouts, derived_network
 from dots_core.random import Stream
-from dots_core.sampling import Sampler
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.search.sampling import Sampler
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import OPERATIONS, SKIP
+from dots_core.search_space.topology import Topology
 
 Attention = tuple[tuple[str, float], ...]
 

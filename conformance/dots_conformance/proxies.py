@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Device, Engine, Network, Rates, Runtime, Setup, State, Temperature
-from dots_core.layers import Layer
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Device, Engine, Network, Rates, Runtime, Setup, State
+from dots_core.network.layers import Layer
+from dots_core.search_space.mixing import Temperature
 
 
 class EngineProxy:

@@ -54,8 +54,8 @@ def _path(argument: str, config: pytest.Config) -> Path:
 
 def _check(backend: str, device: str, precision: str) -> None:
     from dots_conformance.thresholds import FLOORS
-    from dots_core.backends import choose_backend, load_engine
-    from dots_core.engine import Runtime
+    from dots_core.engine.protocol import Runtime
+    from dots_core.engine.registry import choose_backend, load_engine
     from dots_core.errors import DotsError
 
     if precision not in FLOORS:

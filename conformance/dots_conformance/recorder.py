@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from dots_conformance.bundle import CRASHED, MANIFEST, TIMED_OUT, Bundle, Ending, Manifest
+from dots_conformance.case_forms import case_forms
 from dots_conformance.cases import all_cases, select
-from dots_conformance.diagnosis import case_forms, death, died_at
-from dots_core.engine import Runtime
+from dots_core.engine.crashes.diagnosis import death, died_at
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
 
 TIME_LIMIT = 300.0

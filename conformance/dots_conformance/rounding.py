@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.proxies import EngineProxy, NetworkProxy
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import Engine, Network, Rates, Runtime, Setup, State, Temperature
-from dots_core.layers import Layer
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Engine, Network, Rates, Runtime, Setup, State
+from dots_core.engine.registry import load_engine
+from dots_core.network.layers import Layer
 from dots_core.random import Stream
+from dots_core.search_space.mixing import Temperature
 
 DRAWS = 4
 """How many draws set a budget: one on the exact inputs and three on moved ones."""

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from dots_conformance.networks import NetworkCase
 from dots_conformance.rounding import references
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Engine, Network, Rates, Runtime, Setup, State, Temperature
-from dots_core.layers import Layer
-from dots_core.levels import Moment, Stepper
-from dots_core.plan import Update
-from dots_core.stacking import Stacker
-from dots_core.state import rounded_state
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import GROUPS, Engine, Network, Rates, Runtime, Setup, State
+from dots_core.engine.registry import load_engine
+from dots_core.engine.stacking import Stacker
+from dots_core.engine.state import rounded_state
+from dots_core.network.layers import Layer
+from dots_core.plan.plan import Update
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.mixing import Temperature
 
 _RATES = Rates(0.1, 0.01)
 

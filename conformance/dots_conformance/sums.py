@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_conformance.cases.layers import output_shape
 from dots_conformance.rounding import RoundingDraw
 from dots_conformance.situation import Situation
-from dots_core.engine import Runtime
-from dots_core.layers import Layer
-from dots_core.mixing import block_softmax
-from dots_core.network import CellLayout, bypass_layers, edge_layers
-from dots_core.operations import NONE, OPERATIONS
+from dots_core.engine.protocol import Runtime
+from dots_core.network.layers import Layer, output_shape
+from dots_core.network.spec import CellLayout, bypass_layers, edge_layers
+from dots_core.search_space.mixing import block_softmax
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 _DOUBTFUL = 3.0
 """A weight is named where it is off by more than so many times what rounding can make of it."""
@@ -98,7 +97,7 @@ def summed_wrongly(
     Parameters
     ----------
     exact : dict of arrays
-        What the reference holds, by the names of `dots_core.network.traced_shapes`.
+        What the reference holds, by the names of `dots_core.network.spec.traced_shapes`.
     found : array, shape (N, C, H, W)
         The node, on the engine that is looked into.
     tolerance : float

@@ -17,8 +17,8 @@ from typing import Any
 from dots_conformance.bundle import RAISED, RECORDED, REFUSED, write_recording
 from dots_conformance.cases import all_cases
 from dots_conformance.rounding import RoundingDraw
-from dots_core.backends import choose_backend, load_engine
-from dots_core.engine import Engine, Runtime
+from dots_core.engine.protocol import Engine, Runtime
+from dots_core.engine.registry import choose_backend, load_engine
 from dots_core.errors import DotsError
 
 

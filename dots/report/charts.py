@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dots_conformance.report.markup import text
+from dots.report.markup import text
 
 _MOST_TICKS = 5
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0, 20.0)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from dots.report.charts import Frame, Line, figure, key
 from dots.report.markup import CELL_NAMES, section
 from dots.report.record import Row, RunRecord
-from dots_core.space import CELL_TYPES
+from dots_core.search_space.cell import CELL_TYPES
 
 
 def curves(record: RunRecord) -> str:

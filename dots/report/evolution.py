@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dots.drawing import TITLES
+from dots.report.cell_figure import TITLES
 from dots.report.charts import Frame, Line, figure, key
 from dots.report.markup import node_markup, section
 from dots.report.places import competing, ends_markup, place_markup
-from dots_core.operations import OPERATIONS
-from dots_core.space import CELL_TYPES
+from dots_core.search_space.cell import CELL_TYPES
+from dots_core.search_space.operations import OPERATIONS
 
 STYLES = 7
 """How many line styles the style sheet has beside those of the operations."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dots.drawing import picture
+from dots.report.cell_figure import picture
 from dots.report.curves import curves
 from dots.report.evolution import evolution_sections
 from dots.report.markup import section, text
 from dots.report.record import RunRecord, read_run
 from dots.report.tables import decisions, epochs, results
-from dots.rundir import config_text
-from dots_core.files import write_atomic
+from dots.run_directory.layout import config_text
+from dots_core.storage.atomic import write_atomic
 
 NAME = "report.html"
 _STYLE = Path(__file__).with_name("page.css")

@@ -7,15 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dots.config import Config, SearchConfig
-from dots.plans import plan_of
+from dots.config.plan import plan_of
+from dots.config.schema import Config, SearchConfig
 from dots.report.rows import check_alike, check_architecture, check_metrics, checked_rows
-from dots.rundir import read_run_config
-from dots_core.diagnostics import unusable, warnings
-from dots_core.driver import ARCHITECTURE, METRICS
-from dots_core.genotype import Genotype
-from dots_core.metrics import read_metrics
-from dots_core.plan import Plan
+from dots.run_directory.layout import read_run_config
+from dots_core.plan.plan import Plan
+from dots_core.search.diagnostics import unusable, warnings
+from dots_core.search.runner import ARCHITECTURE, METRICS
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
+from dots_core.storage.metrics import read_metrics
 
 Row = dict[str, Any]
 
@@ -113,4 +114,4 @@ def _genotype(run: Path, config: Config, evolution: list[Row]) -> Genotype | Non
     path = run / "genotype.json"
     if not path.exists():
         return None
-    return Genotype.load(path)
+    return load_genotype(path)

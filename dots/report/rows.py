@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from dots_core.errors import CorruptFile, UsageError, quoted
-from dots_core.genotype import Genotype
-from dots_core.operations import OPERATIONS
-from dots_core.space import CELL_TYPES
+from dots_core.search_space.cell import CELL_TYPES
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.operations import OPERATIONS
 
 _TEXTS = ("stage", "phase", "validation_split", "stopped_early")
 _LISTS = ("repairs",)
@@ -58,7 +58,7 @@ def check_metrics(row: Row) -> None:
 
 
 def check_architecture(row: Row) -> None:
-    """Raise an error unless a row describes a cell and its weights (`dots_core.diagnostics.Standing`)."""
+    """Raise an error unless a row describes a cell and its weights (`dots_core.search.diagnostics.Standing`)."""
     Genotype.from_record(row["genotype"])
     for kind, edges in _cells(row, "alpha"):
         for edge, weights in edges.items():

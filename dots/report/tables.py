@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from dots.drawing import TITLES
+from dots.report.cell_figure import TITLES
 from dots.report.markup import CELL_NAMES, section, table, text
 from dots.report.places import competing, ends_markup, place_markup
 from dots.report.record import RunRecord
-from dots_core.space import CELL_TYPES
+from dots_core.search_space.cell import CELL_TYPES
 
 
 def percent(value: float | None) -> str:

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots.images import DATA, images_of
-from dots.plans import plan_of
-from dots.rundir import read_run_config
-from dots_core.checkpoint import newest_checkpoint
-from dots_core.counts import mac_count, parameter_count
-from dots_core.driver import ARCHITECTURE
+from dots.config.plan import plan_of
+from dots.run_directory.images import DATA, images_of
+from dots.run_directory.layout import read_run_config
 from dots_core.errors import CorruptFile, UsageError, quoted
-from dots_core.genotype import Genotype
-from dots_core.metrics import read_metrics
-from dots_core.progress import Progress
-from dots_core.reading import read_json
-from dots_core.space import CellSpec
+from dots_core.network.counts import mac_count, parameter_count
+from dots_core.search.progress import Progress
+from dots_core.search.runner import ARCHITECTURE
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
+from dots_core.storage.checkpoint import newest_checkpoint
+from dots_core.storage.metrics import read_metrics
+from dots_core.storage.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Archive:
 
     def genotype(self, name: str) -> Genotype:
         """Return a finished search's cell."""
-        return Genotype.load(self.path(name) / "genotype.json")
+        return load_genotype(self.path(name) / "genotype.json")
 
     def genotype_after(self, name: str, epoch: int) -> Genotype:
         """Return the cell that a finished search would have derived after an epoch, counted from 1 over its stages.

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dots.study.ablation import SMALL, AblationStudy
-from dots.study.ablations import ABLATIONS
-from dots.study.paths import PathStudy
-from dots.study.rank_correlation import RankCorrelationStudy
+from dots.study.questions.ablation import SMALL, AblationStudy
+from dots.study.questions.ablations import ABLATIONS
+from dots.study.questions.paths import PathStudy
+from dots.study.questions.rank_correlation import RankCorrelationStudy
 from dots.study.scale import Scale
 from dots.study.study import Study
-from dots_core.backends import choose_backend
+from dots_core.engine.registry import choose_backend
 from dots_core.errors import UsageError, nearest, quoted
 
 _ABLATION = "ablation "
@@ -108,7 +108,7 @@ def _scale(
 
 def command_of(study: str, asked: Mapping[str, Any], out: Path) -> str:
     """Return the command that asks for this study, every choice named."""
-    from dots.presets import setting_text
+    from dots.config.presets import setting_text
 
     arguments = ["dots", "study", *study.split()]
     for key, value in asked.items():

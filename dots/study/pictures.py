@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from dots.drawing import styled
+from dots.report.cell_figure import styled
 from dots.study.study import Row
 
 if TYPE_CHECKING:

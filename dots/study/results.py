@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dots.study.archive import Archive
-from dots.study.conduct import Conducted, command_line
+from dots.study.jobs.execute import Conducted, command_line
 from dots.study.scale import StudyRun
 from dots.study.study import Row, Study, Summary
-from dots_core.files import to_json, write_atomic
+from dots_core.storage.atomic import to_json, write_atomic
 
 FORMAT = "dots-study-results"
 VERSION = 1

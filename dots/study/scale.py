@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dots.config import CONFIGS, Config, parse_config
-from dots.plans import plan_of
-from dots.presets import merged, nested, preset_values, setting_text
+from dots.config.plan import plan_of
+from dots.config.presets import merged, nested, preset_values, setting_text
+from dots.config.schema import CONFIGS, Config, parse_config
 from dots_core.errors import CorruptFile, DataMissing, UsageError
-from dots_core.files import write_atomic
-from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
+from dots_core.search_space.named_cells import named_cell
+from dots_core.storage.atomic import write_atomic
 
 Settings = Mapping[str, Any]
 """Dotted keys and their values."""
@@ -158,6 +159,6 @@ def write_cell(study: Path, name: str, genotype: Genotype, trainings: Iterable[s
 
 def _holds(path: Path, genotype: Genotype) -> bool:
     try:
-        return path.exists() and Genotype.load(path) == genotype
+        return path.exists() and load_genotype(path) == genotype
     except CorruptFile:
         return False

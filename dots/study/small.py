@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dots.config import SearchConfig, parse_config
-from dots.presets import flattened, preset_path, preset_values, read_yaml
+from dots.config.presets import flattened, preset_path, preset_values, read_yaml
+from dots.config.schema import SearchConfig, parse_config
 
 
 def small_settings(preset: str) -> dict[str, Any]:

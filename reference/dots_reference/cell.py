@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dots_core.network import CellLayout, NetworkSpec, bypass_layers, edge_layers
-from dots_core.operations import NONE, OPERATIONS
+from dots_core.network.spec import CellLayout, NetworkSpec, bypass_layers, edge_layers
+from dots_core.search_space.operations import NONE, OPERATIONS
 from dots_reference.layers import Pass, sequence
 from dots_reference.mixture import Mixture
 from dots_reference.pooling import Pull
@@ -20,7 +20,7 @@ class Cell:
     """A cell at its place in a network.
 
     Node j is x_j = Σ_i γ(i,j) · ō(i,j)(x_i), where ō(x) = Σ_o α_o · o(x) (DOTS eq. 1-2 and 5). With
-    partial channels, ō is of the first 1/K of the channels; `dots_core.stacking.StackedCell` says the rest.
+    partial channels, ō is of the first 1/K of the channels; `dots_core.engine.stacking.StackedCell` says the rest.
     The cell's output is the concatenation of some nodes' channels.
     """
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Runtime, Setup, State
+from dots_core.engine.protocol import Device, Runtime, Setup, State
 from dots_core.errors import EngineMissing, UsageError
-from dots_core.layers import Layer
+from dots_core.network.layers import Layer
 from dots_reference.layers import Pass, sequence
 from dots_reference.network import ReferenceNetwork
 from dots_reference.normalisation import moved
@@ -45,7 +45,7 @@ class ReferenceEngine:
     def build(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
     ) -> ReferenceNetwork:
-        """Build a network; see `dots_core.engine.Engine.build`.
+        """Build a network; see `dots_core.engine.protocol.Engine.build`.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class ReferenceEngine:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        """Run sequences of layers on one input, forward and backward; see `dots_core.engine.Engine.apply`."""
+        """Run sequences of layers on one input, forward and backward; see `dots_core.engine.protocol.Engine.apply`."""
         self.check(runtime)
         dtype = _DTYPES[runtime.precision]
         x = images.astype(dtype)

@@ -1,4 +1,4 @@
-"""Sequences of the layers that `dots_core.layers` describes, forward and backward."""
+"""Sequences of the layers that `dots_core.network.layers` describes, forward and backward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dots_core.errors import UsageError
-from dots_core.layers import (
+from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
     HalvingMax,
@@ -40,7 +40,7 @@ class Pass:
     gradients : dict
         Of each weight, by canonical name, filled by pulling.
     traced, traced_gradients : dict
-        The tensors of `dots_core.network.traced_shapes`; their gradients are filled by pulling.
+        The tensors of `dots_core.network.spec.traced_shapes`; their gradients are filled by pulling.
     """
 
     weights: Mapping[str, Array]

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dots_core.batch import Draw
-from dots_core.engine import Temperature
-from dots_core.mixing import block_softmax, block_softmax_gradient
-from dots_core.operations import OPERATIONS
-from dots_core.space import CellSpec
+from dots_core.engine.batch import Draw
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.mixing import Temperature, block_softmax, block_softmax_gradient
+from dots_core.search_space.operations import OPERATIONS
 from dots_reference.windows import Array
 
 

@@ -1,4 +1,4 @@
-"""A network of the reference engine: the verbs of `dots_core.engine.Network`."""
+"""A network of the reference engine: the verbs of `dots_core.engine.protocol.Network`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Rates, Setup, State, Temperature, check_groups
-from dots_core.initial import initial_statistics
-from dots_core.network import auxiliary_layers, cell_layouts, head_layers, stem_layers
-from dots_core.state import check_state, state_shapes
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.state import check_state, state_shapes
+from dots_core.network.initialisation import initial_statistics
+from dots_core.network.spec import auxiliary_layers, cell_layouts, head_layers, stem_layers
+from dots_core.search_space.mixing import Temperature
 from dots_reference.cell import Cell, PullCell
 from dots_reference.layers import Pass, sequence
 from dots_reference.loss import correct_predictions, cross_entropy
@@ -40,7 +41,7 @@ class _Differentiated:
 class ReferenceNetwork:
     """A network, its architecture weights and its optimisers' state, all arrays in one dtype.
 
-    The verbs are documented in `dots_core.engine.Network`. Values that overflow or are no
+    The verbs are documented in `dots_core.engine.protocol.Network`. Values that overflow or are no
     numbers pass through every verb as they are.
     """
 

@@ -1,4 +1,4 @@
-"""The two update rules and gradient clipping; the rules are stated in `dots_core.engine.Optimizers`."""
+"""The two update rules and gradient clipping; the rules are stated in `dots_core.engine.protocol.Optimizers`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dots_core.engine import Optimizers
+from dots_core.engine.protocol import Optimizers
 from dots_reference.windows import Array
 
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from dots_core.engine import Engine
+from dots_core.engine.protocol import Engine
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dots_conformance.cases import all_cases, select
 from dots_conformance.cases.layers import SIZES
 from dots_conformance.rounding import RoundingDraw
 
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import UsageError
-from dots_core.named_cells import named_cells
-from dots_core.operations import NONE, OPERATIONS, SKIP
 from dots_core.random import Stream
+from dots_core.search_space.named_cells import named_cells
+from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
 
 CASES = all_cases()
 

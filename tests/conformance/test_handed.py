@@ -12,8 +12,8 @@ from dots_conformance.cases.handed import handed
 from dots_conformance.closeness import FAIL, TensorVerdict
 from dots_conformance.comparison import _KEPT, _worst
 
-from dots_core.backends import load_engine
-from dots_core.engine import Runtime, State
+from dots_core.engine.protocol import Runtime, State
+from dots_core.engine.registry import load_engine
 
 
 def work_out_slowly(folder: Path, marks: Path) -> None:

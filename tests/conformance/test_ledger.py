@@ -14,7 +14,7 @@ from dots_conformance.ledger import Entry, read_ledger, stale
 from dots_conformance.recorder import suite_version
 from dots_conformance.rounding import RoundingDraw
 
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import CorruptFile
 
 CASE, OTHER = "layers/norm/c4-3x3", "layers/norm/c4-7x9"

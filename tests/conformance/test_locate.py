@@ -13,10 +13,11 @@ from dots_conformance.proxies import EngineProxy, NetworkProxy
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
-from dots.cli import app
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.engine import Engine, Network, Setup, Temperature
+from dots.cli.main import app
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Engine, Network, Setup
+from dots_core.engine.registry import load_engine
+from dots_core.search_space.mixing import Temperature
 
 CASE = "networks/mixed/group-v2/1-cells"
 
@@ -49,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         # The cases' own networks are enough: the small ones take a minute.
         monkeypatch.setattr("dots_conformance.failures.small_networks", dict)
         # After everything is imported: the suite goes on judging by the engine it has.
-        monkeypatch.setattr("dots_core.backends.load_engine", lambda _: engine)
+        monkeypatch.setattr("dots_core.engine.registry.load_engine", lambda _: engine)
         return CliRunner().invoke(app, ["conformance", "locate", "--backend", "reference", *arguments])
 
     return run

@@ -22,9 +22,11 @@ from dots_conformance.report.html import html_report
 from dots_conformance.report.junit import junit_report
 from dots_conformance.report.markdown import MOST, markdown_report
 from dots_conformance.report.summary import SEVERITY, columns, findings, headline, ledger_use, sentence, spread, tally
-from dots_conformance.report.wording import multiple_text, number_text, writable
+from dots_conformance.report.wording import multiple_text, number_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dots.report.markup import writable
 
 INF, NAN = math.inf, math.nan
 WITHOUT_ARRAYS = (CRASHED, RAISED, TIMED_OUT, REFUSED)

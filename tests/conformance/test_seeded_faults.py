@@ -16,8 +16,8 @@ from dots_conformance.situation import Situation
 from faults import FAULTS, Fault, faulty_engine
 from torch_faults import TORCH_FAULTS
 
-from dots_core.backends import load_engine
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
+from dots_core.engine.registry import load_engine
 
 RUNTIME = Runtime(precision="float32")
 EVERY = all_cases()

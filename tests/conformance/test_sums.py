@@ -15,7 +15,7 @@ from dots_conformance.sums import _Term, _weighed_wrongly
 from faults import FAULTS, faulty_engine
 from numpy.typing import NDArray
 
-from dots_core.engine import Engine, Runtime
+from dots_core.engine.protocol import Engine, Runtime
 from dots_core.random import Stream
 
 TOLERANCE = 1e-5

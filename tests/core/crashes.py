@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from dots_core import files, metrics
+from dots_core.storage import atomic as files
+from dots_core.storage import metrics
 
 CALLS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir", "truncate")
 

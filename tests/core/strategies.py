@@ -12,12 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dots_core.genotype import Genotype
-from dots_core.mixing import MASKED, Blocks
-from dots_core.network import NetworkSpec
-from dots_core.operations import GROUPINGS, NONE, OPERATIONS
-from dots_core.space import SAMPLINGS, CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.cell import SAMPLINGS, CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import MASKED, Blocks
+from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 """Few examples, the same in every run."""

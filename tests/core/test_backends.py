@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from dots_core import backends
-from dots_core.backends import Backend, choose_backend, computing, load_engine
+from dots_core.engine import registry as backends
+from dots_core.engine.registry import Backend, choose_backend, computing, load_engine
 from dots_core.errors import EngineMissing, UsageError
 
 

@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick, small_network
 
-from dots_core.checkpoint import (
+from dots_core.engine.state import check_state, state_shapes
+from dots_core.errors import CorruptFile, DotsError
+from dots_core.storage.atomic import MANIFEST, to_json, write_folder
+from dots_core.storage.checkpoint import (
     KEPT,
     Checkpoint,
     checkpoints,
@@ -25,9 +28,6 @@ from dots_core.checkpoint import (
     unpack_arrays,
     write_checkpoint,
 )
-from dots_core.errors import CorruptFile, DotsError
-from dots_core.files import MANIFEST, to_json, write_folder
-from dots_core.state import check_state, state_shapes
 
 FILES = ["state.safetensors", "progress.json", MANIFEST]
 

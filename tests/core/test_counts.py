@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import genotypes, quick
 
-from dots_core.counts import activation_count, mac_count, parameter_count
-from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell
-from dots_core.network import NetworkSpec, cell_layouts, derived_network
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.network.counts import activation_count, mac_count, parameter_count
+from dots_core.network.spec import NetworkSpec, cell_layouts, derived_network
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.named_cells import named_cell
+from dots_core.search_space.topology import Topology
 
 
 @pytest.mark.parametrize(

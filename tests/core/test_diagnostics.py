@@ -10,24 +10,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import genotypes, method_cells, quick, search_cells, small_network
 
-from dots_core.diagnostics import (
+from dots_core.search.diagnostics import (
     LARGE_GAP,
     completed,
     decisions,
     retention_margin,
-    skip_count,
     smallest_margins,
     standing,
     unusable,
     warnings,
 )
-from dots_core.engine import Temperature
-from dots_core.genotype import Genotype
-from dots_core.mixing import block_softmax
-from dots_core.operations import NONE, OPERATIONS, SKIP
-from dots_core.selection import RETENTIONS, decide, derive, retain
-from dots_core.space import CELL_TYPES, search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import CELL_TYPES, search_cell
+from dots_core.search_space.derivation import RETENTIONS, decide, derive, retain
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature, block_softmax
+from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
+from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
 searched = st.sampled_from([Topology("k-edges"), Topology("k-edges", 1), Topology("arbitrary")])
@@ -155,7 +153,7 @@ def test_the_margin_of_retaining_is_the_distance_to_retaining_something_else(cel
 def test_skips_are_counted_cell_by_cell(genotype):
     for kind in CELL_TYPES:
         literal = [operation for node in getattr(genotype, kind) for operation, _ in node]
-        assert skip_count(genotype, kind) == literal.count(SKIP)
+        assert genotype.skip_count(kind) == literal.count(SKIP)
 
 
 @quick
@@ -178,7 +176,7 @@ def test_a_standing_records_the_weights_by_name(cell, seed, temperature):
         assert flat == pytest.approx(list(chances), abs=1e-6)
         gamma = [stands.record["gamma"][kind][edge.name] for edge in cell.edges]
         assert gamma == pytest.approx(list(cell.matrix.shares @ chances), abs=1e-6)
-        assert stands.metrics[f"skip_count_{kind}"] == skip_count(stands.genotype, kind)
+        assert stands.metrics[f"skip_count_{kind}"] == stands.genotype.skip_count(kind)
     margins = smallest_margins(stands.decisions)
     for key, margin in margins.items():
         by, _, kind = key.partition(".")

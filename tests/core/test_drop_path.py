@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import genotypes, quick
 
-from dots_core.batch import Batch
-from dots_core.drop_path import DropPath, droppable_edges
-from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell
-from dots_core.network import cell_layouts, derived_network
+from dots_core.engine.batch import Batch
+from dots_core.network.spec import cell_layouts, derived_network
+from dots_core.search.drop_path import DropPath, droppable_edges
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.named_cells import named_cell
 
 SPEC = derived_network(named_cell("DARTS_V2"), layers=6, channels=4, input_shape=(3, 8, 8))
 

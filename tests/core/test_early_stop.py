@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import genotypes, quick, search_cells
 
-from dots_core.early_stop import EarlyStop, Stability, convolution_ranking
 from dots_core.errors import UsageError
-from dots_core.operations import CONVOLUTIONS, OPERATIONS, SKIP
-from dots_core.space import search_cell
+from dots_core.plan.early_stop import EarlyStop, Stability, convolution_ranking
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.operations import CONVOLUTIONS, OPERATIONS, SKIP
 
 rankings = st.lists(st.sampled_from([[["sep_conv_3x3", "dil_conv_3x3"]], [["dil_conv_3x3", "sep_conv_3x3"]]]))
 

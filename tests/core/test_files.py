@@ -13,7 +13,7 @@ import pytest
 from crashes import contents, run
 
 from dots_core.errors import CorruptFile, DotsError
-from dots_core.files import (
+from dots_core.storage.atomic import (
     MANIFEST,
     cannot_write,
     read_folder,
@@ -195,7 +195,7 @@ class TestWriteFolder:
 
     def test_everything_is_synced_and_the_manifest_comes_last(self, tmp_path, monkeypatch):
         written = []
-        monkeypatch.setattr("dots_core.files.write_synced", recording(written))
+        monkeypatch.setattr("dots_core.storage.atomic.write_synced", recording(written))
         write_folder(tmp_path / "best", NEW)
         assert written == [*NEW, MANIFEST]
         monkeypatch.undo()

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from strategies import genotypes, quick
 
 from dots_core.errors import CorruptFile, DotsError, UsageError
-from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell, named_cells
-from dots_core.operations import UNSUPPORTED
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype, parse_genotype
+from dots_core.search_space.named_cells import named_cell, named_cells
+from dots_core.search_space.operations import UNSUPPORTED
 
 SEP = "sep_conv_3x3"
 SMALL = Genotype((((SEP, 0), ("skip_connect", 1)),), (2,), ((("max_pool_3x3", 1),),), (2,))
@@ -45,7 +46,7 @@ def changed(**fields) -> str:
 def test_json_round_trip(genotype):
     text = genotype.to_json()
     again = Genotype.from_json(text)
-    assert again == genotype == Genotype.parse(" \n" + text)
+    assert again == genotype == parse_genotype(" \n" + text)
     assert again.to_json() == text
     assert text.endswith("}\n")
     assert Genotype.from_record(genotype.to_record()) == genotype
@@ -117,7 +118,7 @@ def test_cells_of_a_genotype(genotype):
 def test_named_cells_round_trip_from_their_darts_text(name):
     cell = named_cell(name)
     for concat in ("range(2, 6)", "[2, 3, 4, 5]", "(2, 3, 4, 5)"):
-        assert Genotype.parse(darts_text(cell, concat)) == cell
+        assert parse_genotype(darts_text(cell, concat)) == cell
     assert Genotype.from_json(cell.to_json()) == cell
 
 
@@ -125,10 +126,10 @@ def test_an_assignment_is_read_without_being_made(tmp_path, monkeypatch):
     """Publications print `DARTS_V1 = Genotype(…)`."""
     monkeypatch.chdir(tmp_path)
     cell = named_cell("DARTS_V1")
-    assert Genotype.parse("DARTS_V1 = " + darts_text(cell)) == cell
+    assert parse_genotype("DARTS_V1 = " + darts_text(cell)) == cell
     for text in ("open('CAUGHT', 'w').name = ", "x: open('CAUGHT', 'w') = ", "x[open('CAUGHT', 'w')] = "):
         with contextlib.suppress(UsageError):
-            Genotype.parse(text + darts_text(cell))
+            parse_genotype(text + darts_text(cell))
         assert not (tmp_path / "CAUGHT").exists()
 
 
@@ -192,7 +193,7 @@ def test_an_assignment_is_read_without_being_made(tmp_path, monkeypatch):
 )
 def test_malformed_text_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
-        Genotype.parse(text)
+        parse_genotype(text)
 
 
 GOOD = "normal=[('skip_connect', 0), ('skip_connect', 1)], normal_concat=[2]"
@@ -238,9 +239,9 @@ MORE = "reduce=[('skip_connect', 0), ('skip_connect', 1)], reduce_concat=[2]"
     ids=lambda text: ascii(text)[:100],
 )
 def test_darts_text_is_read_strictly(text):
-    assert Genotype.parse(f"Genotype({GOOD}, {MORE})").normal == ((("skip_connect", 0), ("skip_connect", 1)),)
+    assert parse_genotype(f"Genotype({GOOD}, {MORE})").normal == ((("skip_connect", 0), ("skip_connect", 1)),)
     with pytest.raises(UsageError):
-        Genotype.parse(text)
+        parse_genotype(text)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +260,9 @@ def test_darts_text_is_refused_unexecuted(text, tmp_path, monkeypatch):
     path = tmp_path / "genotype.txt"
     path.write_text(text)
     with pytest.raises(UsageError, match="genotype"):
-        Genotype.parse(text)
+        parse_genotype(text)
     with pytest.raises(CorruptFile, match=r"genotype\.txt"):
-        Genotype.load(path)
+        load_genotype(path)
     assert not (tmp_path / "CAUGHT").exists()
 
 
@@ -282,7 +283,7 @@ def test_darts_text_is_refused_unexecuted(text, tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:fields that are no part")
 def test_what_surrounds_a_genotype_is_passed_over_unexecuted(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Genotype.parse(text) == Genotype.parse(f"Genotype({GOOD}, {MORE})")
+    assert parse_genotype(text) == parse_genotype(f"Genotype({GOOD}, {MORE})")
     assert not (tmp_path / "CAUGHT").exists()
     assert "antigravity" not in sys.modules
 
@@ -291,8 +292,8 @@ def test_what_surrounds_a_genotype_is_passed_over_unexecuted(text, tmp_path, mon
 def test_deep_nesting_neither_crashes_nor_hangs(nesting):
     """In a process of its own: a parser that overflows its stack takes the process along."""
     script = (
-        "from dots_core.genotype import Genotype; from dots_core.errors import UsageError\n"
-        f"try: Genotype.parse('Genotype(normal=' + {nesting!r} * 200000 + '1)')\n"
+        "from dots_core.search_space.genotype_text import parse_genotype; from dots_core.errors import UsageError\n"
+        f"try: parse_genotype('Genotype(normal=' + {nesting!r} * 200000 + '1)')\n"
         "except UsageError: print('refused')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
@@ -305,7 +306,7 @@ def test_any_text_is_a_genotype_or_refused(text):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)
         with contextlib.suppress(UsageError):
-            Genotype.parse(text)
+            parse_genotype(text)
 
 
 json_values = st.recursive(
@@ -329,7 +330,7 @@ class TestLoad:
         cell = named_cell("DOTS_C10")
         (tmp_path / "a.json").write_text(cell.to_json())
         (tmp_path / "a.txt").write_text(darts_text(cell) + "\n")
-        assert Genotype.load(tmp_path / "a.json") == Genotype.load(str(tmp_path / "a.txt")) == cell
+        assert load_genotype(tmp_path / "a.json") == load_genotype(str(tmp_path / "a.txt")) == cell
 
     @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
     def test_pickles_are_refused_unopened(self, tmp_path, protocol, monkeypatch):
@@ -337,7 +338,7 @@ class TestLoad:
         path = tmp_path / "genotype.json"
         path.write_bytes(pickle.dumps(Trap(), protocol))
         with pytest.raises(CorruptFile, match=r"genotype\.json"):
-            Genotype.load(path)
+            load_genotype(path)
         assert not (tmp_path / "CAUGHT").exists()
 
     def test_huge_files_are_refused_unread(self, tmp_path, monkeypatch):
@@ -345,33 +346,33 @@ class TestLoad:
         with open(path, "wb") as file:
             file.truncate(1 << 33)
         with pytest.raises(CorruptFile, match=r"genotype\.json has 8,589,934,592 bytes.*genotype is read from"):
-            Genotype.load(path)
+            load_genotype(path)
 
     def test_pipes_and_devices_are_refused_unread(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         for path in (tmp_path / "pipe", "/dev/zero"):
             with pytest.raises(CorruptFile, match="pipe or device"):
-                Genotype.load(path)
+                load_genotype(path)
 
     @pytest.mark.parametrize("content", [b"\xff\xfe{}", b"\x80", b"", b"{}", b"\x89PNG\r\n", b"PK\x03\x04"])
     def test_other_files_are_refused_by_name(self, tmp_path, content):
         path = tmp_path / "genotype.json"
         path.write_bytes(content)
         with pytest.raises(CorruptFile, match=r"genotype\.json"):
-            Genotype.load(path)
+            load_genotype(path)
 
     @pytest.mark.parametrize("length", range(0, 200, 7))
     def test_truncated_files_are_refused(self, tmp_path, length):
         path = tmp_path / "genotype.json"
         path.write_bytes(SMALL.to_json().encode()[:length])
         with pytest.raises(CorruptFile, match=r"genotype\.json"):
-            Genotype.load(path)
+            load_genotype(path)
 
     def test_missing_files_and_folders(self, tmp_path):
         with pytest.raises(DotsError, match=r"missing\.json.*No such file"):
-            Genotype.load(tmp_path / "missing.json")
+            load_genotype(tmp_path / "missing.json")
         with pytest.raises(DotsError, match="cannot read the genotype"):
-            Genotype.load(tmp_path)
+            load_genotype(tmp_path)
 
 
 class Trap:
@@ -424,11 +425,11 @@ def test_wrong_types_are_usage_errors(fields, message):
 
 @pytest.mark.parametrize("value", [None, 5, b"{}", ["x"], object()])
 def test_wrong_types_of_text_and_path_are_usage_errors(value):
-    for read in (Genotype.parse, Genotype.from_json, Genotype.from_record):
+    for read in (parse_genotype, Genotype.from_json, Genotype.from_record):
         with pytest.raises(UsageError, match="not a genotype"):
             read(value)
     with pytest.raises(DotsError):
-        Genotype.load(value)
+        load_genotype(value)
     with pytest.raises(UsageError, match="no type of cell"):
         SMALL.cell(value)
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from strategies import DERIVABLE, DIALECTS, genotypes, quick, written
 
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.genotype import Genotype
-from dots_core.genotype_text import TEXT_LIMIT, SeveralGenotypes, read_genotype, read_text
-from dots_core.genotype_text.edges import ALIASES
-from dots_core.named_cells import named_cell, named_cells
-from dots_core.operations import OPERATIONS
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import TEXT_LIMIT, SeveralGenotypes, parse_genotype, read_genotype, read_text
+from dots_core.search_space.genotype_text.edges import ALIASES
+from dots_core.search_space.named_cells import named_cell, named_cells
+from dots_core.search_space.operations import OPERATIONS
 
 NORMAL = "normal=[('sep_conv_3x3', 0), ('dil_conv_5x5', 1)], normal_concat=[2]"
 REDUCE = "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2]"
@@ -188,7 +188,7 @@ def test_what_is_left_aside_is_said(text, remark):
     assert re.search(remark, "\n".join(read_text(text).remarks))
     assert read_text(text).genotype == CELL
     with pytest.warns(UserWarning, match=remark):
-        assert Genotype.parse(text) == CELL
+        assert parse_genotype(text) == CELL
 
 
 def test_nothing_is_said_where_nothing_is_left_aside():

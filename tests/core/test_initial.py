@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from strategies import small_network
 
-from dots_core.initial import initial_architecture, initial_statistics, initial_weights
-from dots_core.network import architecture_shapes, statistics_shapes, weight_shapes
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.network.initialisation import initial_architecture, initial_statistics, initial_weights
+from dots_core.network.spec import architecture_shapes, statistics_shapes, weight_shapes
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.topology import Topology
 
 SPEC = small_network(search_cell(2, groups="group-v1", topology=Topology("k-edges")), auxiliary=True)
 PINNED_WEIGHTS = ["-0x1.2228f60000000p-6", "-0x1.9f94260000000p-8"]

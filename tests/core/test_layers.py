@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
-from dots_core.layers import (
+from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
     Linear,
@@ -19,7 +19,7 @@ from dots_core.layers import (
     output_size,
     relu_conv_norm,
 )
-from dots_core.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 
 def positions(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

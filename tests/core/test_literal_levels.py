@@ -13,17 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
-from dots_core.batch import Batch
-from dots_core.driver import Driver
-from dots_core.engine import Rates, Temperature
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Rates
 from dots_core.errors import UsageError
-from dots_core.levels import RADIUS, Moment, Stepper, due
-from dots_core.network import NetworkSpec
-from dots_core.plan import Phase, Stage, Update
-from dots_core.regularisation import passive_aggressive
-from dots_core.schedules import Constant, Exponential, Linear
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.plan import Phase, Stage, Update
+from dots_core.plan.schedules import Constant, Exponential, Linear
+from dots_core.search.regularisation import passive_aggressive
+from dots_core.search.runner import Driver
+from dots_core.search.step import RADIUS, Moment, Stepper, due
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.topology import Topology
 
 ALPHA, BETA = "alpha.normal", "beta.normal"
 MOMENTUM, DECAY = 0.9, 0.1

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick, small_network
 
-from dots_core.mixing import Blocks, block_softmax, block_softmax_gradient
-from dots_core.operations import GROUPINGS, NONE, OPERATIONS
-from dots_core.sampling import Sampler
-from dots_core.selection import retain
-from dots_core.space import CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.search.sampling import Sampler
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.derivation import retain
+from dots_core.search_space.mixing import Blocks, block_softmax, block_softmax_gradient
+from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
 sizes = st.integers(1, 5)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from strategies import quick
 
 from dots_core.errors import UsageError
-from dots_core.mixing import block_softmax, block_softmax_gradient
-from dots_core.space import CellSpec, search_cell
-from dots_core.topology import SPACES, Topology
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.mixing import block_softmax, block_softmax_gradient
+from dots_core.search_space.topology import SPACES, Topology
 
 Choice = tuple[tuple[int, int], ...]
 """A combination as the papers write it: a set of edges (i, j)."""

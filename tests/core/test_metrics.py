@@ -8,7 +8,7 @@ import pytest
 from crashes import run
 
 from dots_core.errors import CorruptFile, DotsError
-from dots_core.metrics import MetricsFile, read_metrics
+from dots_core.storage.metrics import MetricsFile, read_metrics
 
 ROWS = [{"epoch": 0, "loss": 2.5}, {"epoch": 1, "name": "é"}, {"epoch": 2, "nested": {"a": [1, None]}}]
 

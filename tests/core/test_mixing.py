@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import blocks_and_logits, quick
 
-from dots_core.mixing import MASKED, Blocks, block_scores, block_softmax, block_softmax_gradient, entropy
+from dots_core.search_space.mixing import MASKED, Blocks, block_scores, block_softmax, block_softmax_gradient, entropy
 
 
 def literal_softmax(logits, labels, temperature):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dots_core.errors import UsageError
-from dots_core.named_cells import cell_source, named_cell, named_cells
+from dots_core.search_space.named_cells import cell_source, named_cell, named_cells
 
 
 def test_the_published_cells_are_there():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from strategies import genotypes, quick, search_cells, small_network, sparse_cells
 
 from dots_core.errors import UsageError
-from dots_core.layers import Convolution, Linear, Norm, ShiftedPair, output_size
-from dots_core.network import (
+from dots_core.network.layers import Convolution, Linear, Norm, ShiftedPair, output_size
+from dots_core.network.spec import (
     NetworkSpec,
     architecture_shapes,
     auxiliary_layers,
@@ -22,9 +22,10 @@ from dots_core.network import (
     stem_layers,
     weight_shapes,
 )
-from dots_core.operations import OPERATIONS
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 shapes = st.tuples(st.integers(1, 3), st.integers(4, 33), st.integers(4, 33))
 

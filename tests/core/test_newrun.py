@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from crashes import contents, run
 
-from dots.config import SearchConfig
-from dots.newrun import check_place, create_run, create_unnamed_run
-from dots.rundir import RunExists, is_run, owned, read_run_config
+from dots.config.schema import SearchConfig
+from dots.run_directory.layout import RunExists, is_run, owned, read_run_config
+from dots.run_directory.new import check_place, create_run, create_unnamed_run
 from dots_core.errors import DotsError, UsageError
 
 CONFIG = SearchConfig(data="digits")
@@ -224,8 +224,8 @@ def test_threads_without_names_each_get_a_run(tmp_path, monkeypatch):
 
 def test_processes_without_names_each_get_a_run(tmp_path):
     script = """
-from dots.config import SearchConfig
-from dots.newrun import create_unnamed_run
+from dots.config.schema import SearchConfig
+from dots.run_directory.new import create_unnamed_run
 for _ in range(10):
     path, held = create_unnamed_run("smoke", SearchConfig(data="digits"))
     print(path)

@@ -28,7 +28,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 def test_importing_everything_loads_no_framework():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     submodules, loaded = (set(line.split()) for line in done.stdout.splitlines())
-    assert {"dots_core.driver", "dots_core.checkpoint", "dots_core.data.loader"} <= submodules
+    assert {"dots_core.search.runner", "dots_core.storage.checkpoint", "dots_core.data.batches.loader"} <= submodules
     assert "numpy" in loaded
     assert not loaded & (FOREIGN | ROOMS)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dots_core.errors import UsageError, nearest
-from dots_core.operations import (
+from dots_core.search_space.operations import (
     CONVOLUTIONS,
     GROUPINGS,
     OPERATION_SETS,

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from dots_core.errors import UsageError
-from dots_core.named_cells import named_cell
-from dots_core.plan import Phase, Plan, Retained, Stage, Update
-from dots_core.schedules import Constant, Cosine
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
+from dots_core.plan.schedules import Constant, Cosine
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.named_cells import named_cell
+from dots_core.search_space.topology import Topology
 
 W = Update(("w",), "all")
 ALPHA = Update(("alpha",), "half-b")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dots_core.early_stop import EarlyStop
-from dots_core.engine import Optimizers, Runtime
-from dots_core.plan import Phase, Plan, Stage, Update
-from dots_core.schedules import Cosine, LinearDecay, Warmup
-from dots_core.space import search_cell
+from dots_core.engine.protocol import Optimizers, Runtime
+from dots_core.plan.early_stop import EarlyStop
+from dots_core.plan.plan import Phase, Plan, Stage, Update
+from dots_core.plan.schedules import Cosine, LinearDecay, Warmup
+from dots_core.search_space.cell import search_cell
 
 
 def plan(**changes):

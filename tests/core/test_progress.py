@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
-from dots_core.early_stop import Stability
 from dots_core.errors import CorruptFile
-from dots_core.progress import Progress, Sums
+from dots_core.plan.early_stop import Stability
+from dots_core.search.progress import Progress, Sums
 
 counts = st.integers(0, 10**6)
 losses = st.floats(allow_nan=False, allow_infinity=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dots_core.errors import QUOTED, CorruptFile, printable, quoted
-from dots_core.reading import read_file, read_json
+from dots_core.storage.reading import read_file, read_json
 
 
 def test_a_file_is_read_whole(tmp_path):

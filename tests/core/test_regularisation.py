@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from strategies import quick
 
 from dots_core.errors import UsageError
-from dots_core.mixing import block_softmax
-from dots_core.regularisation import passive_aggressive
-from dots_core.space import CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.search.regularisation import passive_aggressive
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.mixing import block_softmax
+from dots_core.search_space.topology import Topology
 
 spaces = st.sampled_from([Topology("k-edges", side="output"), Topology("arbitrary", side="output")])
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from strategies import small_network
 
-from dots_core.diagnostics import decisions, retention_margin, standing
-from dots_core.early_stop import EarlyStop, Stability, convolution_ranking
-from dots_core.engine import Temperature
-from dots_core.operations import CONVOLUTIONS, GROUPINGS, NONE, OPERATIONS, SKIP
-from dots_core.selection import derive, retain
-from dots_core.space import CELL_TYPES, CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.plan.early_stop import EarlyStop, Stability, convolution_ranking
+from dots_core.search.diagnostics import decisions, retention_margin, standing
+from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
+from dots_core.search_space.derivation import derive, retain
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import CONVOLUTIONS, GROUPINGS, NONE, OPERATIONS, SKIP
+from dots_core.search_space.topology import Topology
 
 DRAWS = 200
 FEWER = 40

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick, small_network
 
-from dots_core.network import NetworkSpec
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.sampling import Sampler, gumbel
-from dots_core.space import CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.network.spec import NetworkSpec
+from dots_core.search.sampling import Sampler, gumbel
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
 groups = st.sampled_from(["single", "group-v1", "group-v2"])

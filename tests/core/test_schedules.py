@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import quick
 
 from dots_core.errors import UsageError
-from dots_core.schedules import (
+from dots_core.plan.schedules import (
     Constant,
     Cosine,
     Exponential,

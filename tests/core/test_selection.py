@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from strategies import quick, search_cells
 
 from dots_core.errors import UsageError
-from dots_core.genotype import Genotype
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.selection import RETENTIONS, derive, retain
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.derivation import RETENTIONS, derive, retain
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 PAIRS, ARBITRARY, NOTHING = Topology("k-edges"), Topology("arbitrary"), Topology("none")
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import every_topology, method_cells, output_sides, quick
 
-from dots_core.engine import Temperature
-from dots_core.genotype import Genotype
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.regularisation import passive_aggressive
-from dots_core.selection import Repair, decide, derive, edge_strengths, retain
-from dots_core.space import CELL_TYPES, CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.search.regularisation import passive_aggressive
+from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
+from dots_core.search_space.derivation import Repair, decide, derive, edge_strengths, retain
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
 temperatures = st.builds(Temperature, st.sampled_from([0.2, 1.0, 3.0]), st.sampled_from([0.1, 1.0, 5.0]))

@@ -6,10 +6,11 @@ from hypothesis import given
 from strategies import quick, search_cells, sparse_cells
 
 from dots_core.errors import UsageError
-from dots_core.mixing import MASKED
-from dots_core.operations import OPERATIONS
-from dots_core.space import CellSpec, Edge, search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.mixing import MASKED
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 SEP = (("sep_conv_3x3",),)
 

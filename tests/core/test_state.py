@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick, small_network
 
+from dots_core.engine.state import check_state, state_shapes
 from dots_core.errors import CorruptFile
-from dots_core.named_cells import named_cell
-from dots_core.network import architecture_shapes, derived_network, statistics_shapes, weight_shapes
-from dots_core.state import check_state, state_shapes
+from dots_core.network.spec import architecture_shapes, derived_network, statistics_shapes, weight_shapes
+from dots_core.search_space.named_cells import named_cell
 
 SPEC = small_network()
 KEYS = sorted(state_shapes(SPEC))

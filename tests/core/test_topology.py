@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from strategies import quick, sparse_cells
 
 from dots_core.errors import UsageError
-from dots_core.mixing import Blocks, block_softmax
-from dots_core.space import search_cell
-from dots_core.topology import Topology, topology_matrix
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Blocks, block_softmax
+from dots_core.search_space.topology import Topology, topology_matrix
 
 searched = st.builds(
     Topology,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dots_core.data import arrays, conversions, from_arrays, load
+from dots_core.data import from_arrays, load
+from dots_core.data.sources import arrays, conversions
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 
 

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from dots_core.data import ImageData, archive, load
+from dots_core.data import ImageData, load
+from dots_core.data.files import archive
 from dots_core.errors import CorruptFile, DataMissing
 
 PER_FILE = 3

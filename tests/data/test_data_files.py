@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dots_core.data import Augmentation, ImageData, Loader, evaluation_batches, load, normalise, pixels, random_parts
-from dots_core.data import files as files_module
-from dots_core.data import folder as folder_module
+from dots_core.data import Augmentation, ImageData, Loader, evaluation_batches, load, normalise, random_parts
 from dots_core.data import images as images_module
-from dots_core.data import loader as loader_module
-from dots_core.data import threads as threads_module
+from dots_core.data.batches import loader as loader_module
+from dots_core.data.files import decoding as files_module
+from dots_core.data.files import pixels
+from dots_core.data.files import threads as threads_module
 from dots_core.data.on_demand import OnDemand
+from dots_core.data.sources import folder as folder_module
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 from dots_core.random import Stream
 

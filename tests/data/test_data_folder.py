@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dots_core.data import files as files_module
-from dots_core.data import folder as folder_module
-from dots_core.data import load, pixels
-from dots_core.data import threads as threads_module
-from dots_core.data.folder import load_folder
+from dots_core.data import load
+from dots_core.data.files import decoding as files_module
+from dots_core.data.files import pixels
+from dots_core.data.files import threads as threads_module
+from dots_core.data.sources import folder as folder_module
+from dots_core.data.sources.folder import load_folder
 from dots_core.errors import CorruptFile, DataMissing, UsageError
 
 Write = Callable[..., Path]

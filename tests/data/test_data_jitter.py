@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from dots_core.data import Augmentation
-from dots_core.data.jitter import jittered
+from dots_core.data.batches.jitter import jittered
 from dots_core.errors import UsageError
 
 FACTOR = st.floats(0, 2)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from dots_core.data import ImageData, from_arrays, load
-from dots_core.data import folder as folder_module
 from dots_core.data.account import PassedOver
+from dots_core.data.sources import folder as folder_module
 from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError
 
 Write = Callable[..., Path]
@@ -163,7 +163,7 @@ def test_rarer_suffixes_are_read(write_images: Write, suffix: str):
 
 
 def test_only_files_without_a_suffix_are_opened_to_be_known(write_images: Write, monkeypatch: pytest.MonkeyPatch):
-    from dots_core.data import listing
+    from dots_core.data.files import listing
 
     root = write_images(classes("train", "test"))
     seen = []

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dots_core.batch import Batch
 from dots_core.data import Augmentation, Loader, Split, balanced_parts, evaluation_batches, normalise, random_parts
+from dots_core.engine.batch import Batch
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 

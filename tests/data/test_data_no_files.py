@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dots_core.data import load
-from dots_core.data.arrays import load_npz
-from dots_core.data.pixels import FILE_LIMIT, open_image
+from dots_core.data.files.pixels import FILE_LIMIT, open_image
+from dots_core.data.sources.arrays import load_npz
 from dots_core.errors import CorruptFile, DotsError
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dots_core.data import Augmentation, normalise
-from dots_core.data.resized_crop import DRAWS, WIDEST, random_boxes, resized_crops
+from dots_core.data.batches.resized_crop import DRAWS, WIDEST, random_boxes, resized_crops
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 

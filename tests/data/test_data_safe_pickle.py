@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dots_core.data.safe_pickle import load_dict
+from dots_core.data.files.safe_pickle import load_dict
 from dots_core.errors import CorruptFile
 
 PLAIN = {b"none": None, b"flag": True, "text": "ä", b"numbers": [1, -(2**70), 2.5], b"nested": {1: (b"x", [b"y"])}}

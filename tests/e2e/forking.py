@@ -22,7 +22,7 @@ def carry_out(request: dict) -> None:
     if "python" in request:
         exec(compile(request["python"], "page", "exec"), {"__name__": "__main__"})
     else:
-        from dots.cli import main
+        from dots.cli.main import main
 
         sys.argv = ["dots", *request["arguments"]]
         main()
@@ -31,11 +31,6 @@ def carry_out(request: dict) -> None:
 def serve() -> None:
     import matplotlib.figure  # noqa: F401
     import torch  # noqa: F401
-
-    import dots.drawing
-    import dots.estimate
-    import dots.report
-    import dots.runs  # noqa: F401
 
     while line := sys.stdin.readline():
         child = os.fork()

@@ -14,8 +14,8 @@ from command import command, dots, environment, settings, tiny_search, tiny_trai
 EVALUATE = """
 import json, sys
 from pathlib import Path
-from dots.situations import situation_of_run
-from dots_core.backends import load_engine
+from dots_conformance.run_snapshot import situation_of_run
+from dots_core.engine.registry import load_engine
 situation = situation_of_run(Path(sys.argv[1]))
 network = situation.build(load_engine(sys.argv[2]), "float32", "cpu")
 loss, correct = network.evaluate(situation.batch, situation.temperature)

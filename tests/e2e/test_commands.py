@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from command import command, contents, dots, environment, settings, tiny_search, tiny_training
 
-from dots_core.genotype import Genotype
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
 
 
 def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
@@ -21,7 +22,7 @@ def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
     assert "epoch 4/4" in done.stderr
     assert done.stderr.startswith("digits: 1442 train and 355 test images of 8x8 in grey, 10 classes\n")
     run = tmp_path / "run"
-    genotype = Genotype.load(run / "genotype.json")
+    genotype = load_genotype(run / "genotype.json")
     assert len(genotype.normal) == 2
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
@@ -48,7 +49,7 @@ def test_json_is_one_document_and_quiet_prints_only_the_run(backend, tmp_path):
     document = json.loads(done.stdout)
     assert document["schema"] == "dots/search/1"
     assert document["run"] == str(tmp_path / "run")
-    assert Genotype.from_record(document["genotype"]) == Genotype.load(tmp_path / "run" / "genotype.json")
+    assert Genotype.from_record(document["genotype"]) == load_genotype(tmp_path / "run" / "genotype.json")
     again = dots(*tiny_search(backend, tmp_path / "run", "--resume", "-q"))
     assert again.stdout == f"{tmp_path / 'run'}\n"
     assert again.stderr == ""
@@ -120,7 +121,7 @@ def test_search_presets_run_scaled_down(kind, tmp_path):
     )  # fmt: skip
     done = dots("search", "--preset", kind, "--data", "digits", *small, "--out", tmp_path / "run", "-q")
     assert done.returncode == 0, done.stderr
-    Genotype.load(tmp_path / "run" / "genotype.json")
+    load_genotype(tmp_path / "run" / "genotype.json")
 
 
 def test_released_preset_differs_from_the_paper_as_its_code_does(tmp_path):
@@ -174,7 +175,7 @@ def test_presets_list_and_show():
 def test_help_is_quick_and_loads_no_framework():
     script = (
         "import sys; sys.argv = ['dots', '--help']\n"
-        "from dots.cli import main\n"
+        "from dots.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'mindspore', 'jittor', 'numpy', 'pydantic', 'matplotlib', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -79,7 +79,7 @@ def test_a_bundle_is_judged_without_a_framework(backend, tmp_path):
 import sys
 for name in ("torch", "mindspore", "jittor"):
     sys.modules[name] = None  # importing it fails
-from dots.cli import main
+from dots.cli.main import main
 sys.argv = ["dots", "conformance", "compare", sys.argv[1]]
 main()
 """

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from command import command, contents, dots, environment, settings, tiny_search, tiny_training
 
-from dots_core.checkpoint import newest_checkpoint
-from dots_core.genotype import Genotype
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
+from dots_core.storage.checkpoint import newest_checkpoint
 
 pytestmark = pytest.mark.any_engine
 
@@ -84,7 +85,7 @@ def test_every_epoch_says_how_the_search_stands(backend, tmp_path):
     assert [("discretisation_gap" in row) for row in rows] == [False, False, False, True]
     last = rows[3]
     assert last["discretisation_gap"] == last["validation_accuracy"] - last["derived_accuracy"]
-    found = Genotype.load(tmp_path / "run" / "genotype.json")
+    found = load_genotype(tmp_path / "run" / "genotype.json")
     assert Genotype.from_record(evolution[-1]["genotype"]) == found
     assert f"skips {last['skip_count_normal']}/{last['skip_count_reduce']}" in done.stderr
     assert "H(α)" in done.stderr

@@ -228,8 +228,8 @@ def test_no_space_left_is_told_and_nothing_is_lost(backend, tmp_path):
     script = f"""
 import resource, sys
 sys.dont_write_bytecode = True
-from dots.cli import main
-from dots_core.backends import load_engine
+from dots.cli.main import main
+from dots_core.engine.registry import load_engine
 load_engine({backend!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, ({largest // 2}, {largest // 2}))
 sys.argv = ["dots", *{[str(a) for a in tiny_search(backend, run, "-q")]!r}]
@@ -247,7 +247,7 @@ def test_nan_in_training_stops_with_step_phase_and_checkpoint(backend, tmp_path)
     wild = ["--set", "weights.learning_rate=1e30", "--set", "weights.clip=0"]
     done = dots(*tiny_training(backend, run, "-q", *wild))
     refused(done, 6, "training", "step", str(run / "checkpoints"), "learning_rate")
-    from dots_core.checkpoint import newest_checkpoint
+    from dots_core.storage.checkpoint import newest_checkpoint
 
     found = newest_checkpoint(run / "checkpoints")
     assert found is not None
@@ -256,7 +256,7 @@ def test_nan_in_training_stops_with_step_phase_and_checkpoint(backend, tmp_path)
 
 @pytest.mark.any_engine
 def test_two_processes_never_share_a_run(stopped, backend):
-    from dots.rundir import owned
+    from dots.run_directory.layout import owned
 
     with owned(stopped):
         refused(dots(*tiny_search(backend, stopped, "--resume")), 2, "another process")
@@ -298,7 +298,7 @@ def test_weights_that_overflow_are_never_saved(backend, tmp_path):
     wild = ["--set", "weights.learning_rate=1e30", "--set", "weights.clip=0", "--set", "weights.weight_decay=1e30"]
     done = dots(*tiny_training(backend, run, "-q", *wild, "--set", "checkpoint_every=1"))
     refused(done, 6, "checkpoint")
-    from dots_core.checkpoint import checkpoints, read_checkpoint
+    from dots_core.storage.checkpoint import checkpoints, read_checkpoint
 
     for path in checkpoints(run / "checkpoints"):
         assert all(np.isfinite(array).all() for array in read_checkpoint(path).state.values())

@@ -9,14 +9,14 @@ import pytest
 from command import contents
 
 import dots
-from dots import runs
-from dots.config import SearchConfig, parse_config
-from dots.plans import plan_of
-from dots.presets import merged, nested, preset_names, preset_values
-from dots.watch import Silent
-from dots_core.driver import Driver, Interrupted
+from dots.config.plan import plan_of
+from dots.config.presets import merged, nested, preset_names, preset_values
+from dots.config.schema import SearchConfig, parse_config
+from dots.console.progress import Silent
+from dots.run import api as runs
 from dots_core.errors import UsageError
-from dots_core.genotype import Genotype
+from dots_core.search.runner import Driver, Interrupted
+from dots_core.search_space.genotype_text import load_genotype
 
 ENGINE = "torch"
 
@@ -57,7 +57,7 @@ def test_a_preset_searches_a_valid_cell(preset, tmp_path):
     assert [row["stage"] for row in rows] == [stage.name for stage in plan.stages for _ in range(stage.epochs)]
     assert all(0 <= row["validation_accuracy"] <= 1 for row in rows)
     # A genotype that is not valid cannot be read.
-    assert Genotype.load(tmp_path / "run" / "genotype.json") == result.genotype
+    assert load_genotype(tmp_path / "run" / "genotype.json") == result.genotype
 
 
 @pytest.mark.engine(ENGINE)

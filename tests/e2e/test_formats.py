@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from command import dots
 
-from dots_core.checkpoint import read_checkpoint
-from dots_core.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
+from dots_core.storage.checkpoint import read_checkpoint
 
 FORMATS = Path(__file__).parent / "formats"
 
 
 @pytest.mark.parametrize("path", sorted(FORMATS.glob("genotype-*.json")), ids=lambda path: path.stem)
 def test_genotypes_stay_readable(path):
-    assert len(Genotype.load(path).normal) == 1
+    assert len(load_genotype(path).normal) == 1
 
 
 @pytest.mark.parametrize("path", sorted(FORMATS.glob("run-*")), ids=lambda path: path.name)
@@ -32,4 +32,4 @@ def test_runs_stay_resumable(path, tmp_path):
     after = (run / "metrics.jsonl").read_bytes()
     assert after.startswith(before)
     assert [json.loads(line)["epoch"] for line in after.splitlines()] == [1, 2, 3, 4]
-    Genotype.load(run / "genotype.json")
+    load_genotype(run / "genotype.json")

@@ -82,7 +82,7 @@ def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, 
     """The process kills itself at a chosen point of a chosen save."""
     assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
     expected = contents(tmp_path / "whole")
-    point = {"save": "dots_core.files.write_synced", "rename": "os.rename"}[name]
+    point = {"save": "dots_core.storage.atomic.write_synced", "rename": "os.rename"}[name]
     for moment in {"save": (2, 5, 9, 14), "rename": (1, 2, 4, 7)}[name]:
         run = tmp_path / f"run-{moment}"
         arguments = [str(a) for a in tiny_search(backend, run, "-q")]
@@ -99,7 +99,7 @@ def counted(*arguments, **keywords):
     return original(*arguments, **keywords)
 setattr(home, function, counted)
 sys.argv = ['dots', *{arguments!r}]
-from dots.cli import main
+from dots.cli.main import main
 main()
 """
         killed = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)
@@ -115,15 +115,15 @@ def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, tmp_path):
     assert dots(*tiny_training(backend, whole, "-q")).returncode == 0
     script = f"""
 import os, signal, sys
-import dots_core.driver
-original = dots_core.driver.write_checkpoint
+import dots_core.search.runner
+original = dots_core.search.runner.write_checkpoint
 def killing(folder, number, checkpoint):
     original(folder, number, checkpoint)
     if checkpoint.progress["global_epoch"] == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-dots_core.driver.write_checkpoint = killing
+dots_core.search.runner.write_checkpoint = killing
 sys.argv = ['dots', *{[str(a) for a in tiny_training(backend, run, "-q")]!r}]
-from dots.cli import main
+from dots.cli.main import main
 main()
 """
     killed = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True)

@@ -7,18 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dots_core.backends import load_engine
-from dots_core.batch import Batch
-from dots_core.diagnostics import completed
-from dots_core.discretisation import TEMPERATURE, hardened, sub_network, sub_state
-from dots_core.engine import Loss, Optimizers, Rates, Runtime, Setup, Temperature
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.network import NetworkSpec
-from dots_core.operations import OPERATIONS
-from dots_core.sampling import Sampler
-from dots_core.selection import decide, derive, retain
-from dots_core.space import CELL_TYPES, search_cell
-from dots_core.topology import Topology
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Loss, Optimizers, Rates, Runtime, Setup
+from dots_core.engine.registry import load_engine
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec
+from dots_core.search.diagnostics import completed
+from dots_core.search.discretisation import TEMPERATURE, hardened, sub_network, sub_state
+from dots_core.search.sampling import Sampler
+from dots_core.search_space.cell import CELL_TYPES, search_cell
+from dots_core.search_space.derivation import decide, derive, retain
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 
 def batch(seed: int) -> Batch:

@@ -14,14 +14,15 @@ import pytest
 from dots_conformance.engine_suite import RATES, EngineSuite
 from dots_conformance.networks import CASES, NetworkCase, operation_spec
 
-from dots_core.backends import load_engine
-from dots_core.engine import GROUPS, Runtime, Temperature
+from dots_core.engine.protocol import GROUPS, Runtime
+from dots_core.engine.registry import load_engine
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
-from dots_core.layers import GlobalAverage
-from dots_core.levels import Moment, Stepper
-from dots_core.operations import OPERATIONS
-from dots_core.plan import Update
-from dots_core.topology import Topology
+from dots_core.network.layers import GlobalAverage
+from dots_core.plan.plan import Update
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 pytestmark = pytest.mark.engine("jittor")
 
@@ -191,7 +192,7 @@ def test_of_equal_maxima_the_first_gets_the_gradient(module, size):
 def _primitives():
     from dots_jittor.window import Window
 
-    from dots_core.mixing import Blocks
+    from dots_core.search_space.mixing import Blocks
 
     blocks = Blocks(np.array([2, 2, -1, 5, 5, 5, 2]))
     shifted = replace(blocks, offsets=np.linspace(1, -1, 7), free=np.arange(7) != 3)
@@ -274,7 +275,7 @@ def _labels():
 
 
 def _optimizers():
-    from dots_core.engine import Optimizers
+    from dots_core.engine.protocol import Optimizers
 
     return Optimizers(clip=0.5, epsilon=1e-3)
 

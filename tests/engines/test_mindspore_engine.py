@@ -13,14 +13,15 @@ from dots_conformance.networks import CASES, operation_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dots_core.batch import Batch
-from dots_core.engine import GROUPS, Rates, Runtime, Setup, Temperature
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import GROUPS, Rates, Runtime, Setup
+from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
-from dots_core.initial import initial_architecture, initial_weights
-from dots_core.layers import HalvingMax, operation_layers
-from dots_core.network import statistics_shapes, weight_shapes
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.layers import HalvingMax, operation_layers
+from dots_core.network.spec import statistics_shapes, weight_shapes
 from dots_core.random import Stream
-from dots_core.stacking import StackedNetwork, Stacker
+from dots_core.search_space.mixing import Temperature
 
 pytestmark = pytest.mark.engine("mindspore")
 
@@ -246,7 +247,7 @@ def test_joining_is_the_inverse_of_cutting(data):
     import mindspore
     from dots_mindspore.differentiate import joined, parts
 
-    from dots_core.arena import Arena
+    from dots_core.engine.flat_layout import Arena
 
     arena = Arena()
     shapes = data.draw(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=6))
@@ -472,7 +473,7 @@ def test_standard_output_stays_clean():
         "assert engine.devices() and engine.versions()\n"
         "case = CASES['pairs']\n"
         "network = case.build(engine, 'float32')\n"
-        "network.step(('w', 'alpha', 'beta'), case.batch(), __import__('dots_core.engine').engine.Rates(), "
+        "network.step(('w', 'alpha', 'beta'), case.batch(), __import__('dots_core.engine.protocol').engine.Rates(), "
         "case.temperature)\n"
         "network.drain()\n"
     )

@@ -20,15 +20,26 @@ from dots_reference.layers import Pass, sequence
 from dots_reference.loss import cross_entropy
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Loss, Optimizers, Rates, Runtime, Setup, Temperature
-from dots_core.initial import initial_architecture
-from dots_core.layers import Convolution, GlobalAverage, Layer, Linear, Norm, Pool, ReLU, ShiftedPair, WindowAverage
-from dots_core.network import CellLayout, NetworkSpec, auxiliary_layers, cell_layouts, head_layers, stem_layers
-from dots_core.network import edge_layers as layers_of_edge
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.space import CellSpec
-from dots_core.topology import Topology
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Loss, Optimizers, Rates, Runtime, Setup
+from dots_core.network.initialisation import initial_architecture
+from dots_core.network.layers import (
+    Convolution,
+    GlobalAverage,
+    Layer,
+    Linear,
+    Norm,
+    Pool,
+    ReLU,
+    ShiftedPair,
+    WindowAverage,
+)
+from dots_core.network.spec import CellLayout, NetworkSpec, auxiliary_layers, cell_layouts, head_layers, stem_layers
+from dots_core.network.spec import edge_layers as layers_of_edge
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 Array = NDArray[Any]
 Weights = Mapping[str, Array]

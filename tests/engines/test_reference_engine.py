@@ -19,9 +19,10 @@ from dots_reference import layers, pooling
 from dots_reference.engine import engine as reference
 from dots_reference.windows import Array, offsets, output_size, pad
 
-from dots_core.engine import GROUPS, Rates, Setup, Temperature
+from dots_core.engine.protocol import GROUPS, Rates, Setup
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.operations import CONVOLUTIONS, NONE, OPERATIONS, POOLS, SKIP
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import CONVOLUTIONS, NONE, OPERATIONS, POOLS, SKIP
 
 
 class ReferenceSuite(EngineSuite):

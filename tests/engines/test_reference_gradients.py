@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dots_core.engine import Loss, Runtime, Setup, Temperature
-from dots_core.initial import initial_architecture
-from dots_core.layers import (
+from dots_core.engine.protocol import Loss, Runtime, Setup
+from dots_core.network.initialisation import initial_architecture
+from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -32,9 +32,10 @@ from dots_core.layers import (
     factorized_reduce,
     operation_layers,
 )
-from dots_core.network import NetworkSpec
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.topology import Topology
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 SIZES = ((1, 1), (3, 3), (7, 9), (8, 8))
 

@@ -15,19 +15,20 @@ from dots_reference.layers import Pass, sequence
 from dots_reference.network import ReferenceNetwork
 from numpy.typing import NDArray
 
-from dots_core import levels
-from dots_core.batch import Batch
-from dots_core.engine import Optimizers, Rates, Runtime, Setup, Temperature
-from dots_core.initial import initial_architecture
-from dots_core.layers import HalvingMax
-from dots_core.levels import RADIUS, Moment, Stepper
-from dots_core.network import NetworkSpec
-from dots_core.operations import OPERATIONS
-from dots_core.plan import Update
-from dots_core.regularisation import passive_aggressive
-from dots_core.sampling import Sampler
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Optimizers, Rates, Runtime, Setup
+from dots_core.network.initialisation import initial_architecture
+from dots_core.network.layers import HalvingMax
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.plan import Update
+from dots_core.search import step as levels
+from dots_core.search.regularisation import passive_aggressive
+from dots_core.search.sampling import Sampler
+from dots_core.search.step import RADIUS, Moment, Stepper
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 Array = NDArray[Any]
 

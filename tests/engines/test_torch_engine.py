@@ -12,22 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dots_core.backends import load_engine
-from dots_core.batch import Draw
-from dots_core.counts import mac_count, parameter_count
-from dots_core.engine import Runtime, Setup, Temperature
+from dots_core.engine.batch import Draw
+from dots_core.engine.protocol import Runtime, Setup
+from dots_core.engine.registry import load_engine
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.initial import initial_weights
-from dots_core.levels import Moment, Stepper
-from dots_core.mixing import MASKED, Blocks, block_softmax, block_softmax_gradient
-from dots_core.named_cells import named_cell, named_cells
-from dots_core.network import derived_network
-from dots_core.operations import OPERATIONS
-from dots_core.plan import Update
+from dots_core.network.counts import mac_count, parameter_count
+from dots_core.network.initialisation import initial_weights
+from dots_core.network.spec import derived_network
+from dots_core.plan.plan import Update
 from dots_core.random import Stream
-from dots_core.sampling import Sampler
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.search.sampling import Sampler
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import MASKED, Blocks, Temperature, block_softmax, block_softmax_gradient
+from dots_core.search_space.named_cells import named_cell, named_cells
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 pytestmark = pytest.mark.engine("torch")
 
@@ -134,7 +134,7 @@ def test_macs_equal_those_counted_in_the_running_network(name, stem):
     from dots_torch.engine import engine
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from dots_core.batch import Batch
+    from dots_core.engine.batch import Batch
 
     class Counter(TorchDispatchMode):
         total = 0

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from dots_conformance.networks import NetworkCase, drawn_batch, operation_spec, topology_spec
 
-from dots_core import levels
-from dots_core.backends import load_engine
-from dots_core.engine import Loss, Optimizers, Rates, Temperature
-from dots_core.levels import Moment, Stepper
-from dots_core.network import NetworkSpec
-from dots_core.plan import Update
-from dots_core.sampling import Sampler
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.engine.protocol import Loss, Optimizers, Rates
+from dots_core.engine.registry import load_engine
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.plan import Update
+from dots_core.search import step as levels
+from dots_core.search.sampling import Sampler
+from dots_core.search.step import Moment, Stepper
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.topology import Topology
 
 pytestmark = pytest.mark.engine("torch")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dots import cli
+from dots.cli import main as cli
 
 TINY = {
     "train_images": 48, "test_images": 20, "batch": 8, "channels": 2, "space.nodes": 2,

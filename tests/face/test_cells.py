@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dots import cli
-from dots.cells import find_cell, one_cell
-from dots.cli import app
-from dots.rundir import MARKER
+from dots.cli import main as cli
+from dots.cli.main import app
+from dots.run.cells import find_cell, one_cell
+from dots.run_directory.layout import MARKER
 from dots_core.errors import CorruptFile, UsageError
-from dots_core.genotype import Genotype
-from dots_core.named_cells import cell_source, named_cell, named_cells
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import parse_genotype
+from dots_core.search_space.named_cells import cell_source, named_cell, named_cells
 
 V2 = named_cell("DARTS_V2")
 TEXT = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('dil_conv_5x5', 1)], normal_concat=range(2, 3), "
     "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=range(2, 3))"
 )
-SMALL = Genotype.parse(TEXT)
+SMALL = parse_genotype(TEXT)
 
 
 def run_of(cell: Genotype | None, path):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from out_of_tree import DYING, install
 
-from dots.config import CONFIGS, parse_config
-from dots.deaths import run_died_at
-from dots.doctor import examine
-from dots.images import images_of, write_images_record
-from dots.newrun import create_run
-from dots.presets import preset_values
+from dots.cli.doctor import examine
+from dots.config.presets import preset_values
+from dots.config.schema import CONFIGS, parse_config
+from dots.run.deaths import run_died_at
+from dots.run_directory.images import images_of, write_images_record
+from dots.run_directory.new import create_run
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dots import drawing
+from dots.report import cell_figure as drawing
 from dots_core.errors import UsageError
-from dots_core.genotype import Genotype, Node
-from dots_core.named_cells import named_cell, named_cells
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.space import CELL_TYPES
+from dots_core.search_space.cell import CELL_TYPES
+from dots_core.search_space.genotype import Genotype, Node
+from dots_core.search_space.named_cells import named_cell, named_cells
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 CHOICES = [operation for operation in OPERATIONS if operation != NONE]
 NUMBER = {"c_{k-2}": 0, "c_{k-1}": 1, **{str(node): node + 2 for node in range(7)}}
@@ -237,5 +237,5 @@ def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
 def test_importing_the_module_loads_no_matplotlib() -> None:
     import sys
 
-    code = "import sys, dots.drawing; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, dots.report.cell_figure; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

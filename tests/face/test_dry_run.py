@@ -12,8 +12,8 @@ import pytest
 from commands import TINY, told
 from PIL import Image
 
-from dots import estimate
-from dots_core.data import pixels
+from dots.run import estimate
+from dots_core.data.files import pixels
 from dots_core.data.images import STATISTICS_SAMPLE
 
 SETTINGS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -43,7 +43,7 @@ def dry_run(capsys, data, *more):
 def test_of_many_images_a_sample_is_decoded(many, capsys, monkeypatch, tmp_path):
     opened = []
     whole = pixels.open_image
-    for module in ("dots_core.data.files", "dots_core.data.folder"):
+    for module in ("dots_core.data.files.decoding", "dots_core.data.sources.folder"):
         monkeypatch.setattr(f"{module}.open_image", lambda path: (opened.append(path), whole(path))[1])
     found = dry_run(capsys, many, "--out", tmp_path / "run")
     assert found.code == 0, found.err

@@ -9,15 +9,15 @@ import pytest
 import yaml
 from commands import refused, told
 
-from dots.presets import read_yaml
+from dots.config.presets import read_yaml
 from dots.report.rows import check_alike
-from dots.rundir import config_text, read_run_config
+from dots.run_directory.layout import config_text, read_run_config
 from dots.study.archive import Archive
 from dots.study.catalogue import defaults
-from dots.study.folder import settle
-from dots_core.checkpoint import newest_checkpoint
+from dots.study.directory import settle
 from dots_core.errors import CorruptFile
-from dots_core.files import MANIFEST, read_folder, write_folder
+from dots_core.storage.atomic import MANIFEST, read_folder, write_folder
+from dots_core.storage.checkpoint import newest_checkpoint
 
 BROKEN = {
     "empty": "",

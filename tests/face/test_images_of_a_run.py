@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dots.config import CONFIGS, parse_config
-from dots.images import images_of, images_record, write_images_record
-from dots.next_step import training_after
-from dots.plans import plan_of
-from dots.presets import preset_values
-from dots.rundir import config_text
-from dots.watch import Silent, Talking
+from dots.config.plan import plan_of
+from dots.config.presets import preset_values
+from dots.config.schema import CONFIGS, parse_config
+from dots.console.progress import Silent, Talking
+from dots.run.next_step import training_after
+from dots.run_directory.images import images_of, images_record, write_images_record
+from dots.run_directory.layout import config_text
 from dots_core.data import ImageData, from_arrays
 from dots_core.errors import UsageError
-from dots_core.reading import read_json
+from dots_core.storage.reading import read_json
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from dots.study.cluster import Submitter
-from dots.study.correlation import need_scipy
-from dots_core.backends import backends
+from dots.study.jobs.cluster import Submitter
+from dots.study.questions.correlation import need_scipy
+from dots_core.engine.registry import backends
 from dots_core.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

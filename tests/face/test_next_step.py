@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 import dots
-from dots.cli import app
-from dots.config import SearchConfig
-from dots.next_step import training_after
-from dots_core.backends import choose_backend
+from dots.cli.main import app
+from dots.config.schema import SearchConfig
+from dots.run.next_step import training_after
 from dots_core.data import from_arrays
+from dots_core.engine.registry import choose_backend
 
 SHORT = ["epochs=1", "train_images=16", "test_images=4", "batch=8", "channels=4", "layers=3"]
 

@@ -9,7 +9,7 @@ import pytest
 
 WARNING = """
 import logging, warnings
-from dots.output import hush_libraries
+from dots.console.output import hush_libraries
 hush_libraries()
 warnings.filterwarnings("always")  # as a library may do when it is imported
 warnings.warn("of Python's")
@@ -27,8 +27,8 @@ def test_libraries_are_hushed_but_for_errors_and_what_was_asked_for(options, sai
 
 
 def test_the_presets_are_listed_with_whole_sentences(monkeypatch, capsys):
-    from dots.cli import list_presets
-    from dots.presets import preset_about, preset_names
+    from dots.cli.main import list_presets
+    from dots.config.presets import preset_about, preset_names
 
     list_presets(as_json=False)
     lines = capsys.readouterr().out.splitlines()
@@ -40,7 +40,7 @@ def test_the_presets_are_listed_with_whole_sentences(monkeypatch, capsys):
 
 
 def test_on_a_terminal_paragraphs_are_wrapped_beside_their_labels(monkeypatch):
-    from dots.output import beside
+    from dots.console.output import beside
 
     words = " ".join(f"word{number}" for number in range(60))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dots.cli import app
-from dots.config import CONFIGS, parse_config
-from dots.plans import plan_of
-from dots.presets import merged, nested, preset_names, preset_path, preset_values
+from dots.cli.main import app
+from dots.config.plan import plan_of
+from dots.config.presets import merged, nested, preset_names, preset_path, preset_values
+from dots.config.schema import CONFIGS, parse_config
 from dots_core.data import Augmentation, ImageData, Loader, from_arrays
-from dots_core.feed import Feed
-from dots_core.named_cells import named_cell
-from dots_core.plan import Plan, Update
-from dots_core.schedules import Constant, Cosine, Linear, LinearDecay, Warmup
-from dots_core.topology import Topology
+from dots_core.plan.plan import Plan, Update
+from dots_core.plan.schedules import Constant, Cosine, Linear, LinearDecay, Warmup
+from dots_core.search.batches import Feed
+from dots_core.search_space.named_cells import named_cell
+from dots_core.search_space.topology import Topology
 
 PRESETS = [(kind, name) for kind in CONFIGS for name in preset_names(kind)]
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from dots.config import SearchConfig, TrainConfig, parse_config
-from dots.plans import plan_of
-from dots.presets import merged, nested, preset_values
+from dots.config.plan import plan_of
+from dots.config.presets import merged, nested, preset_values
+from dots.config.schema import SearchConfig, TrainConfig, parse_config
 from dots_core.errors import UsageError
-from dots_core.named_cells import named_cell
+from dots_core.search_space.named_cells import named_cell
 
 ONE = {"operation.level": "one"}
 SINGLE = {"topology.epochs": 0}

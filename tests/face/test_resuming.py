@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 import dots
-from dots.cli import app
-from dots.config import SearchConfig
-from dots.plans import plan_of
-from dots.rundir import read_run_config
-from dots_core.driver import Driver
+from dots.cli.main import app
+from dots.config.plan import plan_of
+from dots.config.schema import SearchConfig
+from dots.run_directory.layout import read_run_config
 from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError
+from dots_core.search.runner import Driver
 
 ENGINE = "reference"
 SETTINGS = {
@@ -264,10 +264,10 @@ class TestOtherSettings:
 
     def test_another_cell_is_named_in_the_command(self, begun, tmp_path):
         train = {"backend": ENGINE, "verbose": False, "out": tmp_path / "t", "resume": True}
-        from dots.newrun import create_run
-        from dots.runs import Request, prepare
+        from dots.run.api import Request, prepare
+        from dots.run_directory.new import create_run
 
-        settings = dots.presets.nested({"image_size": 8, "channels": 2, "layers": 2, "epochs": 1, "batch": 8})
+        settings = dots.config.presets.nested({"image_size": 8, "channels": 2, "layers": 2, "epochs": 1, "batch": 8})
         request = Request("train", "smoke", ENGINE, data=begun / "images", cell="DARTS_V2", settings=settings)
         create_run(tmp_path / "t", prepare(request).config).close()
         with pytest.raises(UsageError, match=r"\(cell\).* --cell DARTS_V1 .*--out") as refused:

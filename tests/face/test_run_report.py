@@ -11,18 +11,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dots.config import SearchConfig, parse_config
-from dots.plans import plan_of
-from dots.presets import preset_values
+from dots.config.plan import plan_of
+from dots.config.presets import preset_values
+from dots.config.schema import SearchConfig, parse_config
+from dots.console.progress import planned_epochs, standing_text
+from dots.console.summary import search_summary
 from dots.report import RunRecord, html_page
 from dots.report.charts import Frame, Line, chart, decades, linear_ticks
-from dots.summary import search_summary
-from dots.watch import planned_epochs, standing_text
-from dots_core.genotype import Genotype
-from dots_core.named_cells import named_cell
-from dots_core.plan import Phase, Plan, Stage, Update
-from dots_core.progress import Progress
-from dots_core.space import search_cell
+from dots_core.plan.plan import Phase, Plan, Stage, Update
+from dots_core.search.progress import Progress
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.named_cells import named_cell
 
 values = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
 positive = st.floats(1e-12, 1e12)

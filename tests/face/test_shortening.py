@@ -10,15 +10,15 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from dots.config import CONFIGS, parse_config
-from dots.newrun import create_run
-from dots.plans import plan_of
-from dots.presets import flattened, merged, nested, preset_names, preset_values
-from dots.runs import Request, prepare
-from dots.shortening import shortened
+from dots.config.plan import plan_of
+from dots.config.presets import flattened, merged, nested, preset_names, preset_values
+from dots.config.schema import CONFIGS, parse_config
+from dots.config.shortening import shortened
+from dots.run.api import Request, prepare
+from dots.run_directory.new import create_run
 from dots_core.errors import UsageError
-from dots_core.named_cells import named_cell
-from dots_core.schedules import Warmup
+from dots_core.plan.schedules import Warmup
+from dots_core.search_space.named_cells import named_cell
 
 every_preset = pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in CONFIGS for name in preset_names(kind)]

@@ -12,8 +12,8 @@ import sys
 import pytest
 from commands import refused, told
 
-from dots import cli
-from dots.streams import Talk
+from dots.cli import main as cli
+from dots.console.streams import Talk
 from dots_core.errors import CorruptFile
 
 COMMAND = [sys.executable, "-m", "dots"]

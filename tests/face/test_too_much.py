@@ -7,12 +7,12 @@ import json
 import pytest
 from commands import refused, told
 
-from dots import capacity
+from dots.run import capacity
 from dots_core import bounds
 from dots_core.errors import UsageError
-from dots_core.genotype import Genotype
-from dots_core.network import NetworkSpec
-from dots_core.space import search_cell
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.genotype import Genotype
 
 HUGE = [
     *(f"channels={10**power}" for power in (6, 7, 8, 9)),
@@ -47,7 +47,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_built(setting, ca
 
 def test_what_may_fit_is_not_refused(capsys, monkeypatch, tmp_path):
     """The limit is where it is certain: half as much again as there is."""
-    from dots.runs import Request, prepare
+    from dots.run.api import Request, prepare
 
     prepared = prepare(Request("search", "smoke-reference", "reference", out=tmp_path / "run"))
     needed = max(

@@ -1,10 +1,11 @@
-"""`dots_conformance.alone`'s process, with the torch engine's images in PyTorch's own layout, channels first."""
+"""The process of `dots_core.engine.crashes.alone`, with the torch engine's images channels first."""
 
 from dataclasses import replace
 
 import torch
-from dots_conformance import alone
 from dots_torch import engine
+
+from dots_core.engine.crashes import alone
 
 in_engines_layout = engine.precision
 engine.precision = lambda runtime: replace(in_engines_layout(runtime), memory_format=torch.contiguous_format)

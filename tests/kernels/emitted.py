@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
-from dots_conformance.forms import Form, network_forms
-
-from dots_core.layers import Convolution, Layer, ShiftedPair, operation_layers
-from dots_core.network import STEMS, CellLayout, NetworkSpec
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.space import CellSpec, Edge, search_cell
+from dots_core.engine.crashes.forms import Form, network_forms
+from dots_core.network.layers import Convolution, Layer, ShiftedPair, operation_layers
+from dots_core.network.spec import STEMS, CellLayout, NetworkSpec
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 CHANNELS = (*range(1, 10), 12, 16)
 SIDES = (*range(1, 10), 16, 17)
@@ -54,7 +54,7 @@ def preprocessing_forms() -> Iterator[Form]:
 def _possible(layers: tuple[Layer, ...], width: int = 1) -> bool:
     """Whether a factorised reduce has something to halve, and equal halves where several are stacked.
 
-    Networks have even numbers of channels for its sake, `dots_core.network.NetworkSpec` refuses others.
+    Networks have even numbers of channels for its sake, `dots_core.network.spec.NetworkSpec` refuses others.
     """
     pairs = [(layer.first.outputs, layer.second.outputs) for layer in layers if isinstance(layer, ShiftedPair)]
     return all(first > 0 and (first == second or width == 1) for first, second in pairs)

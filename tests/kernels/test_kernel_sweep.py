@@ -7,12 +7,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from dots_conformance.alone import CHILD, Job, run_alone
-from dots_conformance.heap import malloc_checking
 from emitted import CHANNELS, SIDES, WIDTHS, by_kind, kind, sampled, whole
 from out_of_tree import OVERRUNNING, install
 
-from dots_core.operations import NONE, OPERATIONS
+from dots_core.engine.crashes.alone import CHILD, Job, run_alone
+from dots_core.engine.crashes.heap import malloc_checking
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 FOLDER = Path(__file__).parent
 CONTIGUOUS = (sys.executable, str(FOLDER / "contiguous.py"))

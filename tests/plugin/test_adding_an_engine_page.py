@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stranger import LOOPBACK, install, pytest_run
 
-from dots_core.engine import Engine, Network, UnrollingNetwork
+from dots_core.engine.protocol import Engine, Network, UnrollingNetwork
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "adding-an-engine.md").read_text("utf-8")
@@ -38,11 +40,15 @@ def test_it_lists_every_verb_with_its_parameters() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(dots_core(?:\.\w+)+)[`(]", PAGE))))
 def test_a_name_it_mentions_exists(name: str) -> None:
-    parts = name.split(".")
-    found = importlib.import_module(".".join(parts[:2]))
-    for part in parts[2:]:
-        # A field without a default is no attribute of its class.
-        found = getattr(found, part, None) or found.__annotations__[part]
+    module, _, rest = name.partition(".")
+    found: Any = importlib.import_module(module)
+    for part in rest.split("."):
+        module = f"{module}.{part}"
+        if importlib.util.find_spec(module) if hasattr(found, "__path__") else None:
+            found = importlib.import_module(module)
+        else:
+            # A field without a default is no attribute of its class.
+            found = getattr(found, part, None) or found.__annotations__[part]
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:\w+/)+[\w.-]+)`", PAGE))))

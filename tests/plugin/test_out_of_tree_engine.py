@@ -40,7 +40,7 @@ def test_without_the_package_there_is_no_such_engine(tmp_path: Path) -> None:
 def test_listing_engines_loads_the_record_and_not_the_engine(site: Path, tmp_path: Path) -> None:
     script = (
         "import sys\n"
-        "from dots_core.backends import backends, choose_backend\n"
+        "from dots_core.engine.registry import backends, choose_backend\n"
         "(found,) = [backend for backend in backends() if backend.name == 'loopback']\n"
         "print(found.available, found.description, choose_backend(None).name, sep='; ')\n"
         "print(*sorted(name for name in sys.modules if name.startswith('dots_loopback')))\n"

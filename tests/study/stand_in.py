@@ -58,7 +58,7 @@ def events(study: Path) -> dict[str, list[str]]:
 
 
 def carry_out(jobs) -> dict[str, str]:
-    """Do jobs in this process, as a runner of `dots.study.conduct`."""
+    """Do jobs in this process, as a runner of `dots.study.jobs.execute`."""
     for job in jobs:
         finish(begin(list(job.arguments)))
     return {}

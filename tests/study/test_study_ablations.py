@@ -6,19 +6,20 @@ import json
 
 import pytest
 
-from dots.presets import preset_names, setting_text
-from dots.study.ablation import AblationStudy
-from dots.study.ablations import ABLATIONS
+from dots.config.presets import preset_names, setting_text
 from dots.study.archive import Archive
 from dots.study.catalogue import ablation_name, build, catalogue, defaults
-from dots.study.conduct import Conducted
-from dots.study.paths import all_paths, first_cell
+from dots.study.jobs.execute import Conducted
+from dots.study.questions.ablation import AblationStudy
+from dots.study.questions.ablations import ABLATIONS
+from dots.study.questions.paths import all_paths, first_cell
 from dots.study.results import write_results
 from dots.study.scale import Scale, StudyRun, write_cell
 from dots.study.small import small_settings
 from dots.study.study import Published, Row
 from dots_core.errors import DataMissing, UsageError
-from dots_core.genotype import Genotype
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.genotype_text import load_genotype
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -118,15 +119,15 @@ def test_a_cell_that_is_no_longer_the_found_one_is_written_again_or_refused(tmp_
     runs = ["a-seed-0", "a-seed-1"]
     assert write_cell(tmp_path, "a", before, runs) == "cells/a.json"
     write_cell(tmp_path, "a", after, runs)
-    assert Genotype.load(tmp_path / "cells" / "a.json") == after
+    assert load_genotype(tmp_path / "cells" / "a.json") == after
     (tmp_path / "cells" / "a.json").write_text("{")
     write_cell(tmp_path, "a", after, runs)
-    assert Genotype.load(tmp_path / "cells" / "a.json") == after
+    assert load_genotype(tmp_path / "cells" / "a.json") == after
     (tmp_path / "runs" / "a-seed-1").mkdir()
     write_cell(tmp_path, "a", after, runs)
     with pytest.raises(UsageError, match=r"cells/a\.json .*runs/a-seed-1 began with it; delete both"):
         write_cell(tmp_path, "a", before, runs)
-    assert Genotype.load(tmp_path / "cells" / "a.json") == after
+    assert load_genotype(tmp_path / "cells" / "a.json") == after
 
 
 def test_cells_of_one_search_are_trained_at_every_depth(tmp_path):
@@ -169,7 +170,7 @@ def test_cells_are_derived_after_the_epochs_named(tmp_path):
     for run in wave.runs:
         method, epoch = run.row.rsplit("-", 1)
         derived = first_cell(paths[10 * (method == "fixed-DARTS") + int(epoch) // 10])
-        assert Genotype.load(tmp_path / run.cell) == derived
+        assert load_genotype(tmp_path / run.cell) == derived
 
 
 def test_a_search_shorter_than_the_epoch_of_a_variant_is_refused():

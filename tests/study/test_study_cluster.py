@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from stand_in import events
 
-from dots.study import cluster
-from dots.study.paths import all_paths, first_cell
-from dots.study.processes import Job
+from dots.study.jobs import cluster
+from dots.study.jobs.processes import Job
+from dots.study.questions.paths import all_paths, first_cell
 from dots_core.errors import UsageError
 
 STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]

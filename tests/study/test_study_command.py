@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from stand_in import accuracy_of, events
 
-from dots.study.paths import all_paths, path_name
-from dots.study.processes import is_held
-from dots_core.genotype import Genotype
+from dots.study.jobs.processes import is_held
+from dots.study.questions.paths import all_paths, path_name
+from dots_core.search_space.genotype_text import load_genotype
 
 STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
 WITH_STAND_IN = f"""
 import sys
-from dots.study import processes
+from dots.study.jobs import processes
 processes.dots_command = lambda: {STAND_IN!r}
-from dots.cli import main
+from dots.cli.main import main
 main()
 """
 NAMED = os.environ.get("DOTS_TEST_ENGINES", "reference").split(",")
@@ -115,9 +115,9 @@ def test_rank_correlation_runs_whole_and_its_numbers_are_those_of_its_runs(tmp_p
         found = document["findings"].get(f"{finding} on the pairs of the {method} cell")
         assert found["tau"] == (None if np.isnan(tau) else pytest.approx(tau))
     for method in ("darts", "dots"):
-        searched = Genotype.load(out / "runs" / f"{method}-search" / "genotype.json")
+        searched = load_genotype(out / "runs" / f"{method}-search" / "genotype.json")
         chosen = "-".join(str(source) for _, source in searched.normal[-1])
-        assert Genotype.load(out / "cells" / f"{method}-pair-{chosen}.json") == searched
+        assert load_genotype(out / "cells" / f"{method}-pair-{chosen}.json") == searched
     before = {name: (out / name).read_bytes() for name in ("results.json", "results.md", "rank-correlation.svg")}
     again = study("rank-correlation", "--out", out, "--resume", "-q")
     assert (again.returncode, again.stdout) == (0, f"{out}\n")
@@ -393,7 +393,7 @@ def test_help_loads_nothing_heavy():
     script = """
 import sys
 sys.argv = ["dots", "study", "--help"]
-from dots.cli import main
+from dots.cli.main import main
 try:
     main()
 finally:

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from dots.study.correlation import need_scipy, rank_correlation
+from dots.study.questions.correlation import need_scipy, rank_correlation
 from dots_core.errors import UsageError
 
 

@@ -9,9 +9,9 @@ from itertools import combinations, product
 import pytest
 from stand_in import accuracy_of, carry_out, events
 
-from dots.study.conduct import conduct
-from dots.study.folder import create
-from dots.study.paths import PathStudy, all_paths, first_cell, path_name, unified_cell
+from dots.study.directory import create
+from dots.study.jobs.execute import conduct
+from dots.study.questions.paths import PathStudy, all_paths, first_cell, path_name, unified_cell
 from dots.study.results import write_results
 from dots.study.scale import Scale
 from dots_core.errors import UsageError

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from stand_in import events
 
-from dots.study import processes
-from dots.study.paths import all_paths, first_cell
-from dots.study.processes import Job, ProcessQueue, divided_threads, is_held
+from dots.study.jobs import processes
+from dots.study.jobs.processes import Job, ProcessQueue, divided_threads, is_held
+from dots.study.questions.paths import all_paths, first_cell
 
 STAND_IN = [sys.executable, "-S", str(Path(__file__).with_name("stand_in.py"))]
 

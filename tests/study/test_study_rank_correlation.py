@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dots.study.archive import Searched
-from dots.study.rank_correlation import (
+from dots.study.questions.rank_correlation import (
     RankCorrelationStudy,
     combination_importance,
     operation_importance,
@@ -17,10 +17,10 @@ from dots.study.rank_correlation import (
 )
 from dots.study.scale import Scale
 from dots_core.errors import UsageError
-from dots_core.operations import NONE, OPERATIONS
-from dots_core.selection import derive
-from dots_core.space import search_cell
-from dots_core.topology import Topology
+from dots_core.search_space.cell import search_cell
+from dots_core.search_space.derivation import derive
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
 
 
 def searched(topology, seed=0, attention=()):

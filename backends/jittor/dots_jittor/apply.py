@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import State
-from dots_core.layers import Layer
-from dots_core.stacking import Stacker
+from dots_core.engine.protocol import State
+from dots_core.engine.stacking import Stacker
+from dots_core.network.layers import Layer
 from dots_jittor.arrays import Views, download, upload
 from dots_jittor.runtime import Place
 from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
@@ -23,7 +23,7 @@ def apply(
     upstream: NDArray[np.floating],
     place: Place,
 ) -> State:
-    """Carry out `dots_core.engine.Engine.apply`."""
+    """Carry out `dots_core.engine.protocol.Engine.apply`."""
     stacker = Stacker()
     described = stacker.stack(sequences)
     stack = Stack(described)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dots_core.arena import Arena
+from dots_core.engine.flat_layout import Arena
 from dots_jittor.startup import jt
 
 Var = Any

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dots_core import stacking
-from dots_core.batch import Draw
-from dots_core.stacking import StackedCell
+from dots_core.engine import stacking
+from dots_core.engine.batch import Draw
+from dots_core.engine.stacking import StackedCell
 from dots_jittor.arrays import Var
 from dots_jittor.branching import fork, split
 from dots_jittor.gains import Gains
@@ -18,7 +18,7 @@ class Source:
     Parameters
     ----------
     partial : int
-        K of `dots_core.space.CellSpec.partial`.
+        K of `dots_core.search_space.cell.CellSpec.partial`.
     alone : bool
         Whether every edge's operations are on their own, because samples leave some out.
     """

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Runtime, Setup, State
-from dots_core.layers import Layer
+from dots_core.engine.protocol import Device, Runtime, Setup, State
+from dots_core.network.layers import Layer
 from dots_jittor import onednn
 from dots_jittor.apply import apply
 from dots_jittor.network import JittorNetwork

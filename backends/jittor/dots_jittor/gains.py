@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.mixing import Blocks
-from dots_core.operations import OPERATIONS
+from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.operations import OPERATIONS
 from dots_jittor.arrays import Var, upload
 from dots_jittor.branching import fork, split
 from dots_jittor.primitives import Primitives
@@ -96,5 +96,5 @@ class _Chosen(jt.Function):
 
 
 def straight_through(weights: Var, chosen: NDArray[np.bool_]) -> Var:
-    """The weights of hard samples (`dots_core.batch.Draw`), both of shape (edges, all operations)."""
+    """The weights of hard samples (`dots_core.engine.batch.Draw`), both of shape (edges, all operations)."""
     return _Chosen(upload(chosen.astype(str(weights.dtype))))(weights)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Optimizers
-from dots_core.layers import NORM_EPSILON
-from dots_core.mixing import Blocks
+from dots_core.engine.protocol import Optimizers
+from dots_core.network.layers import NORM_EPSILON
+from dots_core.search_space.mixing import Blocks
 from dots_jittor.arrays import Var, upload
 from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
@@ -331,7 +331,7 @@ class _Add(jt.Function):
 
 
 class _Interleave(jt.Function):
-    """Two tensors side by side along channels, shuffled; see `dots_core.stacking.StackedCell`."""
+    """Two tensors side by side along channels, shuffled; see `dots_core.engine.stacking.StackedCell`."""
 
     def __init__(self, parts: int) -> None:
         super().__init__()

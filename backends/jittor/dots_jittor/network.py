@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dots_core.batch import Batch, Draw
-from dots_core.engine import Rates, Setup, State, Temperature, check_groups
-from dots_core.flat_state import AdamState, FlatState
-from dots_core.network import architecture_shapes
-from dots_core.stacking import StackedNetwork
+from dots_core.engine.batch import Batch, Draw
+from dots_core.engine.flat_state import AdamState, FlatState
+from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.stacking import StackedNetwork
+from dots_core.network.spec import architecture_shapes
+from dots_core.search_space.mixing import Temperature
 from dots_jittor.accumulated import Accumulated
 from dots_jittor.arrays import Var, Views, download, upload
 from dots_jittor.cell import Cell
@@ -25,7 +26,7 @@ from dots_jittor.startup import jt
 
 @dataclass(frozen=True)
 class _Inputs:
-    """A batch on its device; see `dots_core.batch.Batch`."""
+    """A batch on its device; see `dots_core.engine.batch.Batch`."""
 
     images: Var
     labels: Var
@@ -34,7 +35,7 @@ class _Inputs:
 
 
 class JittorNetwork:
-    """The `dots_core.engine.Network` verbs on Jittor."""
+    """The `dots_core.engine.protocol.Network` verbs on Jittor."""
 
     def __init__(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], place: Place

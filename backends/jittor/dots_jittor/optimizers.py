@@ -1,4 +1,4 @@
-"""The two update rules (`dots_core.engine.Optimizers`) with the tensors they move."""
+"""The two update rules (`dots_core.engine.protocol.Optimizers`) with the tensors they move."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Optimizers
+from dots_core.engine.protocol import Optimizers
 from dots_jittor.arrays import Var, joined, upload
 from dots_jittor.primitives import Primitives
 

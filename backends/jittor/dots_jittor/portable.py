@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Optimizers
-from dots_core.layers import NORM_EPSILON
-from dots_core.mixing import Blocks
+from dots_core.engine.protocol import Optimizers
+from dots_core.network.layers import NORM_EPSILON
+from dots_core.search_space.mixing import Blocks
 from dots_jittor.arrays import Var, upload
 from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt

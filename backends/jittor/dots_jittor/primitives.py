@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Optimizers
-from dots_core.mixing import Blocks
+from dots_core.engine.protocol import Optimizers
+from dots_core.search_space.mixing import Blocks
 from dots_jittor.arrays import Var
 from dots_jittor.window import Window
 
@@ -79,7 +79,7 @@ class Primitives(Protocol):
         ...
 
     def interleave(self, first: Var, rest: Var, parts: int) -> Var:
-        """Put two tensors side by side along channels, and shuffle as `dots_core.stacking.StackedCell` says.
+        """Put two tensors side by side along channels, and shuffle as `dots_core.engine.stacking.StackedCell` says.
 
         Channel (g, c) of (parts, C/parts) goes to (c, g), C the channels of both.
         """
@@ -88,7 +88,7 @@ class Primitives(Protocol):
     def block_softmax(
         self, logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None
     ) -> Var:
-        """Softmax within each block, 0 where masked; see `dots_core.mixing.block_softmax`."""
+        """Softmax within each block, 0 where masked; see `dots_core.search_space.mixing.block_softmax`."""
         ...
 
     def cross_entropy(self, logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
@@ -115,7 +115,7 @@ class Primitives(Protocol):
     def momentum_sgd(
         self, gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float
     ) -> tuple[Var, Var]:
-        """Return new weights and buffer of vectors; the rule is `dots_core.engine.Optimizers`'."""
+        """Return new weights and buffer of vectors; the rule is `dots_core.engine.protocol.Optimizers`'."""
         ...
 
     def clipped(self, gradient: Var, clip: float) -> Var:

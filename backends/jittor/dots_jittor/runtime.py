@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
 from dots_jittor import native, portable
 from dots_jittor.primitives import Primitives

@@ -1,4 +1,4 @@
-"""One stack of layers (`dots_core.stacking`), run with Jittor."""
+"""One stack of layers (`dots_core.engine.stacking`), run with Jittor."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import DTypeLike
 
-from dots_core import stacking
-from dots_core.arena import Arena
+from dots_core.engine import stacking
+from dots_core.engine.flat_layout import Arena
+from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.errors import UsageError
-from dots_core.layers import NORM_MOMENTUM, Convolution, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
-from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_core.network.layers import NORM_MOMENTUM, Convolution, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
 from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
@@ -54,7 +54,7 @@ class Pass:
         Normalise by the batch's statistics.
     constants : Constants
     trace : bool
-        Keep the tensors of `dots_core.network.traced_shapes`.
+        Keep the tensors of `dots_core.network.spec.traced_shapes`.
     moments : dict of int to Var
         Left behind in training: the batch's mean and unbiased variance, shape (2, channels), by
         the number of the mean's stack.
@@ -137,7 +137,7 @@ class Stack:
         Returns
         -------
         Var
-            As `dots_core.stacking.Stack.shared` says.
+            As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
             x = step(run, x, gain)

@@ -8,9 +8,9 @@ import numpy as np
 from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.engine import State
-from dots_core.layers import Layer
-from dots_core.stacking import Stacker
+from dots_core.engine.protocol import State
+from dots_core.engine.stacking import Stacker
+from dots_core.network.layers import Layer
 from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
 from dots_mindspore.runtime import Place, upload
 from dots_mindspore.stack import Pass, Stack
@@ -23,7 +23,7 @@ def apply(
     upstream: NDArray[np.floating],
     place: Place,
 ) -> State:
-    """Carry out `dots_core.engine.Engine.apply`."""
+    """Carry out `dots_core.engine.protocol.Engine.apply`."""
     place.enter()
     stacker = Stacker()
     described = stacker.stack(sequences)

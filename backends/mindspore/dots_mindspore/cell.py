@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from dots_core import stacking
-from dots_core.stacking import StackedCell
+from dots_core.engine import stacking
+from dots_core.engine.stacking import StackedCell
 from dots_mindspore.channels import shuffler, splitter
 from dots_mindspore.mixture import Gains
 from dots_mindspore.runtime import Place

@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.arena import Arena
+from dots_core.engine.flat_layout import Arena
 
 
 def value_and_gradients(

@@ -9,8 +9,8 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Runtime, Setup, State
-from dots_core.layers import Layer
+from dots_core.engine.protocol import Device, Runtime, Setup, State
+from dots_core.network.layers import Layer
 from dots_mindspore.apply import apply
 from dots_mindspore.network import MindSporeNetwork
 from dots_mindspore.runtime import ascend_count, place

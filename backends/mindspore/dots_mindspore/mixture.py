@@ -8,17 +8,16 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from dots_core.batch import Draw
-from dots_core.engine import Temperature
-from dots_core.mixing import Blocks
-from dots_core.operations import OPERATIONS
-from dots_core.space import CellSpec
-from dots_core.stacking import Family
+from dots_core.engine.batch import Draw
+from dots_core.engine.stacking import Family
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.mixing import Blocks, Temperature
+from dots_core.search_space.operations import OPERATIONS
 from dots_mindspore.runtime import upload
 
 
 class BlockSoftmax:
-    """Softmax within blocks of logits, on the device (see `dots_core.mixing`)."""
+    """Softmax within blocks of logits, on the device (see `dots_core.search_space.mixing`)."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._gather = Tensor(blocks.gather.astype(np.int32))

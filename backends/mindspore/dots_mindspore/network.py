@@ -10,11 +10,12 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch, Draw
-from dots_core.engine import Rates, Setup, State, Temperature, check_groups
-from dots_core.flat_state import AdamState, FlatState
-from dots_core.network import architecture_shapes, traced_shapes
-from dots_core.stacking import StackedNetwork
+from dots_core.engine.batch import Batch, Draw
+from dots_core.engine.flat_state import AdamState, FlatState
+from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.stacking import StackedNetwork
+from dots_core.network.spec import architecture_shapes, traced_shapes
+from dots_core.search_space.mixing import Temperature
 from dots_mindspore.cell import Cell
 from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
 from dots_mindspore.mixture import Mixture
@@ -25,7 +26,7 @@ from dots_mindspore.stack import Pass, Stack
 
 
 class MindSporeNetwork:
-    """The `dots_core.engine.Network` verbs on MindSpore."""
+    """The `dots_core.engine.protocol.Network` verbs on MindSpore."""
 
     def __init__(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], place: Place

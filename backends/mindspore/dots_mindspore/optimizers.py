@@ -1,4 +1,4 @@
-"""The two update rules (`dots_core.engine.Optimizers`), as a few calls over flat tensors."""
+"""The two update rules (`dots_core.engine.protocol.Optimizers`), as a few calls over flat tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mindspore import Tensor, ops
 
-from dots_core.engine import Optimizers
+from dots_core.engine.protocol import Optimizers
 
 
 class MomentumSGD:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dots_core.batch import Draw
-from dots_core.stacking import Stack, StackedConvolution, StackedLinear, StackedNetwork, StackedNorm, StackedPair
+from dots_core.engine.batch import Draw
+from dots_core.engine.stacking import Stack, StackedConvolution, StackedLinear, StackedNetwork, StackedNorm, StackedPair
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Reads:
     Attributes
     ----------
     weights, statistics : tuple of int
-        In the network's two arenas (`dots_core.stacking.Stacker`).
+        In the network's two arenas (`dots_core.engine.stacking.Stacker`).
     """
 
     weights: tuple[int, ...]

@@ -12,7 +12,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor
 
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
 
 _AVX2 = 0x7
@@ -35,7 +35,7 @@ class DeviceChoices:
     split_by_convolution : bool
         Whether channels are taken apart by 1×1 convolutions with kernels of zeros and ones.
     precisions : tuple of str
-        Those of `dots_core.engine.PRECISIONS` it computes in.
+        Those of `dots_core.engine.protocol.PRECISIONS` it computes in.
     """
 
     target: str

@@ -1,4 +1,4 @@
-"""One stack of layers (`dots_core.stacking`), run with MindSpore."""
+"""One stack of layers (`dots_core.engine.stacking`), run with MindSpore."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, ops
 
-from dots_core import stacking
+from dots_core.engine import stacking
+from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.errors import UsageError
-from dots_core.layers import (
+from dots_core.network.layers import (
     NORM_EPSILON,
     NORM_MOMENTUM,
     Convolution,
@@ -22,7 +23,6 @@ from dots_core.layers import (
     ReLU,
     WindowAverage,
 )
-from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_mindspore.runtime import Place
 
 
@@ -39,7 +39,7 @@ class Pass:
     training : bool
         Normalise by the batch's statistics.
     probes : dict of Tensor
-        Zeros to be added to tensors of `dots_core.network.traced_shapes`: the gradient with respect
+        Zeros to be added to tensors of `dots_core.network.spec.traced_shapes`: the gradient with respect
         to a probe is that with respect to the tensor.
     traced : dict of Tensor
         Left behind: the tensors that were probed.
@@ -94,7 +94,7 @@ class Stack:
         Returns
         -------
         Tensor
-            As `dots_core.stacking.Stack.shared` says.
+            As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
             x = step(run, x, gain)

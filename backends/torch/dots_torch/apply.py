@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from dots_core.engine import State
-from dots_core.layers import Layer
-from dots_core.stacking import Stacker
+from dots_core.engine.protocol import State
+from dots_core.engine.stacking import Stacker
+from dots_core.network.layers import Layer
 from dots_torch.runtime import Precision, host
 from dots_torch.stack import Pass, Stack
 from dots_torch.weights import views
@@ -24,7 +24,7 @@ def apply(
     upstream: NDArray[np.floating],
     precision: Precision,
 ) -> State:
-    """Carry out `dots_core.engine.Engine.apply`."""
+    """Carry out `dots_core.engine.protocol.Engine.apply`."""
     stacker = Stacker()
     described = stacker.stack(sequences)
     stack = Stack(described)

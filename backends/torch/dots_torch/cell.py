@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dots_core import stacking
-from dots_core.stacking import Family, StackedCell
+from dots_core.engine import stacking
+from dots_core.engine.stacking import Family, StackedCell
 from dots_torch.mixture import Gains
 from dots_torch.stack import Pass, Stack, shuffled
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dots_core.engine import Device, Runtime, Setup, State
-from dots_core.layers import Layer
+from dots_core.engine.protocol import Device, Runtime, Setup, State
+from dots_core.network.layers import Layer
 from dots_torch.apply import apply
 from dots_torch.network import TorchNetwork
 from dots_torch.runtime import precision

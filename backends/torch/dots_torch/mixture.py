@@ -7,17 +7,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dots_core.batch import Draw
-from dots_core.engine import Temperature
-from dots_core.mixing import Blocks
-from dots_core.operations import OPERATIONS
-from dots_core.space import CellSpec
-from dots_core.stacking import Family
+from dots_core.engine.batch import Draw
+from dots_core.engine.stacking import Family
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.mixing import Blocks, Temperature
+from dots_core.search_space.operations import OPERATIONS
 from dots_torch.runtime import Precision
 
 
 class BlockSoftmax:
-    """Softmax within blocks of logits, on a device (see `dots_core.mixing`)."""
+    """Softmax within blocks of logits, on a device (see `dots_core.search_space.mixing`)."""
 
     def __init__(self, blocks: Blocks, device: torch.device, dtype: torch.dtype) -> None:
         self._gather = torch.from_numpy(blocks.gather).to(device)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from dots_core.stacking import StackedNetwork
+from dots_core.engine.stacking import StackedNetwork
 from dots_torch.cell import Cell
 from dots_torch.mixture import Gains
 from dots_torch.stack import Pass, Stack

@@ -1,4 +1,4 @@
-"""A network on PyTorch: the verbs of `dots_core.engine`."""
+"""A network on PyTorch: the verbs of `dots_core.engine.protocol`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dots_core.batch import Batch, Draw
-from dots_core.engine import Rates, Setup, State, Temperature, check_groups
-from dots_core.flat_state import AdamState, FlatState
-from dots_core.network import architecture_shapes
-from dots_core.stacking import StackedNetwork
+from dots_core.engine.batch import Batch, Draw
+from dots_core.engine.flat_state import AdamState, FlatState
+from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.stacking import StackedNetwork
+from dots_core.network.spec import architecture_shapes
+from dots_core.search_space.mixing import Temperature
 from dots_torch.mixture import Mixture
 from dots_torch.model import Model
 from dots_torch.optimizers import Adam, MomentumSGD, clipped
@@ -35,7 +36,7 @@ class _Inputs:
 
 
 class TorchNetwork:
-    """The `dots_core.engine.UnrollingNetwork` verbs on PyTorch."""
+    """The `dots_core.engine.protocol.UnrollingNetwork` verbs on PyTorch."""
 
     def __init__(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], precision: Precision

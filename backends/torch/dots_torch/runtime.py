@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dots_core.engine import Runtime
+from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
 
 _AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}

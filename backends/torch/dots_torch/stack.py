@@ -1,4 +1,4 @@
-"""One stack of layers (`dots_core.stacking`), run with PyTorch."""
+"""One stack of layers (`dots_core.engine.stacking`), run with PyTorch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dots_core import stacking
+from dots_core.engine import stacking
+from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.errors import UsageError
-from dots_core.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
-from dots_core.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
+from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
 from dots_torch.weights import Stacks
 
@@ -30,7 +30,7 @@ class Pass:
     track : bool
         Move the running statistics; only in training.
     traced : dict
-        Left behind: the tensors of `dots_core.network.traced_shapes`, where they are asked for.
+        Left behind: the tensors of `dots_core.network.spec.traced_shapes`, where they are asked for.
     trace : bool
     """
 
@@ -72,7 +72,7 @@ class Stack:
         Returns
         -------
         Tensor
-            As `dots_core.stacking.Stack.shared` says.
+            As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
             x = step(run, x, gain)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dots_core.arena import Arena
+from dots_core.engine.flat_layout import Arena
 
 
 class Stacks(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.networks import NetworkCase
-from dots_core.engine import Engine, Runtime, State
+from dots_core.engine.protocol import Engine, Runtime, State
 from dots_core.random import Stream
 
 

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dots_core.checkpoint import pack_arrays, unpack_arrays
-from dots_core.engine import State
-from dots_core.files import write_atomic
+from dots_core.engine.protocol import State
+from dots_core.storage.atomic import write_atomic
+from dots_core.storage.checkpoint import pack_arrays, unpack_arrays
 
 
 def handed(folder: Path | None, name: str, work_out: Callable[[], State]) -> State:

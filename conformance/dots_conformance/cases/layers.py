@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.cases.base import Case, Recording, drawn, drawn_arrays
-from dots_core.engine import Engine, Runtime
-from dots_core.layers import (
+from dots_core.engine.protocol import Engine, Runtime
+from dots_core.engine.stacking import Stacker
+from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
     HalvingMax,
@@ -19,12 +20,12 @@ from dots_core.layers import (
     Pool,
     ReLU,
     ShiftedPair,
+    Size,
     WindowAverage,
     operation_layers,
-    output_size,
+    output_shape,
 )
-from dots_core.operations import NONE, OPERATIONS, POOLS, SKIP
-from dots_core.stacking import Stacker
+from dots_core.search_space.operations import NONE, OPERATIONS, POOLS, SKIP
 
 SIZES = ((1, 1), (3, 3), (7, 9), (8, 8), (32, 32))
 CHANNELS = (4, 16)
@@ -32,7 +33,6 @@ SAMPLES = 4
 WIDTH = 3
 """Edges out of a node: how many equal operations are stacked."""
 
-Size = tuple[int, int]
 Images = Callable[[int, str, tuple[int, ...]], NDArray[np.float32]]
 
 
@@ -80,7 +80,7 @@ def _single_layers(c: int) -> Iterator[tuple[str, Layer]]:
 
 
 def layer_cases(seed: int) -> Iterator[Case]:
-    """Every layer of `dots_core.layers` at every number of channels and image size."""
+    """Every layer of `dots_core.network.layers` at every number of channels and image size."""
     for c in CHANNELS:
         for label, layer in _single_layers(c):
             for size in SIZES:
@@ -145,17 +145,3 @@ def _case(
         return Recording(found)
 
     return Case(name, record, quick, exact)
-
-
-def output_shape(sequences: tuple[tuple[Layer, ...], ...], samples: int, channels: int, size: Size) -> tuple[int, ...]:
-    """Shape of what ``Engine.apply`` returns for an input of some samples, channels and size."""
-    flat = False
-    for layer in sequences[0]:
-        size = output_size(layer, size)
-        if isinstance(layer, (Convolution, Linear)):
-            channels = layer.outputs
-        elif isinstance(layer, ShiftedPair):
-            channels = layer.first.outputs + layer.second.outputs
-        flat = flat or isinstance(layer, GlobalAverage)
-    outputs = channels * len(sequences)
-    return (samples, outputs) if flat else (samples, outputs, *size)

@@ -14,14 +14,14 @@ from dots_conformance.cases.base import Case, Recording
 from dots_conformance.listening import Listener
 from dots_conformance.networks import topology_spec
 from dots_core.data import ImageData, load
-from dots_core.driver import Driver
-from dots_core.engine import Engine, Optimizers, Runtime, State
-from dots_core.mixing import Blocks
-from dots_core.operations import OPERATIONS
-from dots_core.plan import Phase, Plan, Retained, Stage, Update
-from dots_core.schedules import Constant, Cosine, Exponential
-from dots_core.space import CELL_TYPES, CellSpec, search_cell
-from dots_core.topology import Topology
+from dots_core.engine.protocol import Engine, Optimizers, Runtime, State
+from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
+from dots_core.plan.schedules import Constant, Cosine, Exponential
+from dots_core.search.runner import Driver
+from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
+from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import Topology
 
 COMPARED_STEPS = 10
 """Losses of the first steps are judged; later ones have drifted apart."""

@@ -12,11 +12,11 @@ import numpy as np
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.cases.handed import handed
 from dots_conformance.networks import CASES, NetworkCase
-from dots_core.backends import load_engine
-from dots_core.engine import GROUPS, Engine, Loss, Network, Optimizers, Rates, Runtime, State
-from dots_core.levels import Moment, Stepper
-from dots_core.plan import Update
-from dots_core.state import rounded_state
+from dots_core.engine.protocol import GROUPS, Engine, Loss, Network, Optimizers, Rates, Runtime, State
+from dots_core.engine.registry import load_engine
+from dots_core.engine.state import rounded_state
+from dots_core.plan.plan import Update
+from dots_core.search.step import Moment, Stepper
 
 RATES = Rates(0.1, 0.01)
 _ARCHITECTURE = ("alpha", "beta")

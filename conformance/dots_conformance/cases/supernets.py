@@ -8,14 +8,15 @@ import numpy as np
 
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.networks import ATTENTION, NetworkCase, derived_spec, operation_spec, topology_spec
-from dots_core.engine import Engine, Loss, Runtime, Temperature
-from dots_core.named_cells import named_cell, named_cells
-from dots_core.operations import GROUPINGS
-from dots_core.topology import Topology
+from dots_core.engine.protocol import Engine, Loss, Runtime
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.named_cells import named_cell, named_cells
+from dots_core.search_space.operations import GROUPINGS
+from dots_core.search_space.topology import Topology
 
 
 def topologies() -> Iterator[tuple[str, Topology]]:
-    """Every topology matrix of `dots_core.topology` for cells of two to four nodes."""
+    """Every topology matrix of `dots_core.search_space.topology` for cells of two to four nodes."""
     for scaled in (True, False):
         suffix = "" if scaled else "-unscaled"
         for k in (1, 2, 3):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dots.report.markup import section, table, text
 from dots_conformance.ledger import Entry
 from dots_conformance.report.facts import environment_rows, floor_rows, threshold_rows
-from dots_conformance.report.markup import section, table, text
 from dots_conformance.report.summary import Column, ledger_use
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from dots.report.markup import section, text
 from dots_conformance.closeness import floor_of
 from dots_conformance.comparison import Curve
-from dots_conformance.report.markup import section, text
 from dots_conformance.report.summary import Column
 from dots_conformance.report.verdict_cells import cell_class, cell_words
 from dots_conformance.report.wording import number_text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dots.report.markup import text
 from dots_conformance.comparison import Comparison
 from dots_conformance.report.background import environment, ledger, stale_warning, thresholds
 from dots_conformance.report.growth_charts import growth_charts
-from dots_conformance.report.markup import text
 from dots_conformance.report.matrix import matrix
 from dots_conformance.report.offenders import details, offenders
 from dots_conformance.report.overview import counts, verdicts

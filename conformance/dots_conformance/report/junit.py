@@ -5,12 +5,13 @@ from __future__ import annotations
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from dots.report.markup import writable
 from dots_conformance.bundle import REFUSED
 from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict
 from dots_conformance.comparison import KNOWN, CaseVerdict, Comparison
 from dots_conformance.ledger import Entry
 from dots_conformance.report.summary import Column, columns, group_of, reason, recording_seconds
-from dots_conformance.report.wording import index_text, number_text, was_compared, writable
+from dots_conformance.report.wording import index_text, number_text, was_compared
 
 
 def junit_report(comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from dots.report.markup import writable
 from dots_conformance.comparison import Comparison
 from dots_conformance.report.facts import environment_rows
 from dots_conformance.report.summary import (
@@ -23,15 +24,7 @@ from dots_conformance.report.summary import (
     tally,
     telling_tensor,
 )
-from dots_conformance.report.wording import (
-    NOTHING,
-    index_text,
-    multiple_text,
-    number_text,
-    shortened,
-    was_compared,
-    writable,
-)
+from dots_conformance.report.wording import NOTHING, index_text, multiple_text, number_text, shortened, was_compared
 
 MOST = 40
 """How many of the cases that fail are listed one by one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dots_conformance.report.markup import section, text
+from dots.report.markup import section, text
 from dots_conformance.report.summary import Column, grouped, tally
 from dots_conformance.report.verdict_cells import LEGEND, MISSING, cell_class, cell_words, family_words
 

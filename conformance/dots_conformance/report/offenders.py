@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from dots.report.markup import section, table, text
 from dots_conformance.closeness import PASS, TensorVerdict
 from dots_conformance.comparison import CaseVerdict, Comparison
-from dots_conformance.report.markup import section, table, text
 from dots_conformance.report.summary import Column, Finding, findings, nearest, reason, spread, telling_tensor
 from dots_conformance.report.verdict_cells import cell_class, cell_words
 from dots_conformance.report.wording import (

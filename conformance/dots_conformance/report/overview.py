@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dots.report.markup import section, table, text
 from dots_conformance.closeness import PASS
 from dots_conformance.comparison import Comparison
-from dots_conformance.report.markup import section, table, text
 from dots_conformance.report.summary import (
     SYMBOLS,
     Column,

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 
 from dots_conformance.closeness import TensorVerdict
 
 NOTHING = "—"
 """Stands where there is no number."""
 
-_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # What XML 1.0 has no way to write: a process's last words may hold anything.
-_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def writable(text: str) -> str:
-    """Return text without terminal colours; characters that no document may hold become ``�``."""
-    return _UNWRITABLE.sub("�", _TERMINAL.sub("", text))
 
 
 def shortened(text: str, length: int) -> str:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.batch import Batch
-from dots_core.engine import Device, Rates, Runtime, Setup, State, Temperature
-from dots_core.layers import Layer
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Device, Rates, Runtime, Setup, State
+from dots_core.network.layers import Layer
+from dots_core.search_space.mixing import Temperature
 from dots_loopback.process import Process
 from dots_loopback.records import batch_to_arrays, layer_to_record, setup_to_record
 
 
 class LoopbackNetwork:
-    """A network on the other side; the verbs are those of `dots_core.engine.Network`."""
+    """A network on the other side; the verbs are those of `dots_core.engine.protocol.Network`."""
 
     def __init__(self, process: Process, number: int) -> None:
         self._process, self._record = process, {"network": number}
@@ -79,7 +80,7 @@ class LoopbackNetwork:
 
 
 class LoopbackEngine:
-    """The reference engine in a process of its own; the verbs are those of `dots_core.engine.Engine`."""
+    """The reference engine in a process of its own; the verbs are those of `dots_core.engine.protocol.Engine`."""
 
     name = "loopback"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from dots_core.backends import load_engine
-from dots_core.engine import Network, Rates, Runtime, Temperature
+from dots_core.engine.protocol import Network, Rates, Runtime
+from dots_core.engine.registry import load_engine
 from dots_core.errors import DotsError
+from dots_core.search_space.mixing import Temperature
 from dots_loopback.records import batch_from_arrays, layer_from_record, setup_from_record
 from dots_loopback.wire import Arrays, Record, receive, send
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, get_args
 
-from dots_core.batch import Batch, Draw
-from dots_core.cell_records import cell_from_record, cell_to_record
-from dots_core.engine import Loss, Optimizers, Runtime, Setup
-from dots_core.layers import Convolution, Layer, ShiftedPair
-from dots_core.network import NetworkSpec
+from dots_core.engine.batch import Batch, Draw
+from dots_core.engine.protocol import Loss, Optimizers, Runtime, Setup
+from dots_core.network.layers import Convolution, Layer, ShiftedPair
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.cell_records import cell_from_record, cell_to_record
 from dots_loopback.wire import Arrays, Record
 
 _LAYERS = {kind.__name__: kind for kind in get_args(Layer)}

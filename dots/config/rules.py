@@ -1,0 +1,186 @@
+"""Which settings of a search do not go together: each refusal with the keys, the reason and the remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dots.config.schema import SearchConfig, SpaceSection, StageSection, TemperatureSection, WeightsSection
+from dots_core.errors import UsageError
+from dots_core.search_space.operations import CONVOLUTIONS, NONE, SKIP, attention_constants, grouping, operation_set
+
+_COMBINATIONS = ("k-edges", "arbitrary")
+_WITHOUT_BETA = ("none", "fixed")
+
+
+def check_composition(config: SearchConfig) -> None:
+    """Refuse settings that contradict each other, and of those without effect the ones that mislead.
+
+    What depends on the images or the engine is checked where those are known.
+
+    Raises
+    ------
+    UsageError
+        Naming the keys, the reason and the remedy.
+    """
+    operation, topology = config.operation, config.topology
+    candidates = _candidates(config.space)
+    _check_edges(config.space)
+    _check_operation_search(config, candidates)
+    _check_stage("operation", operation, operation.edges.space, operation.edges.side, "operation.edges")
+    if topology.epochs:
+        if topology.space == "none":
+            raise UsageError(
+                "topology.space is none, which leaves a topology search nothing to search; choose a space, for "
+                "example topology.space=k-edges, or leave the stage out by topology.epochs=0"
+            )
+        if operation.retain == "top-2" and len(set(candidates) - {NONE}) < 2:
+            raise UsageError(
+                "operation.retain is top-2, but space.operations and space.groups leave fewer than 2 operations "
+                "other than none; add one, or set operation.retain=top-1"
+            )
+        _check_stage("topology", topology, topology.space, topology.side, "topology")
+    check_rate(config.weights, [stage.epochs for stage in (operation, topology) if stage.epochs])
+
+
+def _candidates(space: SpaceSection) -> tuple[str, ...]:
+    """The operations an edge is searched among; groups may leave some out."""
+    try:
+        operations = operation_set(space.operations)
+    except UsageError as error:
+        raise UsageError(f"space.operations: {error}") from None
+    try:
+        groups = grouping(space.groups, operations)
+    except UsageError as error:
+        raise UsageError(f"space.groups: {error}") from None
+    try:
+        attention_constants(space.attention, operations)
+    except UsageError as error:
+        raise UsageError(f"space.attention, space.operations: {error}") from None
+    return tuple(operation for group in groups for operation in group)
+
+
+def _check_edges(space: SpaceSection) -> None:
+    if space.edges is None:
+        return
+    for source, target in space.edges:
+        if not (0 <= source < target and 2 <= target < space.nodes + 2):
+            raise UsageError(
+                f"space.edges: [{source}, {target}] leads into no later intermediate node; of a cell with "
+                f"space.nodes={space.nodes} these are 2 to {space.nodes + 1}"
+            )
+    edge, count = Counter(space.edges).most_common(1)[0] if space.edges else ((0, 0), 0)
+    if count > 1:
+        raise UsageError(f"space.edges names the edge [{edge[0]}, {edge[1]}] {count} times; name it once")
+    targets = {target for _, target in space.edges}
+    bare = [node for node in range(2, space.nodes + 2) if node not in targets]
+    if bare:
+        raise UsageError(
+            f"space.edges leads no edge into node {bare[0]}; add one, for example [0, {bare[0]}], or lower space.nodes"
+        )
+
+
+def _check_operation_search(config: SearchConfig, candidates: tuple[str, ...]) -> None:
+    section = config.operation
+    if config.channels % (2 * section.partial_channels):
+        raise UsageError(
+            f"channels is {config.channels}; with operation.partial_channels={section.partial_channels} it must be a "
+            f"multiple of {2 * section.partial_channels}, because the part that passes is halved in reduction cells; "
+            "change one of them"
+        )
+    if section.edges.space in _WITHOUT_BETA and section.beta_temperature != TemperatureSection():
+        raise UsageError(
+            f"operation.beta_temperature is set, but operation.edges.space is {section.edges.space}, which has no "
+            "beta; choose a space that is searched, or leave the temperature out"
+        )
+    if section.early_stop == "none":
+        return
+    if section.warmup == section.epochs:
+        raise UsageError(
+            "operation.early_stop ends the search, but operation.warmup takes all of operation.epochs; lower the "
+            "warm-up, or set operation.early_stop=none"
+        )
+    if section.early_stop == "skips" and SKIP not in candidates:
+        raise UsageError(
+            f"operation.early_stop=skips counts {SKIP}, which is not among space.operations; add it, or set "
+            "operation.early_stop=stable-ranking or none"
+        )
+    if section.early_stop == "stable-ranking" and len(set(candidates) & set(CONVOLUTIONS)) < 2:
+        raise UsageError(
+            "operation.early_stop=stable-ranking ranks convolutions, of which space.operations has fewer than 2; add "
+            "some, or set operation.early_stop=skips or none"
+        )
+
+
+def _check_stage(name: str, section: StageSection, space: str, side: str, edges: str) -> None:
+    """Check what both stages have; ``edges`` is the section that the topology's keys are in."""
+    if section.warmup > section.epochs:
+        raise UsageError(f"{name}.warmup is {section.warmup}, more than {name}.epochs, {section.epochs}")
+    if side == "output" and space not in _COMBINATIONS:
+        raise UsageError(
+            f"{edges}.side is output, but in {edges}.space={space} no combinations compete; set {edges}.space=k-edges "
+            f"or arbitrary, or {edges}.side=input"
+        )
+    _check_level(name, section)
+    if section.splits == "thirds" and space in _WITHOUT_BETA:
+        raise UsageError(
+            f"{name}.splits is thirds, one of them for beta, but {edges}.space={space} has no beta; set "
+            f"{name}.splits=halves, or choose a space that is searched"
+        )
+    if section.regularisation and (side != "output" or space in _WITHOUT_BETA):
+        raise UsageError(
+            f"{name}.regularisation keeps nodes from being left without input, which only the output side does; set "
+            f"{edges}.side=output with {edges}.space=k-edges or arbitrary, or {name}.regularisation=0"
+        )
+
+
+def _check_level(name: str, section: StageSection) -> None:
+    """Check that what is set about steps belongs to the stage's level."""
+    level = section.level
+    if section.order == 2 and level != "bi":
+        raise UsageError(
+            f"{name}.order is 2, a look ahead of two levels, but {name}.level is {level}; set {name}.level=bi, or "
+            f"{name}.order=1"
+        )
+    if section.hypergradient == "exact" and section.order == 1:
+        raise UsageError(
+            f"{name}.hypergradient is exact, which is of second order; set {name}.order=2, or "
+            f"{name}.hypergradient=finite-difference"
+        )
+    if level != "mixed" and (section.training_weight, section.validation_weight) != (1.0, 1.0):
+        raise UsageError(
+            f"{name}.training_weight and {name}.validation_weight weigh the two losses of level mixed, but "
+            f"{name}.level is {level}; set {name}.level=mixed, or both weights to 1"
+        )
+    if level == "one":
+        for key, unwanted, usual in (
+            ("joint", section.joint, "false: one level takes all gradients at the old point anyway"),
+            ("splits", section.splits == "thirds", "halves: one level learns from all images"),
+            ("once_at", section.once_at is not None, "null: one level updates everything in every step"),
+        ):
+            if unwanted:
+                raise UsageError(
+                    f"{name}.{key} does not go with {name}.level=one; set {name}.level=bi, or {key}={usual}"
+                )
+    if level == "mixed" and section.joint and section.once_at is not None:
+        raise UsageError(
+            f"{name}.joint makes w wait for architecture weights, which {name}.once_at updates once an epoch; set "
+            f"{name}.joint=false, or {name}.once_at=null"
+        )
+
+
+def check_rate(weights: WeightsSection, stages: Sequence[int]) -> None:
+    """Refuse a warm-up of the learning rate that is longer than what it is the beginning of.
+
+    Parameters
+    ----------
+    stages : sequence of int
+        Epochs of each stage.
+
+    Raises
+    ------
+    UsageError
+    """
+    what, length = ("the run", sum(stages)) if weights.over == "run" else ("a stage", min(stages))
+    if weights.warmup_epochs > length:
+        raise UsageError(f"weights.warmup_epochs is {weights.warmup_epochs}, but {what} has {length} epochs; lower it")

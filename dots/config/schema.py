@@ -1,0 +1,276 @@
+"""The settings of a search and of a training: what may be set, to what, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dots_core import bounds
+from dots_core.errors import QUOTED, UsageError, nearest, quoted
+from dots_core.search_space.operations import OPERATIONS
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=bounds.COUNT)]
+CountOrZero = Annotated[int, Field(ge=0, le=bounds.COUNT)]
+Epochs = Annotated[int, Field(ge=1, le=bounds.EPOCHS)]
+EpochsOrZero = Annotated[int, Field(ge=0, le=bounds.EPOCHS)]
+Layers = Annotated[int, Field(ge=1, le=bounds.LAYERS)]
+Channels = Annotated[int, Field(ge=2, le=bounds.CHANNELS, multiple_of=2)]
+Pixels = Annotated[int, Field(ge=0, le=bounds.SIDE)]
+Batch = Annotated[int, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+Moment = Annotated[float, Field(ge=0, lt=1)]
+Edges = Literal["none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid"]
+Side = Literal["input", "output"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class AugmentationSection(Section):
+    """How training images are varied."""
+
+    flip: bool = True
+    crop: Pixels = 4
+    cutout: Pixels = 0
+    resized_crop: UnitInterval = 0.0
+    jitter: UnitInterval = 0.0
+
+
+class WeightsSection(Section):
+    """SGD on the network's weights, and how its learning rate falls over the run, or anew in every stage."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    over: Literal["run", "stage"] = "run"
+    warmup_epochs: EpochsOrZero = 0
+    learning_rate: Positive = 0.025
+    final_learning_rate: NonNegative = 0.001
+    momentum: Moment = 0.9
+    weight_decay: NonNegative = 3e-4
+    clip: NonNegative = 5.0
+
+
+class ArchitectureSection(Section):
+    """Adam on α′ and β′."""
+
+    learning_rate: Positive = 1e-4
+    weight_decay: NonNegative = 1e-3
+    initial_scale: NonNegative = 1e-3
+
+
+class TemperatureSection(Section):
+    """A temperature over the search phase of a stage; 1 in the warm-up."""
+
+    schedule: Literal["constant", "exponential", "linear"] = "constant"
+    start: Positive = 1.0
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    end: NonNegative = 0.0
+
+
+class SpaceSection(Section):
+    """The cells that are searched; named sets of operations: `dots_core.search_space.operations`."""
+
+    nodes: Annotated[int, Field(ge=1, le=bounds.SEARCHED_NODES)] = 4
+    operations: str | tuple[str, ...] = OPERATIONS
+    groups: str | tuple[tuple[str, ...], ...] = "single"
+    edges: tuple[tuple[int, int], ...] | None = None
+    attention: str | dict[str, float] = {}
+
+
+class EdgesSection(Section):
+    """The topology that is searched together with the operations (`dots_core.search_space.topology.Topology`)."""
+
+    space: Edges = "none"
+    side: Side = "input"
+    edges_per_node: Count = 2
+    scaled: bool = True
+
+
+class DiagnosticsSection(Section):
+    """What is measured beside the search; it does not change what is found."""
+
+    discretisation_gap: bool = True
+    every: CountOrZero = 0
+
+
+class StageSection(Section):
+    """What both stages of a search have in common: their length and depth, and what one step is.
+
+    ``once_at`` is the share of an epoch after which architecture weights are updated, once an epoch;
+    None is every step. The weights are those of the two losses of level ``mixed``. Betas are Adam's, and
+    ``architecture_clip`` bounds the norm of the gradient it takes; 0 does not.
+    """
+
+    epochs: EpochsOrZero
+    warmup: EpochsOrZero
+    layers: Layers
+    level: Literal["bi", "one", "mixed"]
+    order: Literal[1, 2] = 1
+    hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
+    splits: Literal["halves", "thirds"] = "halves"
+    joint: bool = False
+    training_weight: Positive = 1.0
+    validation_weight: NonNegative = 1.0
+    once_at: UnitInterval | None = None
+    regularisation: NonNegative = 0.0
+    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    architecture_clip: NonNegative = 0.0
+    temperature: TemperatureSection
+
+
+class OperationSection(StageSection):
+    """The operation search; an early stop ends it by a criterion of DARTS+, warm-up excepted."""
+
+    epochs: Epochs = 30
+    warmup: EpochsOrZero = 15
+    layers: Layers = 8
+    level: Literal["bi", "one", "mixed"] = "bi"
+    temperature: TemperatureSection = TemperatureSection()
+    beta_temperature: TemperatureSection = TemperatureSection()
+    sampling: Literal["none", "soft", "hard"] = "none"
+    partial_channels: Count = 1
+    edges: EdgesSection = EdgesSection()
+    retain: Literal["groups", "top-1", "top-2"] = "groups"
+    early_stop: Literal["none", "skips", "stable-ranking"] = "none"
+    early_stop_skips: Count = 2
+    early_stop_epochs: Count = 10
+
+
+class TopologySection(StageSection):
+    """The topology search; 0 epochs leave it out, and the cell is derived from the operation search.
+
+    ``architecture_learning_rate`` is Adam's in this stage; None is that of the operation search.
+    ``warmup_split`` is what w warms up on at one level; otherwise it is the images w learns from.
+    """
+
+    epochs: EpochsOrZero = 40
+    warmup: EpochsOrZero = 20
+    layers: Layers = 20
+    level: Literal["bi", "one", "mixed"] = "one"
+    space: Edges = "k-edges"
+    side: Side = "input"
+    edges_per_node: Count = 2
+    scaled: bool = True
+    temperature: TemperatureSection = TemperatureSection(schedule="exponential", start=10, rate=0.72)
+    architecture_learning_rate: Positive | None = None
+    alpha_temperature_ratio: Positive = 1e-3
+    warmup_split: Literal["all", "half-a"] = "all"
+    shuffle: bool = True
+
+
+class RunConfig(Section):
+    """What a search and a training have in common.
+
+    ``test_split``, ``test_share`` and ``test_seed`` say which images are for testing where the
+    data leaves it open (`dots_core.data.load`).
+    """
+
+    backend: str | None = None
+    device: str | None = None
+    precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
+    deterministic: bool = True
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: str | None = None
+    image_size: Annotated[int, Field(ge=4, le=bounds.SIDE)] | None = None
+    test_split: str | None = None
+    test_share: Share | None = None
+    test_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    train_images: CountOrZero = 0
+    train_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    test_images: CountOrZero = 0
+    batch: Batch = 64
+    channels: Channels = 16
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem_multiplier: Annotated[int, Field(ge=1, le=bounds.CHANNELS)] = 3
+    augmentation: AugmentationSection = AugmentationSection()
+    weights: WeightsSection = WeightsSection()
+    checkpoint_every: Count = 200
+    evaluate_every: Count = 1
+
+
+class SearchConfig(RunConfig):
+    """A search.
+
+    ``balanced`` takes the same share of every class wherever training images are chosen or divided.
+    """
+
+    kind: Literal["search"] = "search"
+    space: SpaceSection = SpaceSection()
+    architecture: ArchitectureSection = ArchitectureSection()
+    operation: OperationSection = OperationSection()
+    topology: TopologySection = TopologySection()
+    split: Share = 0.5
+    balanced: bool = False
+    head_norm: bool = False
+    diagnostics: DiagnosticsSection = DiagnosticsSection()
+
+
+class TrainConfig(RunConfig):
+    """The training of a found cell."""
+
+    kind: Literal["train"] = "train"
+    cell: dict[str, Any] | None = None
+    layers: Layers = 20
+    channels: Channels = 36
+    batch: Batch = 96
+    epochs: Epochs = 600
+    weights: WeightsSection = WeightsSection(final_learning_rate=0.0)
+    augmentation: AugmentationSection = AugmentationSection(cutout=16)
+    label_smoothing: Moment = 0.0
+    drop_path: Moment = 0.2
+    auxiliary: bool = True
+    auxiliary_weight: NonNegative = 0.4
+
+
+Config = SearchConfig | TrainConfig
+ConfigClass = type[SearchConfig] | type[TrainConfig]
+
+CONFIGS: dict[str, ConfigClass] = {"search": SearchConfig, "train": TrainConfig}
+
+
+def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Config:
+    """Check settings and return them as a config.
+
+    Parameters
+    ----------
+    origin : str
+        Where the settings come from, for messages.
+
+    Raises
+    ------
+    UsageError
+        Naming the key, what is wrong with it and, for an unknown key, the nearest right one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        unknown = problem["type"] == "extra_forbidden"
+        # Where a value may be of several types, pydantic adds the type it tried to the place.
+        tried = () if unknown else ("str", "function-", "tuple[", "dict[")
+        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(tried))
+        if unknown:
+            known = known_keys(model)
+            raise UsageError(f"{quoted(origin)}: unknown key '{quoted(key)}'{nearest(key, known)}") from None
+        given = problem["input"]
+        given = repr(given) if isinstance(given, str) and len(given) <= QUOTED else given
+        what = quoted(f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
+        raise UsageError(f"{quoted(origin)}: {quoted(key)}: {what}, not {quoted(given)}") from None
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return every key that may be set, dotted."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += known_keys(section, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys

@@ -1,0 +1,1 @@
+"""Run directories: what tells one, making one, going on in one."""

@@ -1,0 +1,1 @@
+"""Having a study's runs done: in processes of this machine, or by a cluster's scheduler."""

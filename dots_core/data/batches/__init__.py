@@ -1,0 +1,1 @@
+"""How images are augmented, and in what batches they arrive."""

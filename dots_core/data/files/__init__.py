@@ -1,0 +1,1 @@
+"""Image files on a disk: found, accounted for and decoded."""

@@ -1,0 +1,183 @@
+"""Images a user already has as arrays, in memory or in an ``.npz`` file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dots_core.data.account import Tally, listed
+from dots_core.data.files.layout import TEST_NAMES
+from dots_core.data.files.pixels import BYTE_LIMIT
+from dots_core.data.held_out import SHARE_REMEDY, HeldOut
+from dots_core.data.images import ImageData, Split
+from dots_core.data.messages import reason
+from dots_core.data.sources.conversions import converted_images, converted_labels
+from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError, quoted
+from dots_core.storage.reading import check_regular
+
+# Our own names and MedMNIST's, then those of Keras.
+_PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_ACCEPTED = "train_images, train_labels, test_images, test_labels, or x_train, y_train, x_test, y_test"
+
+
+def from_arrays(
+    train_images: ArrayLike,
+    train_labels: ArrayLike,
+    test_images: ArrayLike,
+    test_labels: ArrayLike,
+    classes: Sequence[str] | None = None,
+    name: str = "arrays",
+) -> ImageData:
+    """Make image data of arrays.
+
+    The image arrays are not copied where that can be avoided, so leave them unchanged.
+
+    Parameters
+    ----------
+    train_images, test_images : uint8 array, shape (N, H, W, C) or (N, H, W)
+        C is 1 or 3; without C the images are grey. What else is converted stands in
+        :func:`dots_core.data.sources.conversions.converted_images`.
+    train_labels, test_labels : integer array, shape (N,)
+        Class numbers from 0. What else is converted stands in
+        :func:`dots_core.data.sources.conversions.converted_labels`.
+    classes : sequence of str, optional
+        Class names; without them, the numbers that occur.
+    name : str
+        Short name for reports.
+
+    Returns
+    -------
+    ImageData
+
+    Raises
+    ------
+    UsageError
+        If an array has another dtype or shape and it is not clear what is meant, or a label is
+        negative, above 65535 or has no class name.
+    DataMissing
+        If the arrays are right one by one but empty, too small or do not fit together.
+    """
+    given = {"train": (train_images, train_labels), "test": (test_images, test_labels)}
+    keys = {part: (f"{part}_images", f"{part}_labels") for part in given}
+    return _build(given, keys, classes, name, "", Tally(), HeldOut())
+
+
+def load_npz(path: str | os.PathLike[str], held_out: HeldOut = HeldOut()) -> ImageData:  # noqa: B008 (immutable)
+    """Load an ``.npz`` file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
+
+    The arrays are those of :func:`from_arrays`; an optional array of text ``classes`` names
+    the classes. ``x_train``, ``y_train``, ``x_test`` and ``y_test`` are other names for them, and
+    ``val`` or ``validation`` stands in for a missing ``test``.
+
+    Parameters
+    ----------
+    path : path of the file
+    held_out : HeldOut
+        What is said about the test images.
+
+    Returns
+    -------
+    ImageData
+
+    Raises
+    ------
+    DataMissing
+        If the file cannot be read or an array is missing.
+    CorruptFile
+        If the file is damaged, is no ``.npz`` file, holds pickled objects or exceeds 16 GiB.
+    UsageError
+        As :func:`from_arrays`.
+    """
+    where = os.fspath(path)
+    with _reading(where), np.load(where, allow_pickle=False) as stored:
+        keys = _keys(stored.files, where)
+        others = [part for part in keys if part != "train"]
+        held_out.check_split(where, others)
+        test = next((part for part in others if held_out.split in (None, part)), None)
+        if test is not None:
+            held_out.check_unneeded(where, keys[test][0])
+        elif held_out.share is None:
+            raise DataMissing(
+                f"{where}: no arrays test_images and test_labels; save the file with {_ACCEPTED}, or {SHARE_REMEDY}"
+            )
+        chosen = {"train": keys["train"]} | ({} if test is None else {"test": keys[test]})
+        given = {part: (stored[images], stored[labels]) for part, (images, labels) in chosen.items()}
+        classes = [str(name) for name in stored["classes"].ravel()] if "classes" in stored.files else None
+    tally = Tally()
+    if test not in (None, "test"):
+        tally.notes.append(f"test images are {keys[test][0]}")
+    if unused := [keys[part][0] for part in others if part != test]:
+        tally.notes.append(f"{listed(unused)} not used")
+    return _build(given, chosen, classes, Path(where).stem, where, tally, held_out)
+
+
+def _keys(there: list[str], where: str) -> dict[str, tuple[str, str]]:
+    """Find the names of each split's images and labels; whatever their case, they may be ours or those of Keras."""
+    stored = {name.lower(): name for name in there}
+    found: dict[str, tuple[str, str]] = {}
+    for part in ("train", *TEST_NAMES):
+        for pair in _PAIRS:
+            names = [name.format(part) for name in pair]
+            missing = [name for name in names if name not in stored]
+            if len(missing) == 1 and part not in found:
+                raise DataMissing(f"{where}: no array {missing[0]}; save the file with {_ACCEPTED}")
+            if not missing:
+                found.setdefault(part, (stored[names[0]], stored[names[1]]))
+    if "train" not in found:
+        held = f"the file holds {quoted(listed(there))}" if there else "the file is empty"
+        raise DataMissing(f"{where}: no arrays train_images and train_labels ({held}); save the file with {_ACCEPTED}")
+    return found
+
+
+@contextlib.contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Check the size of a file, and turn what reading it stumbles into into our errors."""
+    try:
+        check_regular(where)
+        with zipfile.ZipFile(where) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > BYTE_LIMIT:
+            raise CorruptFile(
+                f"{where}: {size / 2**30:.1f} GiB of arrays, over the limit of 16 GiB; store fewer images"
+            )
+        yield
+    except DotsError:
+        raise
+    except OSError as error:
+        raise DataMissing(f"{where}: cannot be read ({reason(error)}); check the file and its permissions") from error
+    # Damage shows as whatever exception unpacking or parsing stumbles into; a pickle as ValueError.
+    except Exception as error:
+        raise CorruptFile(
+            f"{where}: damaged, no .npz file, or with pickled objects ({reason(error)}); "
+            "save plain arrays with numpy.savez"
+        ) from error
+
+
+def _build(
+    given: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    keys: Mapping[str, tuple[str, str]],
+    classes: Sequence[str] | None,
+    name: str,
+    origin: str,
+    tally: Tally,
+    held_out: HeldOut,
+) -> ImageData:
+    where = f"{origin or name}:"
+    image_names, label_names = zip(*keys.values(), strict=True)
+    images = converted_images(tuple(pair[0] for pair in given.values()), image_names, where, tally.notes)
+    if not (classes is None or isinstance(classes, Iterable)):
+        raise UsageError(f"{where} classes is {quoted(classes)}; give a sequence of names")
+    named = None if classes is None else tuple(map(str, classes))
+    labels, names = converted_labels(tuple(pair[1] for pair in given.values()), label_names, named, where, tally.notes)
+    splits = [Split(*pair) for pair in zip(images, labels, strict=True)]
+    if len(splits) == 1 and len(images[0]) == len(labels[0]):
+        mask = held_out.mask(labels[0], origin)
+        splits = [Split(images[0][which], labels[0][which]) for which in (~mask, mask)]
+        tally.notes.append(held_out.told(image_names[0]))
+    return ImageData(name, names, splits[0], splits[-1], origin, tally.closed())

@@ -1,0 +1,1 @@
+"""When an engine's process dies: which of its layers was it?"""

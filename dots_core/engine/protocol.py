@@ -1,0 +1,363 @@
+"""What an engine must offer: a handful of verbs that take and return NumPy arrays and plain records.
+
+The reference engine (`dots_reference`) is their definition. An engine is a module-level object
+registered in the entry-point group ``dots.backends``; it never draws random numbers, never
+reads a clock and never learns which search method it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.engine.batch import Batch
+from dots_core.errors import UsageError
+from dots_core.network.layers import Layer
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.mixing import Temperature
+
+State = dict[str, NDArray[Any]]
+
+PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
+GROUPS = ("w", "alpha", "beta")
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """Constants of the two update rules, the same in every engine.
+
+    Weights: SGD on g + weight_decay·w with momentum (buffer = momentum·buffer + g, no dampening),
+    after the gradient was scaled by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all weights.
+    Architecture weights: Adam on g + architecture_weight_decay·α′, bias-corrected, ε added to √v̂, after
+    the gradient was scaled by min(1, architecture_clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all architecture
+    weights that one `Network.update` names, addends included.
+
+    Attributes
+    ----------
+    clip, architecture_clip : float
+        0 means no clipping.
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    clip: float = 5.0
+    betas: tuple[float, float] = (0.5, 0.999)
+    epsilon: float = 1e-8
+    architecture_weight_decay: float = 1e-3
+    architecture_clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy, averaged over the batch.
+
+    Attributes
+    ----------
+    label_smoothing : float
+        Share of the target spread evenly over all classes; training only, evaluation uses 0.
+    auxiliary_weight : float
+        Weight of the auxiliary head's cross-entropy, added in training.
+    """
+
+    label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.4
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how exactly an engine computes.
+
+    Attributes
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, …; what a device is called is the engine's matter.
+    precision : str
+        One of `PRECISIONS`; an engine refuses what it cannot do.
+    deterministic : bool
+        Forbid kernels whose result depends on timing.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of one step: SGD's for w, Adam's for α′ and β′."""
+
+    weights: float = 0.0
+    architecture: float = 0.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device an engine can use, for example ``Device("cpu", "Intel Xeon", 2 threads)``.
+
+    Attributes
+    ----------
+    name, description : str
+    memory : int, optional
+        Bytes it has of its own; None for the machine's.
+    """
+
+    name: str
+    description: str
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything but the weights that a network is built from."""
+
+    spec: NetworkSpec
+    optimizers: Optimizers = field(default_factory=Optimizers)
+    loss: Loss = field(default_factory=Loss)
+    runtime: Runtime = field(default_factory=Runtime)
+
+
+def check_groups(groups: tuple[str, ...]) -> None:
+    """Raise `UsageError` unless the names are parameter groups."""
+    unknown = [group for group in groups if group not in GROUPS]
+    if unknown:
+        raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
+
+
+class Network(Protocol):
+    """A network on an engine, with its architecture weights and optimiser state.
+
+    What one step of a search is, is put together in `dots_core.search.step` from `differentiate`,
+    `update` and, for second order, `look_ahead`, `displace` and `settle`. Between calls a network
+    keeps the gradients that were accumulated and not yet used; they are no part of its state.
+    """
+
+    def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
+        """Do `differentiate` and then `update`: the step of plain training and of first-order search."""
+        ...
+
+    def differentiate(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times the training loss's gradient on one batch to what is accumulated for the named groups.
+
+        Parameters
+        ----------
+        groups : subset of ("w", "alpha", "beta")
+            All named gradients are taken in one pass, at the weights as they stand.
+        batch : Batch
+        temperature : Temperature
+        factor : float
+
+        Notes
+        -----
+        Batch norm uses the batch's statistics and moves the running ones, whichever groups are
+        named, unless w is displaced (`look_ahead`). The call may return before the device is done;
+        it must not wait for it.
+
+        Raises
+        ------
+        UsageError
+            If a batch norm would see a single value a channel, whose variance is undefined, or a
+            group is unknown.
+        """
+        ...
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Update the named groups by the gradients accumulated for them, which are used up.
+
+        Parameters
+        ----------
+        groups : subset of ("w", "alpha", "beta")
+            A group for which nothing was accumulated has gradient 0.
+        rates : Rates
+        addends : mapping, optional
+            Added to the gradients of architecture weights, by name (`dots_core.search.regularisation`).
+        """
+        ...
+
+    def look_ahead(self, rate: float) -> None:
+        """Displace w by one step of SGD, unclipped: w − rate·(momentum·buffer + g + weight_decay·w).
+
+        g is the gradient accumulated for w, which is used up. The momentum buffer stays as it is,
+        and w can be brought back by `settle`.
+        """
+        ...
+
+    def displace(self, radius: float) -> None:
+        """Displace w from where it stood before `look_ahead` by a vector along g: w + radius·g / ‖g‖₂.
+
+        g is the gradient accumulated for w, which is kept: the call can be repeated. Where g is 0,
+        w is where it stood. Comes after `look_ahead` and a `differentiate` of w.
+        """
+        ...
+
+    def gradient_norm(self) -> float:
+        """Return ‖g‖₂, g the gradient accumulated for w by a `differentiate` of it. Waits for the device."""
+        ...
+
+    def settle(self) -> None:
+        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+        ...
+
+    def drain(self) -> NDArray[np.float64]:
+        """Return loss and number of correct predictions of each `differentiate` since the last call: shape (calls, 2).
+
+        The loss is the one that was differentiated. Waits for the device.
+        """
+        ...
+
+    def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
+        """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
+        ...
+
+    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
+        """Run one training forward and backward pass and change nothing.
+
+        Parameters
+        ----------
+        trace : bool
+            Also return what flows through the network, for finding where engines part.
+
+        Returns
+        -------
+        dict
+            ``logits`` (N, classes), ``loss`` (), ``auxiliary_logits`` if there is a head,
+            ``gradient/images`` and ``gradient/<name>`` for every weight and architecture weight.
+            With ``trace`` also ``trace/<tensor>`` and ``trace.gradient/<tensor>``, the value and
+            the loss's gradient of every tensor of `dots_core.network.spec.traced_shapes`; a tensor
+            that does not reach the loss has gradient 0.
+        """
+        ...
+
+    def architecture(self) -> dict[str, NDArray[np.floating]]:
+        """Return α′ and β′ by name (`dots_core.network.spec.architecture_shapes`)."""
+        ...
+
+    def export_state(self) -> State:
+        """Return everything that training changes, by canonical name.
+
+        Keys: ``weights/<name>``, ``statistics/<name>``, ``momentum/<name>``,
+        ``architecture/<name>``, ``adam.first/<name>``, ``adam.second/<name>`` (floating, in the
+        layouts of `dots_core.network.spec`) and ``adam.steps/<name>`` (int64, shape ()), the number
+        of updates so far.
+        """
+        ...
+
+    def import_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `export_state` of any engine returned.
+
+        Raises
+        ------
+        CorruptFile
+            If an entry is missing, unknown or of the wrong shape; the message names it.
+        """
+        ...
+
+
+class UnrollingNetwork(Network, Protocol):
+    """A network that can also differentiate through a step of SGD.
+
+    An engine need not have it; one whose networks do says so by an attribute ``unrolls = True``.
+    """
+
+    def differentiate_unrolled(
+        self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
+    ) -> None:
+        """Accumulate the exact gradient of the validation loss at w after one step of SGD on the training batch.
+
+        Of L_val(w′(α), α) with w′ = w − rate·(momentum·buffer + ∇w L_train(w, α) + weight_decay·w):
+        what `look_ahead` and `displace` approach by finite differences. It adds one row to `drain`,
+        that of the validation batch; running statistics move as in `differentiate` on the training
+        batch.
+
+        Parameters
+        ----------
+        groups : subset of ("alpha", "beta")
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A framework, as the project sees it.
+
+    Attributes
+    ----------
+    name : str
+    """
+
+    name: str
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the framework and of what its results depend on."""
+        ...
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the usable devices, the preferred first."""
+        ...
+
+    def check(self, runtime: Runtime) -> None:
+        """Say at once whether `build` could run there; must be quick.
+
+        Raises
+        ------
+        EngineMissing
+            If the device is not there.
+        UsageError
+            If the engine cannot compute at that precision.
+        """
+        ...
+
+    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
+        """Build a network from canonical weights and architecture weights; statistics and optimisers start afresh.
+
+        Raises
+        ------
+        EngineMissing
+            If the device is not there.
+        UsageError
+            If the engine cannot compute at that precision.
+        """
+        ...
+
+    def apply(
+        self,
+        sequences: tuple[tuple[Layer, ...], ...],
+        weights: Mapping[str, NDArray],
+        images: NDArray[np.floating],
+        upstream: NDArray[np.floating],
+        runtime: Runtime,
+    ) -> State:
+        """Run sequences of layers on one input, in training mode, forward and backward.
+
+        For comparing single operations. It takes the way a network takes, stacking included.
+
+        Parameters
+        ----------
+        sequences : tuple of layers, one an edge
+            Of equal kinds and sizes, as `dots_core.engine.stacking` puts together.
+        weights : dict
+            The layers' weights by canonical name.
+        images : (N, C, H, W)
+            What every sequence reads.
+        upstream : like the output
+            Gradient with respect to the output.
+
+        Returns
+        -------
+        dict
+            ``output`` (N, width·C′, H′, W′), sequence after sequence, or (N, C′) after a global
+            average; ``gradient/images``; ``gradient/<name>`` of every weight; and
+            ``statistics/<name>``, the running statistics after this batch, having started at 0 and 1.
+
+        Raises
+        ------
+        EngineMissing, UsageError
+            As `build`.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The network a cell is stacked into: layers, canonical names, initial weights, counts."""

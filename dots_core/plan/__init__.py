@@ -1,0 +1,1 @@
+"""What a run does, as a value: stages, phases, updates, schedules."""

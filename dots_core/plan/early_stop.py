@@ -1,0 +1,109 @@
+"""Ending an operation search before it collapses: the two criteria of DARTS+."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.errors import UsageError
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.derivation import operation_scores, ranked_operations
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import CONVOLUTIONS
+
+RULES = ("skips", "stable-ranking")
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """When to end a phase early (Liang et al., DARTS+, arXiv:1909.06035).
+
+    Attributes
+    ----------
+    rule : str
+        ``"skips"``: the normal cell that would be derived now holds ``skips`` skip connections or
+        more. ``"stable-ranking"``: on every edge of the normal cell the learnable operations (the
+        convolutions) have stood in the same order of α for ``epochs`` epochs.
+    skips : int
+    epochs : int
+        Epochs in which the order was that of the epoch before.
+    """
+
+    rule: str
+    skips: int = 2
+    epochs: int = 10
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UsageError(f"unknown early stop '{self.rule}'; known: {', '.join(RULES)}")
+        if self.skips < 1 or self.epochs < 1:
+            raise UsageError(f"an early stop needs at least 1 skip and 1 epoch, not {self.skips} and {self.epochs}")
+
+    def reason(self, genotype: Genotype, stability: Stability) -> str | None:
+        """Say why the phase ends now, or return None if it goes on.
+
+        Parameters
+        ----------
+        genotype : Genotype
+            What would be derived now.
+        stability : Stability
+            With this epoch's ranking counted.
+        """
+        if self.rule == "skips":
+            count = genotype.skip_count("normal")
+            edges = len(genotype.cell("normal").edges)
+            return f"the normal cell holds {count} skip connections of {edges} edges" if count >= self.skips else None
+        if stability.epochs >= self.epochs:
+            return f"the ranking of the convolutions in the normal cell was stable for {stability.epochs} epochs"
+        return None
+
+
+@dataclass
+class Stability:
+    """For how long the ranking of an edge's learnable operations has not changed.
+
+    Attributes
+    ----------
+    ranking : list of lists of str
+        For each edge its convolutions, the largest α first; empty before the first epoch.
+    epochs : int
+        Epochs in a row in which it was that of the epoch before.
+    """
+
+    ranking: list[list[str]] = field(default_factory=list)
+    epochs: int = 0
+
+    def count(self, ranking: list[list[str]]) -> None:
+        """Take an epoch's ranking in."""
+        self.epochs = self.epochs + 1 if ranking == self.ranking else 0
+        self.ranking = ranking
+
+    @classmethod
+    def from_record(cls, record: Any) -> Stability:
+        """Read what `dataclasses.asdict` made; TypeError, KeyError or ValueError if it is of another form."""
+        epochs = record["epochs"]
+        if type(epochs) is not int or epochs < 0:
+            raise ValueError("the epochs of a stable ranking are no count")
+        return cls([[str(name) for name in edge] for edge in record["ranking"]], epochs)
+
+
+def convolution_ranking(
+    cell: CellSpec, alpha: NDArray[np.floating], temperature: Temperature | None = None
+) -> list[list[str]]:
+    """Return each edge's convolutions, the largest α first; ties in canonical order.
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    temperature : Temperature, optional
+        As in `dots_core.search_space.derivation.operation_scores`.
+    """
+    scores = operation_scores(cell, alpha, temperature)
+    return [
+        [o for o in ranked_operations(edge, row) if o in CONVOLUTIONS]
+        for edge, row in zip(cell.edges, scores, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Carrying a plan out: steps, batches, evaluation, resuming, diagnostics."""

@@ -1,0 +1,556 @@
+"""Executes any plan on any engine: epochs, metrics, checkpoints, resuming, deriving."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dots_core.data import ImageData, evaluation_batches
+from dots_core.engine.protocol import Engine, Network, Rates, Setup, State
+from dots_core.engine.registry import computing
+from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss, UsageError
+from dots_core.network.initialisation import initial_architecture, initial_weights
+from dots_core.network.spec import NetworkSpec
+from dots_core.plan.early_stop import Stability, convolution_ranking
+from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
+from dots_core.search.batches import Feed, endless
+from dots_core.search.diagnostics import Standing, completed, decisions, retention_margin, smallest_margins, standing
+from dots_core.search.discretisation import TEMPERATURE, hardened, sub_network, sub_state
+from dots_core.search.progress import Progress, Sums
+from dots_core.search.sampling import Sampler
+from dots_core.search.step import Moment, Stepper, due
+from dots_core.search_space.cell import CELL_TYPES, CellSpec
+from dots_core.search_space.cell_records import cell_to_record
+from dots_core.search_space.derivation import derive, retain
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature
+from dots_core.storage.atomic import recover_folder, sync_directory, to_json, write_folder
+from dots_core.storage.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
+from dots_core.storage.metrics import MetricsFile
+
+METRICS = "metrics.jsonl"
+ARCHITECTURE = "architecture.jsonl"
+"""Files of a run: a row of metrics an epoch, and the architecture weights after it."""
+
+_WRITTEN_LATER = (METRICS, ARCHITECTURE, "best", "last", "genotype.json", "summary.json")
+"""What stands in a run's folder only after its first checkpoint."""
+
+_DRAIN_EVERY = 20
+"""Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
+
+_BUILT_OF = ("weights/", "architecture/")
+"""The parts of a state that ``Engine.build`` takes."""
+
+
+class Interrupted(DotsError):
+    """The run was asked to stop, saved a checkpoint and did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Observer(Protocol):
+    """Whoever watches a run."""
+
+    def started(self, plan: Plan, progress: Progress, resumed_from: Path | None) -> None:
+        """The run begins or goes on."""
+        ...
+
+    def warned(self, message: str) -> None:
+        """Something the user should know, though the run goes on."""
+        ...
+
+    def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
+        """Some steps are done; ``steps`` is how many the epoch has."""
+        ...
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is done and its row of metrics written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    Attributes
+    ----------
+    genotype : Genotype or None
+        None for a plan that derives none.
+    last_row : dict
+        The last epoch's metrics.
+    best_accuracy : float
+        Best accuracy on the test split; −1 if it was never evaluated.
+    margins : dict
+        For each sort of decision and trained cell type (``"alpha.normal"``, …), the smallest margin
+        of the chosen candidate over the next (`dots_core.search.diagnostics.Decision`).
+    """
+
+    genotype: Genotype | None
+    last_row: dict[str, Any]
+    best_accuracy: float
+    margins: dict[str, float]
+
+
+def check_unrolling(plan: Plan, engine: Engine) -> None:
+    """Raise `UsageError` if a plan asks for exact gradients of second order of an engine that has none."""
+    updates = (update for stage in plan.stages for phase in stage.phases for update in phase.updates)
+    if any(update.exact for update in updates) and not getattr(engine, "unrolls", False):
+        raise UsageError(
+            f"the engine {engine.name} cannot differentiate through a step of SGD; "
+            "set operation.hypergradient and topology.hypergradient to finite-difference, or take an engine that "
+            "can (torch)"
+        )
+
+
+class Driver:
+    """One run of a plan in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder; ``metrics.jsonl``, ``architecture.jsonl`` (of a search), ``checkpoints/``,
+        ``best/`` and ``last/`` are kept in it.
+
+    Attributes
+    ----------
+    resumed_from : Path or None
+        The checkpoint that `open` took up; None if it began.
+    """
+
+    def __init__(self, plan: Plan, data: ImageData, engine: Engine, folder: Path, observer: Observer) -> None:
+        self.plan = plan
+        self._data = data
+        self._engine = engine
+        self._folder = folder
+        self._observer = observer
+        self._metrics = MetricsFile(folder / METRICS)
+        self._evolution = MetricsFile(folder / ARCHITECTURE)
+        self._stop_code: int | None = None
+        self._feed = Feed(plan, data)
+        self._last_row: dict[str, Any] = {}
+
+    def request_stop(self, exit_code: int) -> None:
+        """Finish the step at hand, save and raise `Interrupted` with the given exit code."""
+        self._stop_code = exit_code
+
+    def open(self) -> None:
+        """Take the newest checkpoint up, or begin and write the first.
+
+        Raises
+        ------
+        CorruptFile
+            If the checkpoint is damaged or belongs to other data or another plan, the files beside it
+            are not those it was written with, or there is none though the run has had one.
+        UsageError
+            If the engine cannot do what the plan asks for (`check_unrolling`).
+        """
+        check_unrolling(self.plan, self._engine)
+        tidy_checkpoints(self._folder / "checkpoints")
+        for name in ("best", "last"):
+            recover_folder(self._folder / name)
+        found = newest_checkpoint(self._folder / "checkpoints")
+        if found is None:
+            self._check_unbegun()
+            (self._folder / "checkpoints").mkdir(exist_ok=True)
+            sync_directory(self._folder)
+            self._progress = self._fresh_progress()
+            self._build(self._cells())
+            self._save()
+        else:
+            self._restore(*found)
+        self._begin_files()
+        self.resumed_from = None if found is None else found[0]
+
+    def run(self) -> Outcome:
+        """Run the plan from where `open` took it up to its end.
+
+        Raises
+        ------
+        Interrupted
+            If a stop was requested; everything is saved.
+        NonFiniteLoss
+            If a loss or what was learned is not finite; the last checkpoint is from before.
+        """
+        self._observer.started(self.plan, self._progress, self.resumed_from)
+        while self._progress.stage < len(self.plan.stages):
+            self._epoch()
+        return self._outcome()
+
+    def _check_unbegun(self) -> None:
+        """Refuse to begin where a run has been: its results would be written over."""
+        left = [name for name in _WRITTEN_LATER if (self._folder / name).exists()]
+        if left:
+            raise CorruptFile(
+                f"{self._folder / 'checkpoints'} holds no checkpoint, but the run has had one ({', '.join(left)} "
+                "stand beside it); what it found stands. To go on, put the checkpoints back; to begin anew, start "
+                f"a new run with {self._folder / 'config.yaml'} as the preset"
+            )
+
+    def _begin_files(self) -> None:
+        """Begin the files that hold no rows yet; only now, so that where they stand there was a checkpoint."""
+        begun = [self._metrics] if not self._progress.metrics_bytes else []
+        if self.plan.derive and not self._progress.architecture_bytes:
+            begun.append(self._evolution)
+        for file in begun:
+            file.begin()
+        if begun:
+            sync_directory(self._folder)
+
+    # -- where the run stands
+
+    @property
+    def _stage(self) -> Stage:
+        return self.plan.stages[min(self._progress.stage, len(self.plan.stages) - 1)]
+
+    @property
+    def _phase(self) -> Phase:
+        return self._stage.phases[self._progress.phase]
+
+    def _engine_record(self) -> dict[str, Any]:
+        runtime = self.plan.runtime
+        return {
+            "name": self._engine.name,
+            "versions": self._engine.versions(),
+            "device": runtime.device,
+            "precision": runtime.precision,
+        }
+
+    def _fresh_progress(self) -> Progress:
+        cells = self.plan.stages[0].fixed_cells()
+        assert cells is not None, "Plan refuses a first stage that depends on another"
+        records = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
+        return Progress(records, self._engine_record(), self._data.fingerprint, self.plan.digest)
+
+    def _cells(self) -> dict[str, CellSpec]:
+        return self._progress.cell_specs()
+
+    def _build(self, cells: dict[str, CellSpec]) -> None:
+        plan, stage = self.plan, self._stage
+        self._spec: NetworkSpec = stage.network(plan, cells, len(self._data.classes), self._data.shape)
+        setup = Setup(self._spec, stage.optimizers, plan.loss, plan.runtime)
+        computing(self._engine.name)
+        self._network: Network = self._engine.build(
+            setup,
+            initial_weights(self._spec, plan.seed, stage.name),
+            initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
+        )
+
+    def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
+        self._progress = progress = Progress.from_record(checkpoint.progress)
+        if progress.data != self._data.fingerprint:
+            raise CorruptFile(
+                f"{path} was written on other images than those of {self._data.origin or self._data.name} "
+                f"(fingerprint {progress.data[:12]}, now {self._data.fingerprint[:12]}); give the images of that "
+                "run, wherever they are now, by --data"
+            )
+        if progress.plan != self.plan.digest:
+            raise CorruptFile(
+                f"{path} was written under other settings than {self._folder / 'config.yaml'} now describes; "
+                "restore that file, or start a new run"
+            )
+        progress.check_within(self.plan, path)
+        self._metrics.check(progress.metrics_bytes, progress.metrics_sha256)
+        self._evolution.check(progress.architecture_bytes, progress.architecture_sha256)
+        self._build(self._cells())
+        try:
+            self._network.import_state(checkpoint.state)
+        except CorruptFile as error:
+            raise CorruptFile(f"{path}: {error}") from None
+        # Nothing is refused any more.
+        self._metrics.cut(progress.metrics_bytes)
+        self._evolution.cut(progress.architecture_bytes)
+        now = self._engine_record()
+        changed = [key for key in now if progress.engine.get(key) != now[key]]
+        if changed:
+            was, is_now = ({key: record.get(key) for key in changed} for record in (progress.engine, now))
+            self._observer.warned(
+                f"going on with {is_now}, saved with {was}: what follows need not be byte-equal to an uninterrupted run"
+            )
+        progress.engine = now
+
+    def _save(self) -> None:
+        checkpoint = Checkpoint(self._finite_state(), self._progress.to_record())
+        number = self._progress.global_step + self._progress.stage
+        write_checkpoint(self._folder / "checkpoints", number, checkpoint)
+
+    def _finite_state(self) -> State:
+        """Export the network's state, refusing one that is not worth keeping."""
+        state = self._network.export_state()
+        for name, array in state.items():
+            if not np.isfinite(array).all():
+                step = self._progress.global_step
+                raise NonFiniteLoss(self._lost(f"'{name}' became non-finite by step {step} of the run"))
+        return state
+
+    # -- an epoch
+
+    def _temperature(self) -> Temperature:
+        phase, epoch = self._phase, self._progress.epoch
+        return Temperature(
+            phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
+        )
+
+    def _epoch(self) -> None:
+        progress = self._progress
+        phase, temperature = self._phase, self._temperature()
+        rate = self.plan.weights_rate(progress.stage, progress.phase, progress.epoch, progress.global_epoch)
+        rates = Rates(rate, self._stage.architecture_rate)
+        loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
+        steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
+        if progress.step >= steps or progress.sums.steps != progress.step:
+            raise CorruptFile(
+                f"{self._folder / 'checkpoints'}: the newest stands at step {progress.step} of an epoch of {steps} "
+                f"steps, with {progress.sums.steps} counted; to go on from the one before it, delete it"
+            )
+        before = progress.global_epoch - progress.epoch
+        batches = [
+            endless(loader, self._read_before(update, steps), before)
+            for update, loader in zip(phase.updates, loaders, strict=True)
+        ]
+        salt = f"{self._stage.name}/{phase.name}"
+        stepper = Stepper(self._network, self._spec, phase.updates, self.plan.seed, salt)
+        pending: list[tuple[int, int, bool]] = []
+        try:
+            while progress.step < steps:
+                moment = Moment(progress.global_epoch, progress.step, steps)
+                progress.step += 1
+                progress.global_step += 1
+                rows = stepper.step(lambda number: next(batches[number]), rates, temperature, moment)
+                pending += [(progress.step, number, own) for number, own in rows]
+                last = progress.step == steps
+                save = progress.step % self.plan.checkpoint_every == 0 and not last
+                often = progress.step % _DRAIN_EVERY == 0
+                if last or save or often or self._stop_code is not None:
+                    self._absorb(pending, steps)
+                    pending = []
+                    self._observer.stepped(self._stage, phase, progress, steps, temperature)
+                if not last and (save or self._stop_code is not None):
+                    self._save()
+                    self._stop_if_asked()
+        finally:
+            for source in batches:
+                source.close()
+        self._finish_epoch(steps, rates, temperature)
+        self._save()
+        self._stop_if_asked()
+
+    def _read_before(self, update: Update, steps: int) -> int:
+        """How many batches an update has used in this phase."""
+        progress = self._progress
+        if update.once_at is None:
+            return progress.epoch * steps + progress.step
+        made = any(due(update, Moment(0, step, steps)) for step in range(progress.step))
+        return progress.epoch + made
+
+    def _absorb(self, pending: list[tuple[int, int, bool]], steps: int) -> None:
+        """Add losses to the epoch's sums, in order.
+
+        Parameters
+        ----------
+        pending : list of (step, number of the update, whether the row is of its own loss)
+            One entry a row.
+        """
+        sums = self._progress.sums
+        for (step, number, own), (loss, correct) in zip(pending, self._network.drain(), strict=True):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(self._lost(f"the loss became {loss} at step {step} of {steps}"))
+            if not own:
+                continue
+            if "w" in self._phase.updates[number].groups:
+                sums.steps += 1
+                sums.loss += float(loss)
+                sums.correct += int(correct)
+            else:
+                sums.architecture_steps += 1
+                sums.architecture_loss += float(loss)
+
+    def _lost(self, what: str) -> str:
+        found = newest_checkpoint(self._folder / "checkpoints")
+        kept = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
+        return (
+            f"{what} in {self._stage.name}/{self._phase.name}, epoch {self._progress.epoch + 1}; {kept}. "
+            "Lower the learning rate (--set weights.learning_rate=…) or raise the precision, in a new run"
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self._stop_code is not None and self._progress.stage < len(self.plan.stages):
+            raise Interrupted(
+                f"stopped after step {self._progress.global_step}, everything is saved in {self._folder}; "
+                "go on with --resume",
+                self._stop_code,
+            )
+
+    def _finish_epoch(self, steps: int, rates: Rates, temperature: Temperature) -> None:
+        progress, sums, stage = self._progress, self._progress.sums, self._stage
+        state = self._finite_state()
+        row: dict[str, Any] = {
+            "epoch": progress.global_epoch + 1,
+            "step": progress.global_step,
+            "stage": stage.name,
+            "phase": self._phase.name,
+            "learning_rate": rates.weights,
+            "train_loss": sums.loss / sums.steps,
+            "train_accuracy": sums.correct / (sums.steps * self.plan.batch),
+        }
+        if sums.architecture_steps:
+            row["architecture_loss"] = sums.architecture_loss / sums.architecture_steps
+        stands = standing(self._spec, self._network.architecture(), temperature)
+        reason = None
+        if stands is not None:
+            row.update(stands.metrics)
+            reason = self._early_stop(stands, temperature)
+        if reason is not None:
+            row["stopped_early"] = reason
+        last_of_phase = reason is not None or progress.epoch == self._phase.epochs - 1
+        last_of_stage = last_of_phase and progress.phase == len(stage.phases) - 1
+        if last_of_stage:
+            row.update(self._retention_margins(temperature))
+        due = (progress.global_epoch + 1) % self.plan.evaluate_every == 0
+        measure_gap = stands is not None and self._gap_is_due(last_of_stage)
+        best = False
+        if stage.validation != "none" and (due or last_of_stage or measure_gap):
+            loss, accuracy = self._validate(self._network, self._spec, temperature)
+            row.update(validation_split=stage.validation, validation_loss=loss, validation_accuracy=accuracy)
+            if measure_gap and stands is not None:
+                derived = self._derived_accuracy(stands.genotype, state)
+                if derived is not None:
+                    row.update(derived_accuracy=derived, discretisation_gap=accuracy - derived)
+            if stage.validation == "test" and accuracy > progress.best_accuracy:
+                progress.best_accuracy, best = accuracy, True
+        progress.metrics_bytes, progress.metrics_sha256 = self._metrics.append(row), self._metrics.sha256
+        if stands is not None:
+            place = {key: row[key] for key in ("epoch", "stage", "phase")}
+            progress.architecture_bytes = self._evolution.append({**place, **stands.record})
+            progress.architecture_sha256 = self._evolution.sha256
+        self._last_row = row
+        if not self.plan.derive:
+            for name in ("last", *(("best",) if best else ())):
+                self._write_weights(name, state, row)
+        self._observer.epoch(row)
+        progress.epoch += 1
+        progress.step = 0
+        progress.global_epoch += 1
+        progress.sums = Sums()
+        if last_of_phase:
+            self._advance(temperature)
+
+    def _early_stop(self, stands: Standing, temperature: Temperature) -> str | None:
+        """Say why the phase ends with this epoch though epochs are left; None if it does not."""
+        progress, rule = self._progress, self._phase.early_stop
+        if rule is None or "normal" not in self._spec.kinds():
+            return None
+        alpha = self._network.architecture()["alpha.normal"]
+        progress.stability.count(convolution_ranking(self._spec.normal, alpha, temperature))
+        if progress.epoch == self._phase.epochs - 1:
+            return None
+        return rule.reason(stands.genotype, progress.stability)
+
+    def _retention_margins(self, temperature: Temperature) -> dict[str, float]:
+        """How clear the choice is of what the next stage retains."""
+        number = self._progress.stage + 1
+        cells = self.plan.stages[number].cells if number < len(self.plan.stages) else None
+        if not isinstance(cells, Retained):
+            return {}
+        architecture = self._network.architecture()
+        found = {
+            kind: retention_margin(self._spec.cell(kind), architecture[f"alpha.{kind}"], cells.rule, temperature)
+            for kind in self._spec.kinds()
+        }
+        return {f"retained_margin_{kind}": margin for kind, margin in found.items() if margin is not None}
+
+    def _gap_is_due(self, last_of_stage: bool) -> bool:
+        # A stage that only chooses what the next one retains derives no cell.
+        derives = self._spec.normal.matrix is not None or self._progress.stage == len(self.plan.stages) - 1
+        gap, epoch = self.plan.gap, self._progress.global_epoch + 1
+        return derives and ((gap.last and last_of_stage) or (gap.every > 0 and epoch % gap.every == 0))
+
+    def _derived_accuracy(self, genotype: Genotype, state: State) -> float | None:
+        """Return the accuracy of the derived sub-network with the supernet's weights, as they are.
+
+        The network ends as it was: what a run does next does not depend on whether this was measured.
+        """
+        hard = hardened(self._spec, genotype, state)
+        if hard is not None:
+            self._network.import_state(hard)
+            try:
+                return self._validate(self._network, self._spec, TEMPERATURE)[1]
+            finally:
+                self._network.import_state(state)
+        if self._spec.normal.matrix is not None:
+            return None
+        sub = sub_network(self._spec, genotype)
+        stage, plan, taken = self._stage, self.plan, sub_state(sub, state)
+        parts = {part: {k.removeprefix(part): v for k, v in taken.items() if k.startswith(part)} for part in _BUILT_OF}
+        network = self._engine.build(Setup(sub, stage.optimizers, plan.loss, plan.runtime), *parts.values())
+        network.import_state(taken)
+        return self._validate(network, sub, TEMPERATURE)[1]
+
+    def _validate(self, network: Network, spec: NetworkSpec, temperature: Temperature) -> tuple[float | None, float]:
+        data, plan = self._data, self.plan
+        split, indices = self._feed.validation(self._stage)
+        draws = Sampler(spec, plan.seed, "").most_likely(network.architecture())
+        loss, correct = 0.0, 0
+        for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
+            some_loss, some_correct = network.evaluate(replace(batch, draws=draws), temperature)
+            loss += some_loss
+            correct += some_correct
+        # Running statistics can overflow though training is finite; JSON has no NaN.
+        return (loss / len(indices) if math.isfinite(loss) else None), correct / len(indices)
+
+    def _write_weights(self, name: str, state: State, row: dict[str, Any]) -> None:
+        arrays = {k: v for k, v in state.items() if k.startswith(("weights/", "statistics/"))}
+        write_folder(
+            self._folder / name, {"weights.safetensors": pack_arrays(arrays), "metrics.json": to_json(row).encode()}
+        )
+
+    # -- from phase to phase
+
+    def _advance(self, temperature: Temperature) -> None:
+        """Go to the next phase, or build the next stage's network, or finish.
+
+        Parameters
+        ----------
+        temperature : Temperature
+            Of the epoch that ends.
+        """
+        progress = self._progress
+        progress.epoch = 0
+        progress.stability = Stability()
+        progress.phase += 1
+        if progress.phase < len(self._stage.phases):
+            return
+        progress.phase = 0
+        progress.stage += 1
+        if progress.stage == len(self.plan.stages):
+            return
+        stage = self._stage
+        cells = stage.fixed_cells()
+        if cells is None:
+            assert isinstance(stage.cells, Retained)
+            before = self._cells()
+            alpha, kept = completed(before, self._network.architecture()), stage.cells
+            cells = {
+                kind: retain(before[kind], alpha[f"alpha.{kind}"], kept.rule, kept.topology, temperature)
+                for kind in CELL_TYPES
+            }
+        progress.cells = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
+        self._build(cells)
+
+    def _outcome(self) -> Outcome:
+        if not self._last_row:
+            self._last_row = self._metrics.last()
+        row, best = self._last_row, self._progress.best_accuracy
+        if not self.plan.derive:
+            return Outcome(None, row, best, {})
+        cells = self._cells()
+        architecture = completed(cells, self._network.architecture())
+        temperature = Temperature(row.get("alpha_temperature", 1.0), row.get("beta_temperature", 1.0))
+        genotype = derive(cells, architecture, temperature)
+        margins = smallest_margins(decisions(cells, architecture, self._spec.kinds(), temperature))
+        return Outcome(genotype, row, best, margins)

@@ -1,0 +1,74 @@
+"""Gumbel noise for sampled operations: drawn once, for every engine (Jang et al. 2017; Maddison et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.engine.batch import Draw
+from dots_core.network.spec import NetworkSpec
+from dots_core.random import Stream
+from dots_core.search_space.cell import CellSpec
+
+_SMALLEST = 2.0**-53
+"""Uniform numbers are multiples of it; in place of 0, whose Gumbel value is infinite."""
+
+
+def gumbel(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return standard Gumbel numbers −log(−log u) of uniform numbers in [0, 1)."""
+    return -np.log(-np.log(np.maximum(uniform, _SMALLEST)))
+
+
+class Sampler:
+    """Draws for the cells of a network whose operations are sampled (`CellSpec.sampling`).
+
+    A draw depends on nothing but the seed, the salt, the epoch and the step, and, for the choice of
+    hard samples, on α′.
+
+    Parameters
+    ----------
+    salt : str
+        Tells apart what draws separately: stages, phases, updates.
+    """
+
+    def __init__(self, spec: NetworkSpec, seed: int, salt: str) -> None:
+        self._cells = {kind: spec.cell(kind) for kind in spec.kinds() if spec.cell(kind).sampling != "none"}
+        self._streams = {kind: Stream(seed, f"gumbel/{salt}/{kind}") for kind in self._cells}
+
+    @property
+    def hard(self) -> bool:
+        """Whether a draw depends on α′."""
+        return any(cell.sampling == "hard" for cell in self._cells.values())
+
+    def draw(self, architecture: Mapping[str, NDArray[np.floating]], epoch: int, step: int) -> dict[str, Draw] | None:
+        """Return the draws of one step; None where nothing is sampled.
+
+        Parameters
+        ----------
+        architecture : mapping
+            α′ by name; may be empty unless `hard`.
+        """
+        draws = {}
+        for kind, cell in self._cells.items():
+            blocks = cell.operation_blocks
+            noise = np.where(blocks.mask, gumbel(self._streams[kind].uniform(blocks.shape, epoch, step)), 0.0)
+            draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise.astype(np.float32))
+        return draws or None
+
+    def most_likely(self, architecture: Mapping[str, NDArray[np.floating]]) -> dict[str, Draw] | None:
+        """Return the draws for evaluation: no noise, and of hard samples each group's largest α′."""
+        draws = {}
+        for kind, cell in self._cells.items():
+            noise = np.zeros(cell.operation_blocks.shape, np.float32)
+            draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise)
+        return draws or None
+
+
+def _draw(cell: CellSpec, alpha: NDArray[np.floating] | None, noise: NDArray[np.float32]) -> Draw:
+    if cell.sampling != "hard":
+        return Draw(noise)
+    assert alpha is not None
+    blocks = cell.operation_blocks
+    return Draw(noise, blocks.largest(blocks.shifted(np.asarray(alpha, np.float32), noise)))

@@ -1,0 +1,257 @@
+"""Decisions: which operations an edge retains, and which cell is derived in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.errors import UsageError
+from dots_core.search_space.cell import CELL_TYPES, CellSpec
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.genotype import Genotype, Node
+from dots_core.search_space.mixing import Temperature, block_scores, block_softmax
+from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.topology import Topology
+
+RETENTIONS = ("groups", "top-1", "top-2")
+
+Architecture = Mapping[str, NDArray[np.floating]]
+
+
+def retain(
+    cell: CellSpec,
+    alpha: NDArray[np.floating],
+    rule: str,
+    topology: Topology,
+    temperature: Temperature | None = None,
+) -> CellSpec:
+    """Prune a cell to the operations each edge retains after the operation search.
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    rule : str
+        ``"groups"``: the arg-max of each group (DOTS eq. 15-16); a group may retain ``none``.
+        ``"top-1"``, ``"top-2"``: the one or two of the largest α over all operations but ``none`` (DOTS
+        eq. 14, table 4b). Ties go to the operation listed first in `dots_core.search_space.operations.OPERATIONS`.
+    topology : Topology
+        What the pruned cell searches.
+    temperature : Temperature, optional
+        As in `operation_scores`.
+
+    Returns
+    -------
+    CellSpec
+        Every edge holds its retained operations in one group, mixed by a softmax; operation attention
+        goes on, sampling and partial channels end. An edge whose groups all retain
+        ``none`` keeps its best other operation beside it, so that it can be derived.
+    """
+    if rule not in RETENTIONS:
+        raise UsageError(f"unknown retention '{rule}'; known: {', '.join(RETENTIONS)}")
+    edges = []
+    scores = operation_scores(cell, alpha, temperature)
+    for number, edge in enumerate(cell.edges):
+        ranked = ranked_operations(edge, scores[number])
+        others = [o for o in ranked if o != NONE]
+        if rule == "groups":
+            kept = [next(o for o in ranked if o in group) for group in edge.groups]
+            if set(kept) == {NONE}:
+                kept.append(others[0])
+        else:
+            kept = others[: int(rule[-1])]
+        edges.append(Edge(edge.source, edge.target, (tuple(o for o in OPERATIONS if o in kept),)))
+    return replace(cell, edges=tuple(edges), topology=topology, sampling="none", partial=1)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """An edge that was added because a node of the derived cell had none.
+
+    Attributes
+    ----------
+    cell : str
+        ``"normal"`` or ``"reduce"``.
+    node : int
+    edge : str
+        Name of the edge that was added.
+    """
+
+    cell: str
+    node: int
+    edge: str
+
+    def __str__(self) -> str:
+        return f"node {self.node} of the {self.cell} cell ({self.edge} added)"
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a search found.
+
+    Attributes
+    ----------
+    genotype : Genotype
+        Valid: every intermediate node has an input.
+    repairs : tuple of Repair
+        What made it valid; empty if it was.
+    """
+
+    genotype: Genotype
+    repairs: tuple[Repair, ...]
+
+
+def derive(
+    cells: Mapping[str, CellSpec], architecture: Architecture, temperature: Temperature | None = None
+) -> Genotype:
+    """Return the genotype that `decide` finds."""
+    return decide(cells, architecture, temperature).genotype
+
+
+def decide(
+    cells: Mapping[str, CellSpec], architecture: Architecture, temperature: Temperature | None = None
+) -> Derived:
+    """Derive the genotype from the architecture weights of both cell types.
+
+    Each edge takes the arg-max of α over its operations without ``none``, whatever their groups. Edges are kept as the
+    cell's topology says (`Topology.space`): the arg-max combination of each group of edges that
+    compete; where no topology was searched, by the DARTS policy: a node keeps the two incoming edges
+    whose best operation other than ``none`` weighs most.
+
+    Choices among a node's output edges, and edges each on its own, can leave a node without input.
+    Such a node gets the incoming edge with the largest γ times weight of its best operation; among
+    equals the one from the earliest node. TopoNAS and DOTS name no repair; this rule is ours.
+
+    Parameters
+    ----------
+    cells : mapping of ``"normal"`` and ``"reduce"`` to CellSpec
+    architecture : mapping
+        ``alpha.<cell type>`` and, where a topology was searched, ``beta.<cell type>``.
+    temperature : Temperature, optional
+        At which operations' and edges' weights are compared (`edge_strengths`); 1 if not given.
+    """
+    temperature = temperature or Temperature()
+    fields: dict[str, tuple[Node, ...]] = {}
+    repairs: list[Repair] = []
+    for kind in CELL_TYPES:
+        cell = cells[kind]
+        alpha = np.asarray(architecture[f"alpha.{kind}"])
+        beta = architecture.get(f"beta.{kind}")
+        strengths = edge_strengths(cell, alpha, beta, temperature)
+        kept = kept_edges(cell, strengths, beta)
+        scores = operation_scores(cell, alpha, temperature)
+        nodes: list[Node] = []
+        for target in range(2, cell.nodes + 2):
+            numbers = [n for n in kept if cell.edges[n].target == target]
+            if not numbers:
+                numbers = _strongest(cell, target, strengths, 1)
+                repairs.append(Repair(kind, target, cell.edges[numbers[0]].name))
+            nodes.append(tuple((best_operation(cell.edges[n], scores[n]), cell.edges[n].source) for n in numbers))
+        fields[kind] = tuple(nodes)
+    genotype = Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
+    return Derived(genotype, tuple(repairs))
+
+
+def kept_edges(cell: CellSpec, strengths: Sequence[float], beta: NDArray[np.floating] | None) -> list[int]:
+    """Return the numbers of the edges that a topology keeps, ascending; a node may be left without.
+
+    Parameters
+    ----------
+    strengths : sequence of float
+        As `edge_strengths` returns them.
+    beta : array β′, shape (combinations,), or None where no topology was searched
+    """
+    topology = cell.topology
+    if topology.space == "fixed":
+        return list(range(len(cell.edges)))
+    if topology.chooses:
+        assert beta is not None
+        return _best_edges(cell, beta)
+    if topology.space == "edge-sigmoid":
+        assert beta is not None
+        return [number for number in range(len(cell.edges)) if float(beta[2 * number]) > 0]
+    kept: list[int] = []
+    for target in range(2, cell.nodes + 2):
+        kept += _strongest(cell, target, strengths, topology.edges_per_node)
+    return sorted(kept)
+
+
+def _strongest(cell: CellSpec, target: int, strengths: Sequence[float], count: int) -> list[int]:
+    return sorted(sorted(cell.incoming(target), key=lambda n: (-strengths[n], n))[:count])
+
+
+def operation_scores(
+    cell: CellSpec, alpha: NDArray[np.floating], temperature: Temperature | None = None
+) -> NDArray[np.float64]:
+    """Return what the operations of an edge are compared by: T·ln α, α being the softmax within each group.
+
+    α′ says nothing across groups, since each softmax takes a constant of its own away; α does, and so
+    ranks the released DOTS code. Within a group the scores differ as α′ (with operation attention) does.
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    temperature : Temperature, optional
+        As in `edge_strengths`.
+
+    Returns
+    -------
+    float64 array of that shape, −inf where an operation is absent
+    """
+    return block_scores(np.asarray(alpha), cell.operation_blocks, _alpha_temperature(cell, temperature))
+
+
+def ranked_operations(edge: Edge, scores: NDArray[np.floating]) -> list[str]:
+    """Return an edge's operations, the largest score first, ties in canonical order."""
+    return sorted(edge.operations, key=lambda o: (-float(scores[OPERATIONS.index(o)]), OPERATIONS.index(o)))
+
+
+def best_operation(edge: Edge, scores: NDArray[np.floating]) -> str:
+    """Return the operation other than ``none`` of the largest score, the first where several are equal."""
+    return next(o for o in ranked_operations(edge, scores) if o != NONE)
+
+
+def _alpha_temperature(cell: CellSpec, temperature: Temperature | None) -> float:
+    return 1.0 if cell.matrix is None or temperature is None else temperature.alpha
+
+
+def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
+    assert cell.matrix is not None
+    assert cell.combination_blocks is not None
+    beta = np.asarray(beta)
+    kept: list[int] = []
+    for members in cell.combination_blocks.members:
+        kept += cell.matrix.combinations[members[int(np.argmax(beta[members]))]]
+    # An edge may be held by several groups' choices.
+    return sorted(set(kept))
+
+
+def edge_strengths(
+    cell: CellSpec,
+    alpha: NDArray[np.floating],
+    beta: NDArray[np.floating] | None = None,
+    temperature: Temperature | None = None,
+) -> list[float]:
+    """Return how much each edge's best operation other than ``none`` weighs, times γ where a topology is searched.
+
+    The DARTS policy keeps the strongest edges; with γ, an edge softmax does (PC-DARTS §3.3).
+
+    Parameters
+    ----------
+    alpha : array α′, shape (edges, operations)
+    beta : array β′, shape (combinations,), optional
+    temperature : Temperature, optional
+        1 if not given. Where no topology is searched α is taken at 1, as DARTS does.
+    """
+    temperature = temperature or Temperature()
+    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks, _alpha_temperature(cell, temperature))
+    shares = np.ones(len(cell.edges))
+    if cell.matrix is not None and cell.combination_blocks is not None and beta is not None:
+        chosen = block_softmax(np.asarray(beta, np.float64), cell.combination_blocks, temperature.beta)
+        shares = cell.matrix.shares @ chosen
+    return [
+        float(shares[n]) * max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)
+        for n, edge in enumerate(cell.edges)
+    ]

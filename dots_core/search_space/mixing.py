@@ -1,0 +1,173 @@
+"""Masked block softmax: the one rule behind operation weights and edge-combination weights.
+
+Logits are laid out in any shape; each entry belongs to one block or is masked. Softmax runs
+within each block at a temperature, and masked entries get weight 0 (DOTS eq. 2 and its
+grouped form, arXiv version eq. 4; edge combinations: eq. 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+MASKED = -1
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Softmax temperatures of α′ and β′."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Which block each logit belongs to.
+
+    Attributes
+    ----------
+    labels : int64 array of the logits' shape
+        Block number of each entry, or ``MASKED``.
+    offsets : float64 array of that shape, optional
+        Constants added to the logits (operation attention: eDARTS §III-A).
+    free : bool array of that shape, optional
+        False where the logit is its offset alone and nothing is learned; None where all are free.
+        The softmax of a free logit beside a fixed 0 is a sigmoid.
+    """
+
+    labels: NDArray[np.int64]
+    offsets: NDArray[np.float64] | None = None
+    free: NDArray[np.bool_] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.labels.shape
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """True where an entry takes part."""
+        return self.labels != MASKED
+
+    @cached_property
+    def members(self) -> tuple[NDArray[np.int64], ...]:
+        """Flat indices of the entries of each block, ascending."""
+        flat = self.labels.ravel()
+        return tuple(np.flatnonzero(flat == b) for b in np.unique(flat[flat != MASKED]))
+
+    @cached_property
+    def gather(self) -> NDArray[np.int64]:
+        """Flat indices as a rectangle, shape (blocks, widest block), short rows repeating their first member.
+
+        With :attr:`padding` it lets an engine take every block's softmax in one call.
+        """
+        width = max(len(m) for m in self.members)
+        return np.stack([np.concatenate([m, np.repeat(m[:1], width - len(m))]) for m in self.members])
+
+    @cached_property
+    def padding(self) -> NDArray[np.bool_]:
+        """True where :attr:`gather` only fills a row up; shape (blocks, widest block)."""
+        width = self.gather.shape[1]
+        return np.stack([np.arange(width) >= len(m) for m in self.members])
+
+    @cached_property
+    def scatter(self) -> NDArray[np.int64]:
+        """For each entry, in flat order, its place in the flattened rectangle; 0 where masked."""
+        places = np.zeros(self.labels.size, np.int64)
+        width = self.gather.shape[1]
+        for row, members in enumerate(self.members):
+            places[members] = row * width + np.arange(len(members))
+        return places
+
+    def shifted(self, logits: NDArray[np.floating], noise: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        """Return what softmax is taken of, before the temperature: free·logits + offsets + noise."""
+        if self.free is not None:
+            logits = logits * self.free.astype(logits.dtype)
+        if self.offsets is not None:
+            logits = logits + self.offsets.astype(logits.dtype)
+        return logits if noise is None else logits + noise.astype(logits.dtype)
+
+    def largest(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return a mask of each block's largest entry, the first where several are equal."""
+        chosen = np.zeros(self.labels.size, bool)
+        flat = np.asarray(logits).ravel()
+        for members in self.members:
+            chosen[members[np.argmax(flat[members])]] = True
+        return chosen.reshape(self.shape)
+
+
+def block_softmax(
+    logits: NDArray[np.floating],
+    blocks: Blocks,
+    temperature: float = 1.0,
+    noise: NDArray[np.floating] | None = None,
+) -> NDArray[np.floating]:
+    """Softmax of ``(free·logits + offsets + noise) / temperature`` within each block.
+
+    Parameters
+    ----------
+    logits : array of any shape
+    noise : array of that shape, optional
+        Gumbel noise (`dots_core.search.sampling`).
+
+    Returns
+    -------
+    array of the logits' shape and dtype, 0 where masked
+    """
+    out = np.zeros_like(logits).ravel()
+    flat = blocks.shifted(logits, noise).ravel()
+    for members in blocks.members:
+        scaled = flat[members] / flat.dtype.type(temperature)
+        weights = np.exp(scaled - scaled.max())
+        out[members] = weights / weights.sum()
+    return out.reshape(logits.shape)
+
+
+def block_scores(logits: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return temperature · ln of `block_softmax`: what entries of different blocks can be compared by.
+
+    Logits of different blocks cannot: each softmax takes a constant of its own away. Within a block
+    the scores differ as the logits do, at any temperature, also where weights would fall to 0.
+
+    Returns
+    -------
+    float64 array of the logits' shape, −inf where masked
+    """
+    flat = blocks.shifted(np.asarray(logits, np.float64)).ravel()
+    below = np.where(blocks.padding, -np.inf, flat[blocks.gather])
+    below -= below.max(axis=1, keepdims=True)
+    # Summed in ascending order, so that blocks of equal entries tie in whatever order they hold them.
+    below -= temperature * np.log(np.sort(np.exp(below / temperature)).sum(axis=1, keepdims=True))
+    return np.where(blocks.mask, below.ravel()[blocks.scatter].reshape(logits.shape), -np.inf)
+
+
+def block_softmax_gradient(
+    weights: NDArray[np.floating], gradient: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0
+) -> NDArray[np.floating]:
+    """Gradient with respect to the logits, given the weights and the gradient with respect to them."""
+    out = np.zeros_like(weights).ravel()
+    w, g = weights.ravel(), gradient.ravel()
+    for members in blocks.members:
+        inner = np.dot(w[members], g[members])
+        out[members] = w[members] * (g[members] - inner) / w.dtype.type(temperature)
+    if blocks.free is not None:
+        out[~blocks.free.ravel()] = 0
+    return out.reshape(weights.shape)
+
+
+def entropy(weights: NDArray[np.floating], blocks: Blocks) -> float:
+    """Mean over blocks of a block's entropy divided by its largest possible value: 1 uniform, 0 decided.
+
+    Blocks of one entry have nothing to decide and are left out; 0 if there are no others.
+    """
+    flat = weights.astype(np.float64).ravel()
+    values = []
+    for members in blocks.members:
+        if len(members) > 1:
+            p = flat[members]
+            p = p[p > 0]
+            values.append(float(-(p * np.log(p)).sum() / np.log(len(members))))
+    return float(np.mean(values)) if values else 0.0

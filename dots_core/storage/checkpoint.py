@@ -1,0 +1,136 @@
+"""Checkpoints: everything a run needs to go on, written atomically and checked when read."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.errors import CorruptFile, quoted
+from dots_core.storage.atomic import read_folder, to_json, write_folder
+from dots_core.storage.reading import parse_json
+
+FORMAT = "dots-checkpoint"
+VERSION = 1
+KEPT = 2
+"""How many of the newest checkpoints are kept."""
+
+_STATE = "state.safetensors"
+_PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's state and the run's progress.
+
+    Attributes
+    ----------
+    state : dict of arrays
+        As ``Network.export_state`` returned it.
+    progress : dict
+        Plain records (`dots_core.search.runner`).
+    """
+
+    state: dict[str, NDArray[Any]]
+    progress: dict[str, Any]
+
+
+def pack_arrays(arrays: dict[str, NDArray[Any]]) -> bytes:
+    """Return arrays in the safetensors format, in order of their names."""
+    from safetensors.numpy import save
+
+    return save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
+
+
+def unpack_arrays(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """Read what `pack_arrays` returned; ``path`` is for the message.
+
+    Raises
+    ------
+    CorruptFile
+        If the content is not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CorruptFile(f"{path} is not a safetensors file ({quoted(str(error))})") from None
+
+
+def write_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
+    """Write checkpoint ``number`` into a folder of checkpoints and drop all but the newest.
+
+    Returns
+    -------
+    Path
+        The new checkpoint's own folder.
+    """
+    record = {"format": FORMAT, "version": VERSION, **checkpoint.progress}
+    target = folder / f"{number:08d}"
+    if not target.exists():
+        write_folder(target, {_STATE: pack_arrays(dict(checkpoint.state)), _PROGRESS: to_json(record).encode()})
+    tidy_checkpoints(folder)
+    return target
+
+
+def tidy_checkpoints(folder: Path) -> None:
+    """Drop all but the newest checkpoints, and what a crash left half-written."""
+    leftovers = list(folder.glob(".*.new")) if folder.is_dir() else []
+    for old in (*checkpoints(folder)[:-KEPT], *leftovers):
+        # What cannot be removed now is tried again after the next checkpoint; nothing depends on it.
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first; half-written ones are not among them."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder.
+
+    Raises
+    ------
+    CorruptFile
+        If anything in it is damaged, or it is of another format or a newer version.
+    """
+    files = read_folder(path)
+    missing = {_STATE, _PROGRESS} - set(files)
+    if missing:
+        raise CorruptFile(f"{path} is not a checkpoint: it lacks {', '.join(sorted(missing))}")
+    try:
+        progress = parse_json(files[_PROGRESS].decode())
+        kind, version = progress.pop("format"), progress.pop("version")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CorruptFile(f"{path / _PROGRESS} is not a checkpoint's progress") from None
+    if kind != FORMAT or version != VERSION:
+        raise CorruptFile(
+            f"{path} is of format {quoted(kind)} {quoted(version)}; this release reads {FORMAT} {VERSION}"
+        )
+    return Checkpoint(unpack_arrays(files[_STATE], path / _STATE), progress)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """Read the newest checkpoint of a folder, or return None if there is none.
+
+    Raises
+    ------
+    CorruptFile
+        If the newest is damaged. An older one is never taken silently: the message names it.
+    """
+    paths = checkpoints(folder)
+    if not paths:
+        return None
+    try:
+        return paths[-1], read_checkpoint(paths[-1])
+    except CorruptFile as error:
+        older = f"; to go on from {paths[-2].name} instead, delete {paths[-1]}" if len(paths) > 1 else ""
+        raise CorruptFile(f"{error}{older}") from None
