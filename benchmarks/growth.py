@@ -50,7 +50,7 @@ def main() -> None:
         batch, rates = Batch(images, labels), Rates(arguments.rate, 3e-4)
         for network in networks:
             network.step(("w", "alpha", "beta"), batch, rates, Temperature())
-        losses = [float(network.drain()[0, 0]) for network in networks]
+        losses = [float(network.pop_losses()[0, 0]) for network in networks]
         states = [network.export_state() for network in networks]
         for number, (name, precision) in enumerate(CONTESTANTS[:-1]):
             row = [abs(losses[number] - losses[-1]) / losses[-1]]

@@ -36,7 +36,7 @@ from dots_core.engine.registry import load_engine
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Update
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.topology import Topology
@@ -101,10 +101,10 @@ class Contestant:
 
     def step(self) -> float:
         """Take a step and return how long it took, in seconds."""
-        moment = Moment(0, next(self._steps), 2**31)
+        position = StepPosition(0, next(self._steps), 2**31)
         start = time.perf_counter()
-        self._stepper.step(self._batches.__getitem__, RATES, self._temperature, moment)
-        self._network.drain()  # waits for the device
+        self._stepper.step(self._batches.__getitem__, RATES, self._temperature, position)
+        self._network.pop_losses()  # waits for the device
         return time.perf_counter() - start
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Optimizers, Rates
 from dots_core.network.spec import CellLayout, NetworkSpec, cell_layouts
-from dots_core.search_space.mixing import MASKED, Blocks, Temperature
+from dots_core.search_space.mixing import MASKED, SoftmaxGroups, Temperature
 from dots_core.search_space.operations import OPERATIONS
 
 
@@ -144,16 +144,16 @@ class Cell(nn.Module):
         ]
         self.names = [e.name for e in cell.edges]
 
-    def forward(self, before: tuple[Tensor, Tensor], gains: list[dict[str, Tensor]]) -> Tensor:
-        """Run the cell; ``gains[e][o]`` is γ_e·α_{e,o}."""
+    def forward(self, before: tuple[Tensor, Tensor], edge_weights: list[dict[str, Tensor]]) -> Tensor:
+        """Run the cell; ``edge_weights[e][o]`` is γ_e·α_{e,o}."""
         nodes = [self.preprocess0(before[0]), self.preprocess1(before[1])]
         for incoming in self.incoming:
-            nodes.append(sum(self._mixed(number, nodes[source], gains[number]) for source, number in incoming))
+            nodes.append(sum(self._mixed(number, nodes[source], edge_weights[number]) for source, number in incoming))
         return torch.cat([nodes[number] for number in self.concat], 1)
 
-    def _mixed(self, number: int, x: Tensor, gains: dict[str, Tensor]) -> Tensor:
+    def _mixed(self, number: int, x: Tensor, edge_weights: dict[str, Tensor]) -> Tensor:
         edge = self.edges[self.names[number]]
-        return sum(gain * edge[name](x) for name, gain in gains.items())
+        return sum(edge_weight * edge[name](x) for name, edge_weight in edge_weights.items())
 
 
 class Supernet(nn.Module):
@@ -178,15 +178,15 @@ class Supernet(nn.Module):
         self.cells = nn.ModuleList(Cell(spec, layout) for layout in layouts)
         self.classifier = nn.Linear(layouts[-1].channels * len(spec.cell(layouts[-1].kind).concat), spec.classes)
 
-    def forward(self, images: Tensor, gains: Mapping[str, list[dict[str, Tensor]]]) -> Tensor:
+    def forward(self, images: Tensor, edge_weights: Mapping[str, list[dict[str, Tensor]]]) -> Tensor:
         x = self.stem["norm"](self.stem["conv"](images))
         before = (x, x)
         for cell in self.cells:
-            before = (before[1], cell(before, gains[cell.kind]))
+            before = (before[1], cell(before, edge_weights[cell.kind]))
         return self.classifier(F.adaptive_avg_pool2d(before[1], 1).flatten(1))
 
 
-def block_softmax(logits: Tensor, members: Tensor, temperature: float) -> Tensor:
+def group_softmax(logits: Tensor, members: Tensor, temperature: float) -> Tensor:
     """Softmax within blocks: one masked row a block, then the rows laid over each other.
 
     Parameters
@@ -198,7 +198,7 @@ def block_softmax(logits: Tensor, members: Tensor, temperature: float) -> Tensor
     return torch.softmax(rows.masked_fill(~members, -torch.inf), 1).sum(0).view_as(logits)
 
 
-def _members(blocks: Blocks, device: torch.device) -> Tensor:
+def _members(blocks: SoftmaxGroups, device: torch.device) -> Tensor:
     labels = blocks.labels.ravel()
     numbers = np.unique(labels[labels != MASKED])
     return torch.from_numpy(labels == numbers[:, None]).to(device)
@@ -239,9 +239,9 @@ class PerEdgeNetwork:
         self._shares: dict[str, Tensor] = {}
         for kind in spec.kinds():
             cell = spec.cell(kind)
-            self._alpha_blocks[kind] = _members(cell.operation_blocks, device)
-            if cell.matrix is not None and cell.combination_blocks is not None:
-                self._beta_blocks[kind] = _members(cell.combination_blocks, device)
+            self._alpha_blocks[kind] = _members(cell.operation_groups, device)
+            if cell.matrix is not None and cell.combination_groups is not None:
+                self._beta_blocks[kind] = _members(cell.combination_groups, device)
                 self._shares[kind] = torch.from_numpy(cell.matrix.shares).to(device, dtype)
         self._clip = optimizers.clip
         self._sgd = torch.optim.SGD(
@@ -286,15 +286,15 @@ class PerEdgeNetwork:
             for name, parameter in parameters.items():
                 parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
-    def _gains(self, temperature: Temperature) -> dict[str, list[dict[str, Tensor]]]:
-        gains = {}
+    def _edge_weights(self, temperature: Temperature) -> dict[str, list[dict[str, Tensor]]]:
+        edge_weights = {}
         for kind in self._spec.kinds():
-            table = block_softmax(self._architecture[f"alpha.{kind}"], self._alpha_blocks[kind], temperature.alpha)
+            table = group_softmax(self._architecture[f"alpha.{kind}"], self._alpha_blocks[kind], temperature.alpha)
             if kind in self._beta_blocks:
-                chosen = block_softmax(self._architecture[f"beta.{kind}"], self._beta_blocks[kind], temperature.beta)
+                chosen = group_softmax(self._architecture[f"beta.{kind}"], self._beta_blocks[kind], temperature.beta)
                 table = table * (self._shares[kind] @ chosen)[:, None]
-            gains[kind] = self._by_operation(kind, table)
-        return gains
+            edge_weights[kind] = self._by_operation(kind, table)
+        return edge_weights
 
     def _by_operation(self, kind: str, table: Tensor) -> list[dict[str, Tensor]]:
         rows = [row.unbind() for row in table.unbind()]
@@ -306,9 +306,9 @@ class PerEdgeNetwork:
         images, labels = p.upload(batch.images).to(p.dtype), p.upload(batch.labels)
         self._sgd.zero_grad()
         self._adam.zero_grad()
-        gains = self._gains(temperature)
+        edge_weights = self._edge_weights(temperature)
         with p.autocast():
-            logits = self._model(images, gains)
+            logits = self._model(images, edge_weights)
         F.cross_entropy(logits.to(p.dtype), labels).backward()
 
     def _update_weights(self, rate: float) -> None:

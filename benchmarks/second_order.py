@@ -27,7 +27,7 @@ from dots_core.plan.plan import Update
 from dots_core.random import Stream
 from dots_core.search import step as levels
 from dots_core.search.batches import endless
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 
@@ -88,7 +88,7 @@ def _gradient(
     network: Network, spec: NetworkSpec, update: Update, batches: list[Batch], rate: float
 ) -> NDArray[np.float64]:
     stepper = Stepper(network, spec, (update, Update(("w",), "half-a")), 0, "")
-    stepper.step(lambda number: batches[number], Rates(rate), Temperature(), Moment(0, 0, 1))
+    stepper.step(lambda number: batches[number], Rates(rate), Temperature(), StepPosition(0, 0, 1))
     state = network.export_state()
     # Entries of absent operations are 0 in both.
     return np.concatenate([state[key].ravel() for key in sorted(state) if key.startswith("adam.first/")])

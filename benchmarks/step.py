@@ -107,7 +107,7 @@ class Ours:
             self._network.step(("w",), train, RATES, temperature)
         else:
             self._network.step(("w", "alpha", "beta"), train, RATES, temperature)
-        self._network.drain()  # waits for the device
+        self._network.pop_losses()  # waits for the device
 
 
 def serve(connection: Connection, contestant: str, options: Options) -> None:

@@ -32,7 +32,7 @@ from dots_reference.engine import ReferenceEngine
 class Misbehaving(ReferenceEngine):
     name = "misbehaving"
 
-    def apply(self, sequences, weights, images, upstream, runtime):
+    def run_layers(self, sequences, weights, images, upstream, runtime):
         size = images.shape[2:]
         if size == (7, 9):
             print("about to die", flush=True)
@@ -43,7 +43,7 @@ class Misbehaving(ReferenceEngine):
             raise RuntimeError("no 8x8")
         if size == (1, 1):
             raise UsageError("one pixel is no image")
-        return super().apply(sequences, weights, images, upstream, runtime)
+        return super().run_layers(sequences, weights, images, upstream, runtime)
 
 
 engine = Misbehaving()
@@ -73,11 +73,11 @@ from dots_reference.engine import ReferenceEngine
 class Overrunning(ReferenceEngine):
     name = "overrunning"
 
-    def apply(self, sequences, weights, images, upstream, runtime):
+    def run_layers(self, sequences, weights, images, upstream, runtime):
         if any(isinstance(layer, ShiftedPair) for layer in sequences[0]):
             block = np.empty(5000, np.uint8)
             ctypes.memset(block.ctypes.data, 1, 5001)
-        return super().apply(sequences, weights, images, upstream, runtime)
+        return super().run_layers(sequences, weights, images, upstream, runtime)
 
 
 engine = Overrunning()
@@ -105,10 +105,10 @@ class Dying(ReferenceEngine):
         network.gradients = network.step = network.differentiate = die
         return network
 
-    def apply(self, sequences, weights, images, upstream, runtime):
+    def run_layers(self, sequences, weights, images, upstream, runtime):
         if any(isinstance(layer, ShiftedPair) for layer in sequences[0]):
             die()
-        return super().apply(sequences, weights, images, upstream, runtime)
+        return super().run_layers(sequences, weights, images, upstream, runtime)
 
 
 engine = Dying()

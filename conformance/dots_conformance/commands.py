@@ -152,7 +152,7 @@ def locate(
     from dots_conformance.cases import all_cases, select
     from dots_conformance.comparison import References
     from dots_conformance.failures import failures, layer_at_fault, locate_among, networks_of, small_networks
-    from dots_conformance.situation import ACTS
+    from dots_conformance.snapshot import ACTS
     from dots_core.engine.protocol import Runtime
     from dots_core.engine.registry import choose_backend, load_engine
 
@@ -165,9 +165,9 @@ def locate(
     with _Ticker() as ticker:
         failed = [] if not chosen else list(failures(engine, runtime, chosen.values(), References([], chosen).of))
         if checkpoint is not None:
-            from dots_conformance.run_snapshot import situation_of_run
+            from dots_conformance.run_snapshot import snapshot_of_run
 
-            situations = {str(checkpoint): lambda: situation_of_run(checkpoint)}
+            situations = {str(checkpoint): lambda: snapshot_of_run(checkpoint)}
         elif cases and not failed:
             situations = {}
         else:

@@ -77,17 +77,17 @@ def reference_step(name: str) -> tuple[State, list[State]]:
 
 
 DISPLACED = "one cell"
-"""The case on which w is displaced: no decision of a ReLU or a max-pool is near a tie there either."""
+"""The case on which w is perturbed: no decision of a ReLU or a max-pool is near a tie there either."""
 
 
-def displaced(network: Network) -> State:
+def perturbed(network: Network) -> State:
     """Go through a step of second order on a case, looking at the network wherever w stands.
 
     Returns
     -------
     dict
         By ``<sort>/<place>/<name>``: the norms of w's gradients, what ``gradients`` returns at each place,
-        and the state after everything was settled and updated.
+        and the state after everything was restored and updated.
     """
     case = CASES[DISPLACED]
     network.import_state(reference_state(DISPLACED))
@@ -99,28 +99,28 @@ def displaced(network: Network) -> State:
             sort, _, name = key.partition("/")
             found[f"{sort}/{place}/{name}"] = value
 
-    network.differentiate(("w",), training, case.temperature)
+    network.accumulate_gradients(("w",), training, case.temperature)
     found["norm/training"] = np.asarray(network.gradient_norm(), np.float64)
-    network.look_ahead(RATES.weights)
+    network.virtual_step(RATES.weights)
     look("ahead", validation)
-    network.differentiate(GROUPS, validation, case.temperature)
+    network.accumulate_gradients(GROUPS, validation, case.temperature)
     found["norm/validation"] = np.asarray(network.gradient_norm(), np.float64)
     for place, radius in (("plus", 0.5), ("minus", -0.5)):
-        network.displace(radius)
+        network.perturb_weights(radius)
         look(place, training)
-        network.differentiate(("alpha", "beta"), training, case.temperature, -radius)
-    network.settle()
+        network.accumulate_gradients(("alpha", "beta"), training, case.temperature, -radius)
+    network.restore_weights()
     network.update(("alpha", "beta"), RATES)
-    network.differentiate(("w",), training, case.temperature)
+    network.accumulate_gradients(("w",), training, case.temperature)
     network.update(("w",), RATES)
-    found["rows/loss"] = network.drain()[:, 0]
+    found["rows/loss"] = network.pop_losses()[:, 0]
     return {**found, **network.export_state()}
 
 
 @cache
 def reference_displaced() -> tuple[State, list[State]]:
-    """What `displaced` returns of the reference: exactly, and in draws."""
-    return references(lambda engine, precision: displaced(CASES[DISPLACED].build(engine, precision)))
+    """What `perturbed` returns of the reference: exactly, and in draws."""
+    return references(lambda engine, precision: perturbed(CASES[DISPLACED].build(engine, precision)))
 
 
 def references_after(name: str, act: Callable[[Network], None]) -> tuple[State, list[State]]:
@@ -159,7 +159,7 @@ def losses(case: NetworkCase, network: Network, steps: int) -> NDArray[np.float6
     """Take steps on four batches in turn and return their losses."""
     for number in range(steps):
         network.step(GROUPS, case.batch(number % 4), SLOW_RATES, case.temperature)
-    return network.drain()[:, 0]
+    return network.pop_losses()[:, 0]
 
 
 def assert_identical(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> None:
@@ -296,11 +296,11 @@ class EngineSuite:
             network.step(GROUPS, case.batch(number), RATES, case.temperature)
         other.import_state(network.export_state())
         assert_identical(network.export_state(), other.export_state())
-        network.drain()
+        network.pop_losses()
         for each in (network, other):
             each.step(GROUPS, case.batch(2), RATES, case.temperature)
         assert_identical(network.export_state(), other.export_state())
-        assert np.array_equal(network.drain(), other.drain())
+        assert np.array_equal(network.pop_losses(), other.pop_losses())
 
     @pytest.mark.parametrize(
         "key", ["weights/stem.conv.weight", "adam.steps/beta.normal", "statistics/stem.norm.running_var"]
@@ -337,7 +337,7 @@ class EngineSuite:
         first = network.gradients(case.batch(), case.temperature)
         assert_identical(before, network.export_state())
         assert_identical(first, network.gradients(case.batch(), case.temperature))
-        assert network.drain().shape == (0, 2)
+        assert network.pop_losses().shape == (0, 2)
 
     @pytest.mark.parametrize("name", CASES)
     def test_gradients_agree_with_the_reference(self, engine: Engine, name: str) -> None:
@@ -371,7 +371,7 @@ class EngineSuite:
         assert weights
         assert not [weight for weight in weights if found[f"gradient/{weight}"].any()]
         before = network.export_state()
-        network.differentiate(GROUPS, case.batch(), case.temperature)
+        network.accumulate_gradients(GROUPS, case.batch(), case.temperature)
         after = network.export_state()
         for key, value in part(before, "statistics/").items():
             stays = key.removeprefix("statistics/").startswith(absent)
@@ -392,8 +392,8 @@ class EngineSuite:
         size = (7, 8) if stride == 1 else (4, 4)
         upstream = Stream(0, "upstream").normal((3, 12, *size)).astype(np.float32)
         arguments = (sequences, weights, images, upstream)
-        found = engine.apply(*arguments, Runtime(self.device, self.precision))
-        expected = references(lambda other, precision: other.apply(*arguments, Runtime(precision=precision)))
+        found = engine.run_layers(*arguments, Runtime(self.device, self.precision))
+        expected = references(lambda other, precision: other.run_layers(*arguments, Runtime(precision=precision)))
         assert_close(found, *expected, self.precision)
 
     # Steps
@@ -455,27 +455,27 @@ class EngineSuite:
 
     def test_drain(self, engine: Engine) -> None:
         case, network = CASES["derived"], self.build(engine, "derived")
-        assert network.drain().shape == (0, 2)
+        assert network.pop_losses().shape == (0, 2)
         expected = []
         for number in range(3):
             found = network.gradients(case.batch(number), case.temperature)
             correct = int((found["logits"].argmax(axis=1) == case.batch(number).labels).sum())
             expected.append((found["loss"], correct))
             network.step(("w",), case.batch(number), RATES, case.temperature)
-        rows = network.drain()
+        rows = network.pop_losses()
         assert rows.shape == (3, 2)
         assert rows.dtype == np.float64
         assert np.array_equal(rows[:, 1], [correct for _, correct in expected])
         wanted = np.array([float(loss) for loss, _ in expected])
         assert np.abs(rows[:, 0] - wanted).max() <= FLOORS[self.precision][0] * wanted.max()
-        assert network.drain().shape == (0, 2)
+        assert network.pop_losses().shape == (0, 2)
 
     @pytest.mark.parametrize("name", ["pairs", "derived"])
     def test_not_a_number_is_reported_not_raised(self, engine: Engine, name: str) -> None:
         case, network = CASES[name], self.build(engine, name)
         batch = case.batch()
         network.step(GROUPS, replace(batch, images=np.full_like(batch.images, np.nan)), RATES, case.temperature)
-        assert not np.isfinite(network.drain()[0, 0])
+        assert not np.isfinite(network.pop_losses()[0, 0])
 
     # What a step is made of
 
@@ -484,15 +484,15 @@ class EngineSuite:
         case, one, other = CASES[name], self.build(engine, name), self.build(engine, name)
         for number in range(2):
             one.step(GROUPS, case.batch(number), RATES, case.temperature)
-            other.differentiate(GROUPS, case.batch(number), case.temperature)
+            other.accumulate_gradients(GROUPS, case.batch(number), case.temperature)
             other.update(GROUPS, RATES)
         assert_identical(one.export_state(), other.export_state())
-        assert np.array_equal(one.drain(), other.drain())
+        assert np.array_equal(one.pop_losses(), other.pop_losses())
 
     def test_differentiate_moves_statistics_and_nothing_else(self, engine: Engine) -> None:
         case, network = CASES["pairs"], self.build(engine)
         before = network.export_state()
-        network.differentiate(("alpha",), case.batch(), case.temperature)
+        network.accumulate_gradients(("alpha",), case.batch(), case.temperature)
         after = network.export_state()
         moved = {key for key in before if not np.array_equal(before[key], after[key])}
         assert moved == set(part(before, "statistics/"))
@@ -502,8 +502,8 @@ class EngineSuite:
         case, network = CASES[name], self.build(engine, name)
 
         def act(network: Network) -> None:
-            network.differentiate(GROUPS, case.batch(9), case.temperature, 0.75)
-            network.differentiate(GROUPS, case.batch(0), case.temperature, -0.5)
+            network.accumulate_gradients(GROUPS, case.batch(9), case.temperature, 0.75)
+            network.accumulate_gradients(GROUPS, case.batch(0), case.temperature, -0.5)
             network.update(GROUPS, RATES)
 
         network.import_state(reference_state(name))
@@ -514,10 +514,10 @@ class EngineSuite:
         case, network = CASES["pairs"], self.build(engine)
 
         def act(network: Network) -> None:
-            network.differentiate(("alpha", "w"), case.batch(9), case.temperature)
-            network.differentiate(("beta",), case.batch(0), case.temperature)
+            network.accumulate_gradients(("alpha", "w"), case.batch(9), case.temperature)
+            network.accumulate_gradients(("beta",), case.batch(0), case.temperature)
             network.update(("alpha", "beta"), RATES)
-            network.differentiate(("w",), case.batch(1), case.temperature)
+            network.accumulate_gradients(("w",), case.batch(1), case.temperature)
             network.update(("w",), RATES)
 
         network.import_state(reference_state("pairs"))
@@ -529,7 +529,7 @@ class EngineSuite:
         for each in (network, other):
             each.step(GROUPS, case.batch(), RATES, case.temperature)
         network.update(GROUPS, RATES)
-        other.differentiate(GROUPS, case.batch(1), case.temperature, 0.0)
+        other.accumulate_gradients(GROUPS, case.batch(1), case.temperature, 0.0)
         other.update(GROUPS, RATES)
         one, two = (part(each.export_state(), *chain(*_MOVED_BY.values())) for each in (network, other))
         assert_close(one, two, [two], self.precision)
@@ -544,16 +544,16 @@ class EngineSuite:
     @pytest.mark.parametrize("accumulated", [True, False], ids=["to a gradient", "to nothing"])
     def test_addends(self, engine: Engine, accumulated: bool) -> None:
         case, network = CASES["pairs"], self.build(engine)
-        addends = {
-            name: 0.3 * Stream(0, f"addends/{name}").normal(shape)
+        extra_gradients = {
+            name: 0.3 * Stream(0, f"extra_gradients/{name}").normal(shape)
             for name, shape in architecture_shapes(case.spec).items()
             if name != "alpha.reduce"
         }
 
         def act(network: Network) -> None:
             if accumulated:
-                network.differentiate(("alpha", "beta"), case.batch(9), case.temperature)
-            network.update(("alpha", "beta"), RATES, addends)
+                network.accumulate_gradients(("alpha", "beta"), case.batch(9), case.temperature)
+            network.update(("alpha", "beta"), RATES, extra_gradients)
 
         network.import_state(reference_state("pairs"))
         act(network)
@@ -568,7 +568,7 @@ class EngineSuite:
 
         def act(network: Network) -> None:
             network.import_state(reference_state("pairs"))
-            network.differentiate(GROUPS, case.batch(9), case.temperature)
+            network.accumulate_gradients(GROUPS, case.batch(9), case.temperature)
             network.update(groups, RATES, {"beta.normal": np.full(shape, 0.01)})
 
         def record(other: Engine, precision: str) -> State:
@@ -592,40 +592,40 @@ class EngineSuite:
             network.update(("alpha", "beta"), RATES, {"beta.normal": addend})
             assert not np.isfinite(network.export_state()["architecture/beta.normal"]).all()
 
-    @pytest.mark.parametrize("verb", ["step", "differentiate", "update"])
+    @pytest.mark.parametrize("verb", ["step", "accumulate_gradients", "update"])
     def test_an_unknown_group_is_refused(self, engine: Engine, verb: str) -> None:
         case, network = CASES["pairs"], self.build(engine)
         before = network.export_state()
         arguments: dict[str, tuple[Any, ...]] = {
             "step": (case.batch(), RATES, case.temperature),
-            "differentiate": (case.batch(), case.temperature),
+            "accumulate_gradients": (case.batch(), case.temperature),
             "update": (RATES,),
         }
         with pytest.raises(UsageError, match="gamma"):
             getattr(network, verb)(("w", "gamma"), *arguments[verb])
         assert_identical(before, network.export_state())
-        assert network.drain().shape == (0, 2)
+        assert network.pop_losses().shape == (0, 2)
 
     # Displaced weights
 
     def test_displacing_agrees_with_the_reference(self, engine: Engine) -> None:
-        found = displaced(self.build(engine, DISPLACED))
+        found = perturbed(self.build(engine, DISPLACED))
         assert_close(found, *reference_displaced(), self.precision)
 
     def test_settling_brings_everything_back(self, engine: Engine) -> None:
         case, network, other = CASES[DISPLACED], self.build(engine, DISPLACED), self.build(engine, DISPLACED)
         for each in (network, other):
             each.import_state(reference_state(DISPLACED))
-            each.differentiate(("w",), case.batch(9), case.temperature)
-        network.look_ahead(RATES.weights)
-        network.differentiate(("w",), case.batch(8), case.temperature)
-        network.displace(0.5)
-        network.differentiate(("w",), case.batch(7), case.temperature)
-        network.settle()
+            each.accumulate_gradients(("w",), case.batch(9), case.temperature)
+        network.virtual_step(RATES.weights)
+        network.accumulate_gradients(("w",), case.batch(8), case.temperature)
+        network.perturb_weights(0.5)
+        network.accumulate_gradients(("w",), case.batch(7), case.temperature)
+        network.restore_weights()
         assert_identical(network.export_state(), other.export_state())
-        assert len(network.drain()) == 3
-        other.look_ahead(RATES.weights)
-        other.settle()
+        assert len(network.pop_losses()) == 3
+        other.virtual_step(RATES.weights)
+        other.restore_weights()
         for each in (network, other):
             each.update(("w",), RATES)
         assert_identical(network.export_state(), other.export_state())
@@ -637,15 +637,15 @@ class EngineSuite:
 
     def test_statistics_rest_while_weights_are_displaced(self, engine: Engine) -> None:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
-        network.differentiate(("w",), case.batch(), case.temperature)
+        network.accumulate_gradients(("w",), case.batch(), case.temperature)
         before = part(network.export_state(), "statistics/")
-        network.look_ahead(RATES.weights)
-        network.differentiate(GROUPS, case.batch(1), case.temperature)
-        network.displace(0.5)
-        network.differentiate(("alpha",), case.batch(2), case.temperature)
-        network.settle()
+        network.virtual_step(RATES.weights)
+        network.accumulate_gradients(GROUPS, case.batch(1), case.temperature)
+        network.perturb_weights(0.5)
+        network.accumulate_gradients(("alpha",), case.batch(2), case.temperature)
+        network.restore_weights()
         assert_identical(before, part(network.export_state(), "statistics/"))
-        network.differentiate(("alpha",), case.batch(2), case.temperature)
+        network.accumulate_gradients(("alpha",), case.batch(2), case.temperature)
         after = network.export_state()
         assert not [key for key, value in before.items() if np.array_equal(value, after[key])]
 
@@ -653,9 +653,9 @@ class EngineSuite:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
 
         def act(network: Network) -> None:
-            network.differentiate(("alpha", "beta", "w"), case.batch(9), case.temperature)
-            network.look_ahead(0.0)
-            network.settle()
+            network.accumulate_gradients(("alpha", "beta", "w"), case.batch(9), case.temperature)
+            network.virtual_step(0.0)
+            network.restore_weights()
             network.update(("alpha", "beta"), RATES)
 
         network.import_state(reference_state(DISPLACED))
@@ -665,37 +665,37 @@ class EngineSuite:
     def test_along_no_gradient_weights_are_where_they_stood(self, engine: Engine) -> None:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
         before = network.gradients(case.batch(), case.temperature)
-        network.differentiate(("w",), case.batch(), case.temperature)
-        network.look_ahead(RATES.weights)
-        network.differentiate(("w",), case.batch(1), case.temperature, 0.0)
+        network.accumulate_gradients(("w",), case.batch(), case.temperature)
+        network.virtual_step(RATES.weights)
+        network.accumulate_gradients(("w",), case.batch(1), case.temperature, 0.0)
         assert network.gradient_norm() == 0.0
-        network.displace(0.5)
+        network.perturb_weights(0.5)
         assert_identical(before, network.gradients(case.batch(), case.temperature))
-        network.settle()
+        network.restore_weights()
 
     def test_an_exact_step_of_second_order(self, engine: Engine) -> None:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
-        if not hasattr(network, "differentiate_unrolled"):
-            pytest.skip("the engine has no differentiate_unrolled, and need not have it")
+        if not hasattr(network, "accumulate_unrolled_gradients"):
+            pytest.skip("the engine has no accumulate_unrolled_gradients, and need not have it")
         groups, rate = ("alpha", "beta"), RATES.weights
         network.import_state(reference_state(DISPLACED))
-        network.differentiate_unrolled(groups, case.batch(9), case.batch(8), rate, case.temperature)
-        rows = network.drain()
+        network.accumulate_unrolled_gradients(groups, case.batch(9), case.batch(8), rate, case.temperature)
+        rows = network.pop_losses()
         network.update(groups, RATES)
         # In float64 finite differences over a tiny radius are as good as exact.
         oracle = case.build(load_engine("reference"), "float64")
         oracle.import_state(reference_state(DISPLACED))
-        oracle.differentiate(("w",), case.batch(9), case.temperature)
-        oracle.look_ahead(rate)
-        oracle.differentiate((*groups, "w"), case.batch(8), case.temperature)
+        oracle.accumulate_gradients(("w",), case.batch(9), case.temperature)
+        oracle.virtual_step(rate)
+        oracle.accumulate_gradients((*groups, "w"), case.batch(8), case.temperature)
         factor = rate * oracle.gradient_norm() / (2 * _TINY)
         for sign in (1.0, -1.0):
-            oracle.displace(sign * _TINY)
-            oracle.differentiate(groups, case.batch(9), case.temperature, -sign * factor)
-        oracle.settle()
+            oracle.perturb_weights(sign * _TINY)
+            oracle.accumulate_gradients(groups, case.batch(9), case.temperature, -sign * factor)
+        oracle.restore_weights()
         oracle.update(groups, RATES)
         assert rows.shape == (1, 2)
-        assert np.isclose(rows[0, 0], oracle.drain()[1, 0], rtol=self.free_running_tolerance[self.precision])
+        assert np.isclose(rows[0, 0], oracle.pop_losses()[1, 0], rtol=self.free_running_tolerance[self.precision])
         found, expected = network.export_state(), oracle.export_state()
         for key, value in part(expected, "adam.first/").items():
             error = float(np.linalg.norm(found[key] - value) / np.linalg.norm(value))
@@ -713,7 +713,7 @@ class EngineSuite:
         batch = case.batch(5, samples=6)
         loss, correct = network.evaluate(batch, case.temperature)
         assert_identical(before, network.export_state())
-        assert network.drain().shape == (0, 2)
+        assert network.pop_losses().shape == (0, 2)
         assert isinstance(correct, int)
         assert isinstance(loss, float)
 

@@ -13,14 +13,14 @@ from dots_conformance.closeness import FAIL, TensorVerdict
 from dots_conformance.comparison import decisions_differ, judge_recording
 from dots_conformance.locate import Finding, locate
 from dots_conformance.networks import CASES
-from dots_conformance.situation import Situation
+from dots_conformance.snapshot import NetworkSnapshot
 from dots_core.engine.protocol import Engine, Runtime
 from dots_core.errors import DotsError
 
 Expected = Callable[[str], tuple[Recording, list[Recording]]]
 """What the reference engine does on a case, by its name: `dots_conformance.comparison.References.of`."""
 
-Situations = dict[str, Callable[[], Situation]]
+Situations = dict[str, Callable[[], NetworkSnapshot]]
 """What is looked into, by name, made when it is needed."""
 
 
@@ -69,7 +69,7 @@ def failures(engine: Engine, runtime: Runtime, cases: Iterable[Case], expected: 
 
 def small_networks() -> Situations:
     """The networks that are looked into where no case is named, after two steps."""
-    return {name: partial(Situation.of, case) for name, case in CASES.items()}
+    return {name: partial(NetworkSnapshot.of, case) for name, case in CASES.items()}
 
 
 def networks_of(failed: Iterable[Failure]) -> Situations:
@@ -78,8 +78,8 @@ def networks_of(failed: Iterable[Failure]) -> Situations:
     situations: Situations = {}
     for case in found.values():
         if case.network is not None:
-            situations[case.name] = partial(Situation.of, case.network, 0)
-            situations[f"{case.name}, after two steps"] = partial(Situation.of, case.network)
+            situations[case.name] = partial(NetworkSnapshot.of, case.network, 0)
+            situations[f"{case.name}, after two steps"] = partial(NetworkSnapshot.of, case.network)
     return situations
 
 

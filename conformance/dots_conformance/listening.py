@@ -40,7 +40,7 @@ class HeardNetwork(NetworkProxy):
     cells : dict
         The network's cells by type.
     losses : list of float
-        Of every `differentiate`, in order, as far as they were drained.
+        Of every `accumulate_gradients`, in order, as far as they were drained.
     """
 
     def __init__(self, network: Network, cells: dict[str, CellSpec]) -> None:
@@ -48,7 +48,7 @@ class HeardNetwork(NetworkProxy):
         self.cells = cells
         self.losses: list[float] = []
 
-    def drain(self) -> NDArray[np.float64]:
-        rows = super().drain()
+    def pop_losses(self) -> NDArray[np.float64]:
+        rows = super().pop_losses()
         self.losses += rows[:, 0].tolist()
         return rows

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.closeness import FAIL, TensorVerdict, floor_of, judge
-from dots_conformance.situation import (
+from dots_conformance.snapshot import (
     EVALUATION,
     EXCHANGE,
     FIRST_STEP,
@@ -25,7 +25,7 @@ from dots_conformance.situation import (
     SECOND_ORDER,
     STEP,
     Act,
-    Situation,
+    NetworkSnapshot,
 )
 from dots_conformance.sums import alone_shape, edge_weights, exact_output, operations_into, summed_wrongly, unshuffled
 from dots_core.engine.protocol import Engine, Runtime, State
@@ -86,7 +86,7 @@ class _Raised(Exception):
         self.act, self.error = act, error
 
 
-def locate(engine: Engine, situation: Situation, runtime: Runtime) -> Finding | None:
+def locate(engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> Finding | None:
     """Return the first tensor that leaves its budget, or None if none does.
 
     Raises
@@ -102,7 +102,7 @@ def locate(engine: Engine, situation: Situation, runtime: Runtime) -> Finding | 
 
 
 class _Search:
-    def __init__(self, engine: Engine, situation: Situation, runtime: Runtime) -> None:
+    def __init__(self, engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> None:
         self._engine, self._situation, self._runtime = engine, situation, runtime
         self._spec: NetworkSpec = situation.setup.spec
         self._layouts = {layout.name: layout for layout in cell_layouts(self._spec)}

@@ -33,7 +33,7 @@ class EngineProxy:
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
         return self._engine.build(setup, weights, architecture)
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -41,7 +41,7 @@ class EngineProxy:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        return self._engine.apply(sequences, weights, images, upstream, runtime)
+        return self._engine.run_layers(sequences, weights, images, upstream, runtime)
 
 
 class NetworkProxy:
@@ -53,30 +53,30 @@ class NetworkProxy:
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         self._network.step(groups, batch, rates, temperature)
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
-        self._network.differentiate(groups, batch, temperature, factor)
+        self._network.accumulate_gradients(groups, batch, temperature, factor)
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
-        self._network.update(groups, rates, addends)
+        self._network.update(groups, rates, extra_gradients)
 
-    def look_ahead(self, rate: float) -> None:
-        self._network.look_ahead(rate)
+    def virtual_step(self, rate: float) -> None:
+        self._network.virtual_step(rate)
 
-    def displace(self, radius: float) -> None:
-        self._network.displace(radius)
+    def perturb_weights(self, radius: float) -> None:
+        self._network.perturb_weights(radius)
 
     def gradient_norm(self) -> float:
         return self._network.gradient_norm()
 
-    def settle(self) -> None:
-        self._network.settle()
+    def restore_weights(self) -> None:
+        self._network.restore_weights()
 
-    def drain(self) -> NDArray[np.float64]:
-        return self._network.drain()
+    def pop_losses(self) -> NDArray[np.float64]:
+        return self._network.pop_losses()
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         return self._network.evaluate(batch, temperature)

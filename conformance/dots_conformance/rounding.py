@@ -63,7 +63,7 @@ class RoundingDraw(EngineProxy):
         network = super().build(setup, self._moved_all(weights), self._moved_all(architecture))
         return network if self._number == 0 else _MovedNetwork(network, self)
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -72,7 +72,7 @@ class RoundingDraw(EngineProxy):
         runtime: Runtime,
     ) -> State:
         x, gradient = self.moved("images", images), self.moved("upstream", upstream)
-        return super().apply(sequences, self._moved_all(weights), x, gradient, runtime)
+        return super().run_layers(sequences, self._moved_all(weights), x, gradient, runtime)
 
     def moved(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
         """Return values moved by a rounding error, a different one for each name."""
@@ -107,10 +107,10 @@ class _MovedNetwork(NetworkProxy):
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         super().step(groups, self._batch(batch), rates, temperature)
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
-        super().differentiate(groups, self._batch(batch), temperature, factor)
+        super().accumulate_gradients(groups, self._batch(batch), temperature, factor)
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         return super().evaluate(self._batch(batch), temperature)

@@ -7,17 +7,17 @@ from pathlib import Path
 from dots.config.plan import plan_of
 from dots.run_directory.images import images_of
 from dots.run_directory.layout import read_run_config
-from dots_conformance.situation import Situation
+from dots_conformance.snapshot import NetworkSnapshot
 from dots_core.engine.protocol import Setup
 from dots_core.engine.state import rounded_state
 from dots_core.errors import DataMissing, UsageError
-from dots_core.search.batches import Feed
+from dots_core.search.batches import BatchSource
 from dots_core.search.progress import Progress
 from dots_core.search_space.mixing import Temperature
 from dots_core.storage.checkpoint import newest_checkpoint
 
 
-def situation_of_run(run: Path) -> Situation:
+def snapshot_of_run(run: Path) -> NetworkSnapshot:
     """Return the network and state of a run's newest checkpoint, with the next batch w would learn from.
 
     Raises
@@ -44,9 +44,9 @@ def situation_of_run(run: Path) -> Situation:
     data = images_of(config)
     spec = stage.network(plan, progress.cell_specs(), len(data.classes), data.shape)
     number = ["w" in update.groups for update in phase.updates].index(True)
-    batch = next(iter(Feed(plan, data).loader(stage, phase, number, spec).batches(progress.global_epoch, 0)))
+    batch = next(iter(BatchSource(plan, data).loader(stage, phase, number, spec).batches(progress.global_epoch, 0)))
     temperature = Temperature(
         phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
     )
     setup = Setup(spec, stage.optimizers, plan.loss, plan.runtime)
-    return Situation(setup, rounded_state(found[1].state), batch, temperature)
+    return NetworkSnapshot(setup, rounded_state(found[1].state), batch, temperature)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_conformance.rounding import RoundingDraw
-from dots_conformance.situation import Situation
+from dots_conformance.snapshot import NetworkSnapshot
 from dots_core.engine.protocol import Runtime
 from dots_core.network.layers import Layer, output_shape
 from dots_core.network.spec import CellLayout, bypass_layers, edge_layers
-from dots_core.search_space.mixing import block_softmax
+from dots_core.search_space.mixing import group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS
 
 _DOUBTFUL = 3.0
@@ -34,7 +34,7 @@ class _Term:
 
 
 def operations_into(
-    situation: Situation, layout: CellLayout, node: int
+    situation: NetworkSnapshot, layout: CellLayout, node: int
 ) -> list[tuple[int, str, tuple[Layer, ...]]]:  # fmt: skip
     """Edge number, operation and its layers, of everything that flows into a node."""
     spec = situation.setup.spec
@@ -52,13 +52,13 @@ def alone_shape(layers: tuple[Layer, ...], x: NDArray[Any]) -> tuple[int, ...]:
     return output_shape((layers,), x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
 
 
-def exact_output(situation: Situation, layers: tuple[Layer, ...], x: NDArray[Any]) -> NDArray[np.float64]:
+def exact_output(situation: NetworkSnapshot, layers: tuple[Layer, ...], x: NDArray[Any]) -> NDArray[np.float64]:
     """What the reference makes of an input, in float64."""
     upstream = np.zeros(alone_shape(layers, x), np.float32)
     return situation.found_alone(layers, x, upstream, RoundingDraw(0), Runtime(precision="float64"))["output"]
 
 
-def edge_weights(situation: Situation, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """α of every edge and operation, as a pass uses it, and γ of every edge."""
     cell, temperature = situation.setup.spec.cell(layout.kind), situation.temperature
 
@@ -69,23 +69,23 @@ def edge_weights(situation: Situation, layout: CellLayout) -> tuple[NDArray[np.f
     draw = (situation.batch.draws or {}).get(layout.kind)
     if cell.mixed:
         noise = None if draw is None else draw.noise
-        alpha = block_softmax(architecture("alpha"), cell.operation_blocks, temperature.alpha, noise)
+        alpha = group_softmax(architecture("alpha"), cell.operation_groups, temperature.alpha, noise)
     if draw is not None and draw.chosen is not None:
         alpha = draw.chosen.astype(np.float64)
-    if cell.matrix is not None and cell.combination_blocks is not None:
-        chosen = block_softmax(architecture("beta"), cell.combination_blocks, temperature.beta)
+    if cell.matrix is not None and cell.combination_groups is not None:
+        chosen = group_softmax(architecture("beta"), cell.combination_groups, temperature.beta)
         gamma = cell.matrix.shares @ chosen
     return alpha, gamma
 
 
-def unshuffled(situation: Situation, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
+def unshuffled(situation: NetworkSnapshot, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
     """An intermediate node, or its gradient, with its channels as they were before they were shuffled."""
     partial = situation.setup.spec.cell(layout.kind).partial
     return value[:, np.arange(layout.channels).reshape(-1, partial).T.ravel()]
 
 
 def summed_wrongly(
-    situation: Situation,
+    situation: NetworkSnapshot,
     layout: CellLayout,
     node: int,
     exact: dict[str, NDArray[Any]],
@@ -156,7 +156,7 @@ def summed_wrongly(
 
 
 def _by_sample(
-    situation: Situation, layout: CellLayout, terms: list[tuple[int, _Term]], value: NDArray[np.float64]
+    situation: NetworkSnapshot, layout: CellLayout, terms: list[tuple[int, _Term]], value: NDArray[np.float64]
 ) -> list[tuple[list[_Term], NDArray[np.float64]]]:
     """The terms of one sum over all samples; of one for each sample where drop-path weighs each on its own."""
     drop = situation.batch.drop_path

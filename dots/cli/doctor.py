@@ -131,7 +131,7 @@ def _gradient_error(engine: Engine, device: str) -> float:
     computing(engine.name)
     network = engine.build(setup, weights, architecture)
     network.step(("w", "alpha", "beta"), batch, Rates(0.01, 0.01), Temperature())
-    network.drain()
+    network.pop_losses()
     state = network.export_state()
     exact = load_engine("reference").build(replace(setup, runtime=Runtime(precision="float64")), weights, architecture)
     exact.import_state(state)

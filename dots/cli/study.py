@@ -220,7 +220,7 @@ def _carry_out(
     from dots.study.archive import Archive
     from dots.study.catalogue import build, command_of, defaults
     from dots.study.directory import create, settle
-    from dots.study.jobs.execute import StudyInterrupted, command_line, conduct, next_runs
+    from dots.study.jobs.execute import StudyInterrupted, command_line, execute, next_runs
     from dots.study.jobs.processes import ProcessQueue
     from dots.study.results import write_results
     from dots_core.engine.registry import choose_backend
@@ -263,14 +263,14 @@ def _carry_out(
                     f"when these {len(todo)} have ended, give the same command again, with --resume, for what follows"
                 )
                 return
-        conducted = conduct(planned, folder, runner, lambda: runner.stopped is not None)
-        record = write_results(planned, command_of(study, asked, folder), conducted, folder)
+        executed = execute(planned, folder, runner, lambda: runner.stopped is not None)
+        record = write_results(planned, command_of(study, asked, folder), executed, folder)
     again = f"go on with: dots study {study} --out {folder} --resume"
     if commands:
         report(f"all is done, the results are in {folder / 'results.md'}")
         return
     if runner.stopped is not None:
-        left = len(conducted.missing)
+        left = len(executed.missing)
         raise StudyInterrupted(
             f"stopped with {left} results missing; all runs are saved; {again}", 128 + runner.stopped
         )
@@ -281,7 +281,7 @@ def _carry_out(
     else:
         print((folder / "results.md").read_text("utf-8").partition("\n## Commands")[0])
         print(f"study  {folder}")
-    if conducted.missing:
-        first = next(iter(conducted.problems.items()), None)
-        why = f"{len(conducted.problems)} runs failed, first {first[0]}: {first[1]}" if first else "runs have no result"
-        raise DotsError(f"{len(conducted.missing)} results are missing: {why}; {again}")
+    if executed.missing:
+        first = next(iter(executed.problems.items()), None)
+        why = f"{len(executed.problems)} runs failed, first {first[0]}: {first[1]}" if first else "runs have no result"
+        raise DotsError(f"{len(executed.missing)} results are missing: {why}; {again}")

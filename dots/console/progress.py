@@ -19,7 +19,7 @@ from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.mixing import Temperature
 
 
-class Silent:
+class NoProgress:
     """Says nothing but warnings, and logs what ended early.
 
     Parameters
@@ -56,7 +56,7 @@ class Silent:
         """Nothing is open."""
 
 
-class Talking(Silent):
+class ConsoleProgress(NoProgress):
     """A line an epoch on stderr, and on a terminal a bar below them."""
 
     def __init__(self, run: Path) -> None:

@@ -58,7 +58,7 @@ def check_metrics(row: Row) -> None:
 
 
 def check_architecture(row: Row) -> None:
-    """Raise an error unless a row describes a cell and its weights (`dots_core.search.diagnostics.Standing`)."""
+    """Raise an error unless a row holds the record of a `dots_core.search.diagnostics.ArchitectureSummary`."""
     Genotype.from_record(row["genotype"])
     for kind, edges in _cells(row, "alpha"):
         for edge, weights in edges.items():

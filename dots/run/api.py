@@ -15,7 +15,7 @@ from dots.config.plan import plan_of
 from dots.config.presets import merged, nested, preset_values
 from dots.config.schema import CONFIGS, Config, SearchConfig, parse_config
 from dots.config.shortening import shortened
-from dots.console.progress import Silent, Talking
+from dots.console.progress import ConsoleProgress, NoProgress
 from dots.run.capacity import check_fits
 from dots.run.cells import Cell, find_cell
 from dots.run.next_step import training_after
@@ -28,7 +28,7 @@ from dots_core.engine.protocol import Engine
 from dots_core.engine.registry import Backend, choose_backend, load_engine
 from dots_core.errors import DataMissing, UsageError, quoted
 from dots_core.plan.plan import Plan
-from dots_core.search.batches import Feed
+from dots_core.search.batches import BatchSource
 from dots_core.search.runner import Driver, Outcome, check_unrolling
 from dots_core.search_space.genotype import Genotype
 from dots_core.storage.atomic import to_json, write_atomic
@@ -261,7 +261,7 @@ def prepare(request: Request, decoded_at_most: int | None = None) -> Prepared:
         check_fits(plan, engine, classes=2, shape=(1, config.image_size, config.image_size))
     data = _load_data(request, config, continues, decoded_at_most)
     check_fits(plan, engine, len(data.classes), data.shape)  # refuses what cannot be built, too
-    Feed(plan, data).check()
+    BatchSource(plan, data).check()
     return Prepared(config, plan, engine, data, out, preset, continues)
 
 
@@ -312,7 +312,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         engine = prepared.engine
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
-        observer = Talking(out) if talk else Silent(out)
+        observer = ConsoleProgress(out) if talk else NoProgress(out)
         driver = Driver(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):

@@ -36,7 +36,7 @@ def networks(plan: Plan, classes: int, shape: tuple[int, int, int]) -> Iterator[
         if cells is None:
             assert before is not None, "Plan refuses a first stage that depends on another"
             assert isinstance(stage.cells, Retained)
-            undecided = {kind: np.zeros(before[kind].operation_blocks.shape) for kind in CELL_TYPES}
+            undecided = {kind: np.zeros(before[kind].operation_groups.shape) for kind in CELL_TYPES}
             cells = {
                 kind: retain(before[kind], undecided[kind], stage.cells.rule, stage.cells.topology)
                 for kind in CELL_TYPES

@@ -20,8 +20,8 @@ from dots_core.network.counts import mac_count, parameter_count
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Phase, Plan, Stage
-from dots_core.search.batches import Feed, endless
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.batches import BatchSource, endless
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.mixing import Temperature
 
 _TIMED_STEPS = 4
@@ -149,7 +149,7 @@ def _phase(
     prepared: Prepared, stage: Stage, phase: Phase, network: Network, spec: NetworkSpec, limit: float
 ) -> dict[str, Any]:
     plan = prepared.plan
-    feed = Feed(plan, prepared.data)
+    feed = BatchSource(plan, prepared.data)
     number = ["w" in update.groups for update in phase.updates].index(True)
     steps = phase.epochs * feed.loader(stage, phase, number, spec).steps
     seconds, timed = _measured(prepared, stage, phase, network, spec, limit)
@@ -193,7 +193,7 @@ def _step_time(
 
     None where not even one is done within the limit, in seconds.
     """
-    feed = Feed(plan, prepared.data)
+    feed = BatchSource(plan, prepared.data)
     batches = []
     for number in range(len(phase.updates)):
         with contextlib.closing(endless(feed.loader(stage, phase, number, spec), 0, 0)) as source:
@@ -205,8 +205,8 @@ def _step_time(
         while len(times) < _TIMED_STEPS and sum(times) < limit / 2:
             begin = time.perf_counter()
             # Amid an epoch, where an update that is made once an epoch is not due.
-            stepper.step(lambda n: batches[n], Rates(), temperature, Moment(0, len(times), 10**9))
-            network.drain()
+            stepper.step(lambda n: batches[n], Rates(), temperature, StepPosition(0, len(times), 10**9))
+            network.pop_losses()
             times.append(time.perf_counter() - begin)
     return min(times, default=None)
 

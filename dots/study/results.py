@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dots.study.archive import Archive
-from dots.study.jobs.execute import Conducted, command_line
+from dots.study.jobs.execute import Executed, command_line
 from dots.study.scale import StudyRun
 from dots.study.study import Row, Study, Summary
 from dots_core.storage.atomic import to_json, write_atomic
@@ -38,7 +38,7 @@ def rows_of(runs: Sequence[StudyRun], archive: Archive) -> dict[str, Row]:
     return rows
 
 
-def write_results(study: Study, command: str, conducted: Conducted, folder: Path) -> dict[str, Any]:
+def write_results(study: Study, command: str, executed: Executed, folder: Path) -> dict[str, Any]:
     """Write ``results.json``, ``results.md`` and the pictures; return the first without its format and version.
 
     The files depend on the runs' results alone, so writing them again changes nothing.
@@ -49,17 +49,17 @@ def write_results(study: Study, command: str, conducted: Conducted, folder: Path
         The study's own command.
     """
     archive = Archive(folder)
-    rows = rows_of(conducted.runs, archive)
+    rows = rows_of(executed.runs, archive)
     summary = study.summarise(rows, archive)
-    record = _record(study, command, conducted, rows, summary)
+    record = _record(study, command, executed, rows, summary)
     for name, picture in summary.pictures.items():
         write_atomic(folder / name, picture)
-    write_atomic(folder / "results.md", _markdown(study, command, conducted, rows, summary, folder))
+    write_atomic(folder / "results.md", _markdown(study, command, executed, rows, summary, folder))
     write_atomic(folder / "results.json", to_json({"format": FORMAT, "version": VERSION, **record}))
     return record
 
 
-def _record(study: Study, command: str, conducted: Conducted, rows: dict[str, Row], summary: Summary) -> dict[str, Any]:
+def _record(study: Study, command: str, executed: Executed, rows: dict[str, Row], summary: Summary) -> dict[str, Any]:
     published = study.published()
     return {
         "study": study.title,
@@ -67,9 +67,9 @@ def _record(study: Study, command: str, conducted: Conducted, rows: dict[str, Ro
         "protocol": study.protocol,
         "paper_protocol": study.paper_protocol,
         "command": command,
-        "complete": not conducted.missing,
-        "missing": list(conducted.missing),
-        "problems": conducted.problems,
+        "complete": not executed.missing,
+        "missing": list(executed.missing),
+        "problems": executed.problems,
         "rows": [
             {
                 "name": row.name,
@@ -89,14 +89,14 @@ def _record(study: Study, command: str, conducted: Conducted, rows: dict[str, Ro
 
 
 def _markdown(
-    study: Study, command: str, conducted: Conducted, rows: dict[str, Row], summary: Summary, folder: Path
+    study: Study, command: str, executed: Executed, rows: dict[str, Row], summary: Summary, folder: Path
 ) -> str:
     published = study.published()
     lines = [f"# {study.title}", "", f"Source: {study.source}", ""]
     lines += ["```sh", command, "```", ""]
-    if conducted.missing:
-        lines += [f"**Incomplete**: {len(conducted.missing)} results are missing.", ""]
-        lines += [f"- {name}: {conducted.problems.get(name, 'not done')}" for name in conducted.missing]
+    if executed.missing:
+        lines += [f"**Incomplete**: {len(executed.missing)} results are missing.", ""]
+        lines += [f"- {name}: {executed.problems.get(name, 'not done')}" for name in executed.missing]
         lines += ["", "Go on with the command above and `--resume`.", ""]
     lines += [*summary.lines, ""] if summary.lines else []
     lines += [f"![{name}]({name})" for name in summary.pictures]
@@ -126,7 +126,7 @@ def _markdown(
         "Each run alone, in this order:",
         "",
         "```sh",
-        *(command_line(run, folder) for run in conducted.runs),
+        *(command_line(run, folder) for run in executed.runs),
         "```",
     ]
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from dots_core.errors import CorruptFile
 
 
-class Arena:
+class FlatLayout:
     """Assigns ranges of a flat array to canonical names.
 
     Attributes

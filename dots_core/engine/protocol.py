@@ -34,7 +34,7 @@ class Optimizers:
     after the gradient was scaled by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all weights.
     Architecture weights: Adam on g + architecture_weight_decay·α′, bias-corrected, ε added to √v̂, after
     the gradient was scaled by min(1, architecture_clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all architecture
-    weights that one `Network.update` names, addends included.
+    weights that one `Network.update` names, extra_gradients included.
 
     Attributes
     ----------
@@ -130,16 +130,16 @@ def check_groups(groups: tuple[str, ...]) -> None:
 class Network(Protocol):
     """A network on an engine, with its architecture weights and optimiser state.
 
-    What one step of a search is, is put together in `dots_core.search.step` from `differentiate`,
-    `update` and, for second order, `look_ahead`, `displace` and `settle`. Between calls a network
+    What one step of a search is, is put together in `dots_core.search.step` from `accumulate_gradients`,
+    `update` and, for second order, `virtual_step`, `perturb_weights` and `restore_weights`. Between calls a network
     keeps the gradients that were accumulated and not yet used; they are no part of its state.
     """
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Do `differentiate` and then `update`: the step of plain training and of first-order search."""
+        """Do `accumulate_gradients` and then `update`: the step of plain training and of first-order search."""
         ...
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         """Add ``factor`` times the training loss's gradient on one batch to what is accumulated for the named groups.
@@ -155,7 +155,7 @@ class Network(Protocol):
         Notes
         -----
         Batch norm uses the batch's statistics and moves the running ones, whichever groups are
-        named, unless w is displaced (`look_ahead`). The call may return before the device is done;
+        named, unless w is perturbed (`virtual_step`). The call may return before the device is done;
         it must not wait for it.
 
         Raises
@@ -167,7 +167,7 @@ class Network(Protocol):
         ...
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         """Update the named groups by the gradients accumulated for them, which are used up.
 
@@ -176,37 +176,37 @@ class Network(Protocol):
         groups : subset of ("w", "alpha", "beta")
             A group for which nothing was accumulated has gradient 0.
         rates : Rates
-        addends : mapping, optional
+        extra_gradients : mapping, optional
             Added to the gradients of architecture weights, by name (`dots_core.search.regularisation`).
         """
         ...
 
-    def look_ahead(self, rate: float) -> None:
-        """Displace w by one step of SGD, unclipped: w − rate·(momentum·buffer + g + weight_decay·w).
+    def virtual_step(self, rate: float) -> None:
+        """Perturb w by one step of SGD, unclipped: w − rate·(momentum·buffer + g + weight_decay·w).
 
         g is the gradient accumulated for w, which is used up. The momentum buffer stays as it is,
-        and w can be brought back by `settle`.
+        and w can be brought back by `restore_weights`.
         """
         ...
 
-    def displace(self, radius: float) -> None:
-        """Displace w from where it stood before `look_ahead` by a vector along g: w + radius·g / ‖g‖₂.
+    def perturb_weights(self, radius: float) -> None:
+        """Perturb w from where it stood before `virtual_step` by a vector along g: w + radius·g / ‖g‖₂.
 
         g is the gradient accumulated for w, which is kept: the call can be repeated. Where g is 0,
-        w is where it stood. Comes after `look_ahead` and a `differentiate` of w.
+        w is where it stood. Comes after `virtual_step` and a `accumulate_gradients` of w.
         """
         ...
 
     def gradient_norm(self) -> float:
-        """Return ‖g‖₂, g the gradient accumulated for w by a `differentiate` of it. Waits for the device."""
+        """Return ‖g‖₂, g the gradient accumulated for w by a `accumulate_gradients` of it. Waits for the device."""
         ...
 
-    def settle(self) -> None:
-        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
+    def restore_weights(self) -> None:
+        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
         ...
 
-    def drain(self) -> NDArray[np.float64]:
-        """Return loss and number of correct predictions of each `differentiate` since the last call: shape (calls, 2).
+    def pop_losses(self) -> NDArray[np.float64]:
+        """Return loss and number of correct predictions of each accumulated gradient since the last call.
 
         The loss is the one that was differentiated. Waits for the device.
         """
@@ -266,14 +266,14 @@ class UnrollingNetwork(Network, Protocol):
     An engine need not have it; one whose networks do says so by an attribute ``unrolls = True``.
     """
 
-    def differentiate_unrolled(
+    def accumulate_unrolled_gradients(
         self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
     ) -> None:
         """Accumulate the exact gradient of the validation loss at w after one step of SGD on the training batch.
 
         Of L_val(w′(α), α) with w′ = w − rate·(momentum·buffer + ∇w L_train(w, α) + weight_decay·w):
-        what `look_ahead` and `displace` approach by finite differences. It adds one row to `drain`,
-        that of the validation batch; running statistics move as in `differentiate` on the training
+        what `virtual_step` and `perturb_weights` approach by finite differences. It adds one row to `pop_losses`,
+        that of the validation batch; running statistics move as in `accumulate_gradients` on the training
         batch.
 
         Parameters
@@ -325,7 +325,7 @@ class Engine(Protocol):
         """
         ...
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],

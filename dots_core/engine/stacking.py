@@ -4,7 +4,7 @@ The edges out of a node read the same tensor. So equal operations of all these e
 side by side along channels: one depthwise, one pointwise and one batch-norm call serve all of
 them; pools are computed once, not per edge. Everything here is description: an engine walks a
 `StackedNetwork` and calls its framework for each step. Weights and statistics are referred to
-by their stack number in two arenas (`dots_core.engine.flat_layout`).
+by their stack number in two layouts (`dots_core.engine.flat_layout`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from numpy.typing import DTypeLike, NDArray
 
 from dots_core.engine.batch import Draw
-from dots_core.engine.flat_layout import Arena
+from dots_core.engine.flat_layout import FlatLayout
 from dots_core.network.initialisation import initial_moments
 from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
-    HalvingMax,
     Layer,
     Linear,
+    MaxPool2x2,
     Norm,
     Pool,
     ReLU,
@@ -102,7 +102,7 @@ class StackedNorm:
         Stacks of running statistics, shape (width·channels,).
     weight, bias : int or None
         Stacks of shape (width·channels,); None without affine parameters.
-    gained : bool
+    weighted : bool
         Whether it is the place to scale each edge's output: a factor per edge, shape
         (width,), multiplies the weight and the bias.
     """
@@ -113,7 +113,7 @@ class StackedNorm:
     variance: int
     weight: int | None
     bias: int | None
-    gained: bool
+    weighted: bool
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class StackedLinear:
     bias: int
 
 
-Plain = ReLU | Pool | HalvingMax | WindowAverage | GlobalAverage
+Plain = ReLU | Pool | MaxPool2x2 | WindowAverage | GlobalAverage
 Step = Plain | StackedConvolution | StackedPair | StackedNorm | StackedLinear
 
 
@@ -155,7 +155,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Family:
+class StackedOperation:
     """One operation on all edges out of a node that hold it.
 
     Attributes
@@ -183,9 +183,9 @@ class Source:
     ----------
     edges : tuple of int
         Numbers of the edges out of the node.
-    separate : tuple of Family
+    separate : tuple of StackedOperation
         Operations with a result for each edge.
-    common : tuple of Family
+    common : tuple of StackedOperation
         Operations with one result for all edges (identity, pools); all results have one shape.
     common_edges : tuple of int
         Edges that hold any of ``common``.
@@ -195,8 +195,8 @@ class Source:
     """
 
     edges: tuple[int, ...]
-    separate: tuple[Family, ...]
-    common: tuple[Family, ...]
+    separate: tuple[StackedOperation, ...]
+    common: tuple[StackedOperation, ...]
     common_edges: tuple[int, ...]
     bypass: Stack | None
 
@@ -230,11 +230,11 @@ class Stacker:
 
     Attributes
     ----------
-    weights, statistics : Arena
+    weights, statistics : FlatLayout
     """
 
     def __init__(self) -> None:
-        self.weights, self.statistics = Arena(), Arena()
+        self.weights, self.statistics = FlatLayout(), FlatLayout()
 
     def initial_statistics(self, dtype: DTypeLike) -> NDArray[Any]:
         """Return the flat running statistics that training starts from, shape (statistics.size,)."""
@@ -286,7 +286,7 @@ class Stacker:
             weight = self.weights.stack(tuple(f"{name}.weight" for name in names), shape)
             bias = self.weights.stack(tuple(f"{name}.bias" for name in names), shape)
         return StackedNorm(
-            layer.channels, 1 if shared else len(names), mean, variance, weight, bias, gained=last and not shared
+            layer.channels, 1 if shared else len(names), mean, variance, weight, bias, weighted=last and not shared
         )
 
 
@@ -321,7 +321,7 @@ class StackedNetwork(Stacker):
 
     def _source(self, layout: CellLayout, cell: CellSpec, node: int) -> Source:
         families = [
-            Family(column, edges, self.stack(sequences))
+            StackedOperation(column, edges, self.stack(sequences))
             for column, edges, sequences in edge_sequences(self.spec, layout, node)
         ]
         common = tuple(f for f in families if f.stack.shared)

@@ -59,7 +59,7 @@ def initial_architecture(
         draw = scale * Stream(seed, f"architecture/{salt}/{name}").normal(shape)
         group, _, kind = name.partition(".")
         if group == "alpha":
-            draw = np.where(spec.cell(kind).operation_blocks.mask, draw, 0.0)
+            draw = np.where(spec.cell(kind).operation_groups.mask, draw, 0.0)
         else:
             matrix = spec.cell(kind).matrix
             draw = np.where(matrix.free, draw, 0.0) if matrix is not None else draw

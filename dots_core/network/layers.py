@@ -81,7 +81,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class HalvingMax:
+class MaxPool2x2:
     """2×2 max-pooling at stride 2; a last row or column of odd size is pooled alone: to ⌈H/2⌉ × ⌈W/2⌉.
 
     Of several equal maxima the first, row by row, gets the whole gradient.
@@ -110,7 +110,7 @@ class Linear:
     outputs: int
 
 
-Layer = ReLU | Convolution | ShiftedPair | Norm | Pool | HalvingMax | WindowAverage | GlobalAverage | Linear
+Layer = ReLU | Convolution | ShiftedPair | Norm | Pool | MaxPool2x2 | WindowAverage | GlobalAverage | Linear
 
 
 def factorized_reduce(name: str, inputs: int, outputs: int, affine: bool) -> tuple[Layer, ...]:
@@ -199,7 +199,7 @@ def output_size(layer: Layer, size: Size) -> Size:
         return after(1, 2, 0)
     if isinstance(layer, Pool):
         return after(3, layer.stride, 1)
-    if isinstance(layer, HalvingMax):
+    if isinstance(layer, MaxPool2x2):
         return (size[0] + 1) // 2, (size[1] + 1) // 2
     if isinstance(layer, WindowAverage):
         return after(layer.kernel, layer.stride, 0)
@@ -209,7 +209,7 @@ def output_size(layer: Layer, size: Size) -> Size:
 
 
 def output_shape(sequences: tuple[tuple[Layer, ...], ...], samples: int, channels: int, size: Size) -> tuple[int, ...]:
-    """Shape of what ``Engine.apply`` returns for an input of some samples, channels and size.
+    """Shape of what ``Engine.run_layers`` returns for an input of some samples, channels and size.
 
     That is (samples, outputs, height, width), or (samples, outputs) after a global average.
     """

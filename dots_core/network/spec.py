@@ -14,9 +14,9 @@ from dots_core.errors import UsageError, quoted
 from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
-    HalvingMax,
     Layer,
     Linear,
+    MaxPool2x2,
     Norm,
     ReLU,
     ShiftedPair,
@@ -222,7 +222,7 @@ def edge_layers(spec: NetworkSpec, layout: CellLayout, edge_number: int, operati
 
 def bypass_layers(layout: CellLayout, source: int) -> tuple[Layer, ...]:
     """Layers of the channels that pass a node's edges by (`CellSpec.partial`): none, or max-pooling at stride 2."""
-    return (HalvingMax(),) if layout.stride(source) == 2 else ()
+    return (MaxPool2x2(),) if layout.stride(source) == 2 else ()
 
 
 def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
@@ -360,9 +360,9 @@ def architecture_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     for kind in spec.kinds():
         cell = spec.cell(kind)
         if cell.mixed:
-            shapes[f"alpha.{kind}"] = cell.operation_blocks.shape
+            shapes[f"alpha.{kind}"] = cell.operation_groups.shape
     for kind in spec.kinds():
-        blocks = spec.cell(kind).combination_blocks
+        blocks = spec.cell(kind).combination_groups
         if blocks is not None:
             shapes[f"beta.{kind}"] = blocks.shape
     return shapes

@@ -128,7 +128,7 @@ class Phase:
                 )
             if "w" in waiting and update.order == 2:
                 raise UsageError(
-                    f"in phase {self.name} an update of second order, which displaces w, cannot be joint with an "
+                    f"in phase {self.name} an update of second order, which perturbs w, cannot be joint with an "
                     "update of w before it; make the update of w the last"
                 )
             waiting = waiting | set(update.groups) if update.joint else set()

@@ -15,7 +15,7 @@ from dots_core.random import Stream
 from dots_core.search.drop_path import DropPath
 
 
-class Feed:
+class BatchSource:
     """A plan's view of the data."""
 
     def __init__(self, plan: Plan, data: ImageData) -> None:

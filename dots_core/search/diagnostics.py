@@ -13,7 +13,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.derivation import Architecture, decide, derive, edge_strengths, operation_scores
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.mixing import Blocks, Temperature, block_softmax, entropy
+from dots_core.search_space.mixing import SoftmaxGroups, Temperature, entropy, group_softmax
 from dots_core.search_space.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
 
 LARGE_GAP = 0.1
@@ -113,10 +113,10 @@ def _edge_decisions(
 
 
 def _combination_decisions(kind: str, cell: CellSpec, beta: NDArray[np.float64]) -> list[Decision]:
-    assert cell.combination_blocks is not None
+    assert cell.combination_groups is not None
     found = []
-    beta = cell.combination_blocks.shifted(beta)
-    for members in cell.combination_blocks.members:
+    beta = cell.combination_groups.shifted(beta)
+    for members in cell.combination_groups.members:
         candidates = {combination_name(cell, int(n)): float(beta[n]) for n in members}
         best = members[int(np.argmax(beta[members]))]
         if cell.topology.space == "edge-sigmoid" and not beta[members[0]] > 0:
@@ -181,7 +181,7 @@ def smallest_margins(found: Sequence[Decision]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ArchitectureSummary:
     """What a search's architecture weights say at one moment.
 
     Attributes
@@ -204,7 +204,9 @@ class Standing:
     record: dict[str, Any]
 
 
-def standing(spec: NetworkSpec, architecture: Architecture, temperature: Temperature) -> Standing | None:
+def summarise_architecture(
+    spec: NetworkSpec, architecture: Architecture, temperature: Temperature
+) -> ArchitectureSummary | None:
     """Read the architecture weights of a network; None if it has none.
 
     Parameters
@@ -228,19 +230,19 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
     }
     for kind in kinds:
         cell = cells[kind]
-        weights = _weights(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature.alpha)
-        metrics[f"alpha_entropy_{kind}"] = entropy(weights, cell.operation_blocks)
+        weights = _weights(architecture[f"alpha.{kind}"], cell.operation_groups, temperature.alpha)
+        metrics[f"alpha_entropy_{kind}"] = entropy(weights, cell.operation_groups)
         record["alpha"][kind] = {
             edge.name: {o: _rounded(weights[n, OPERATIONS.index(o)]) for o in edge.operations}
             for n, edge in enumerate(cell.edges)
         }
     for kind in kinds:
         cell = cells[kind]
-        if cell.matrix is None or cell.combination_blocks is None:
+        if cell.matrix is None or cell.combination_groups is None:
             continue
         metrics.setdefault("beta_temperature", temperature.beta)
-        weights = _weights(architecture[f"beta.{kind}"], cell.combination_blocks, temperature.beta)
-        metrics[f"beta_entropy_{kind}"] = entropy(weights, cell.combination_blocks)
+        weights = _weights(architecture[f"beta.{kind}"], cell.combination_groups, temperature.beta)
+        metrics[f"beta_entropy_{kind}"] = entropy(weights, cell.combination_groups)
         beta: dict[str, dict[str, float]] = {}
         for n, weight in enumerate(weights):
             beta.setdefault(combination_place(cell, n), {})[combination_name(cell, n)] = _rounded(weight)
@@ -258,22 +260,22 @@ def standing(spec: NetworkSpec, architecture: Architecture, temperature: Tempera
     repairs = [str(repair) for repair in derived.repairs if repair.cell in kinds]
     if repairs:
         metrics["repairs"] = repairs
-    return Standing(genotype, found, metrics, record)
+    return ArchitectureSummary(genotype, found, metrics, record)
 
 
 def completed(cells: Mapping[str, CellSpec], architecture: Architecture) -> dict[str, NDArray[np.floating]]:
     """Return the architecture weights of both cell types; those of a type the network does not hold are all equal."""
     complete = dict(architecture)
     for kind in CELL_TYPES:
-        complete.setdefault(f"alpha.{kind}", np.zeros(cells[kind].operation_blocks.shape))
-        blocks = cells[kind].combination_blocks
-        if blocks is not None:
-            complete.setdefault(f"beta.{kind}", np.zeros(blocks.shape))
+        complete.setdefault(f"alpha.{kind}", np.zeros(cells[kind].operation_groups.shape))
+        groups = cells[kind].combination_groups
+        if groups is not None:
+            complete.setdefault(f"beta.{kind}", np.zeros(groups.shape))
     return complete
 
 
-def _weights(logits: NDArray[np.floating], blocks: Blocks, temperature: float) -> NDArray[np.floating]:
-    return block_softmax(np.asarray(logits, np.float64), blocks, temperature)
+def _weights(logits: NDArray[np.floating], groups: SoftmaxGroups, temperature: float) -> NDArray[np.floating]:
+    return group_softmax(np.asarray(logits, np.float64), groups, temperature)
 
 
 def _rounded(value: float) -> float:

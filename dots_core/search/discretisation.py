@@ -19,13 +19,13 @@ from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.operations import NONE, OPERATIONS
 
 TEMPERATURE = Temperature(1.0, 1.0)
-"""At which hardened architecture weights choose exactly one candidate of each block."""
+"""At which discretised architecture weights choose exactly one candidate of each group."""
 
 _CHOSEN = 1000.0
 """A logit beside which e^0 is nothing, in every precision."""
 
 
-def hardened(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[Any]]) -> State | None:
+def discretised(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[Any]]) -> State | None:
     """Return a supernet's state with its architecture weights decided as the genotype is.
 
     A kept edge has its operation's weight 1 and the share γ that its node's combination gives it;
@@ -47,7 +47,7 @@ def hardened(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[
     hard = dict(state)
     for kind in spec.kinds():
         cell = spec.cell(kind)
-        if not cell.topology.chooses or cell.matrix is None or cell.combination_blocks is None:
+        if not cell.topology.chooses or cell.matrix is None or cell.combination_groups is None:
             return None
         chosen = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         alpha = np.zeros_like(state[f"architecture/alpha.{kind}"])
@@ -58,7 +58,7 @@ def hardened(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArray[
                     return None
                 alpha[number, OPERATIONS.index(operation if operation in group else NONE)] = _CHOSEN
         beta = np.zeros_like(state[f"architecture/beta.{kind}"])
-        for members in cell.combination_blocks.members:
+        for members in cell.combination_groups.members:
             group_edges = {n for m in members for n in cell.matrix.combinations[m]}
             kept = {n for n in group_edges if (cell.edges[n].source, cell.edges[n].target) in chosen}
             same = [m for m in members if set(cell.matrix.combinations[m]) == kept]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.mixing import block_softmax, block_softmax_gradient
+from dots_core.search_space.mixing import group_softmax, group_softmax_gradient
 
 
 def passive_aggressive(
@@ -37,11 +37,11 @@ def passive_aggressive(
     UsageError
         If the cell's topology is not on the output side: on the input side every node keeps an edge.
     """
-    blocks, matrix = cell.combination_blocks, cell.matrix
-    if blocks is None or matrix is None or cell.topology.side != "output":
+    groups, matrix = cell.combination_groups, cell.matrix
+    if groups is None or matrix is None or cell.topology.side != "output":
         raise UsageError("passive-aggressive regularisation is for output-side topologies; others are always valid")
-    weights = block_softmax(np.asarray(beta, np.float64), blocks, temperature)
-    by_node = {int(matrix.groups[members[0]]): members for members in blocks.members}
+    weights = group_softmax(np.asarray(beta, np.float64), groups, temperature)
+    by_node = {int(matrix.groups[members[0]]): members for members in groups.members}
     total, gradient = 0.0, np.zeros_like(weights)
     for target in range(2, cell.nodes + 2):
         factors: list[float] = []
@@ -62,4 +62,4 @@ def passive_aggressive(
         total += float(np.prod(factors))
         for number, part in enumerate(parts):
             gradient += np.prod(factors[:number] + factors[number + 1 :]) * part
-    return total, block_softmax_gradient(weights, gradient, blocks, temperature)
+    return total, group_softmax_gradient(weights, gradient, groups, temperature)

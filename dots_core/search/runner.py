@@ -17,12 +17,19 @@ from dots_core.network.initialisation import initial_architecture, initial_weigh
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.early_stop import Stability, convolution_ranking
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
-from dots_core.search.batches import Feed, endless
-from dots_core.search.diagnostics import Standing, completed, decisions, retention_margin, smallest_margins, standing
-from dots_core.search.discretisation import TEMPERATURE, hardened, sub_network, sub_state
+from dots_core.search.batches import BatchSource, endless
+from dots_core.search.diagnostics import (
+    ArchitectureSummary,
+    completed,
+    decisions,
+    retention_margin,
+    smallest_margins,
+    summarise_architecture,
+)
+from dots_core.search.discretisation import TEMPERATURE, discretised, sub_network, sub_state
 from dots_core.search.progress import Progress, Sums
 from dots_core.search.sampling import Sampler
-from dots_core.search.step import Moment, Stepper, due
+from dots_core.search.step import Stepper, StepPosition, due
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.cell_records import cell_to_record
 from dots_core.search_space.derivation import derive, retain
@@ -132,7 +139,7 @@ class Driver:
         self._metrics = MetricsFile(folder / METRICS)
         self._evolution = MetricsFile(folder / ARCHITECTURE)
         self._stop_code: int | None = None
-        self._feed = Feed(plan, data)
+        self._feed = BatchSource(plan, data)
         self._last_row: dict[str, Any] = {}
 
     def request_stop(self, exit_code: int) -> None:
@@ -318,10 +325,10 @@ class Driver:
         pending: list[tuple[int, int, bool]] = []
         try:
             while progress.step < steps:
-                moment = Moment(progress.global_epoch, progress.step, steps)
+                position = StepPosition(progress.global_epoch, progress.step, steps)
                 progress.step += 1
                 progress.global_step += 1
-                rows = stepper.step(lambda number: next(batches[number]), rates, temperature, moment)
+                rows = stepper.step(lambda number: next(batches[number]), rates, temperature, position)
                 pending += [(progress.step, number, own) for number, own in rows]
                 last = progress.step == steps
                 save = progress.step % self.plan.checkpoint_every == 0 and not last
@@ -345,7 +352,7 @@ class Driver:
         progress = self._progress
         if update.once_at is None:
             return progress.epoch * steps + progress.step
-        made = any(due(update, Moment(0, step, steps)) for step in range(progress.step))
+        made = any(due(update, StepPosition(0, step, steps)) for step in range(progress.step))
         return progress.epoch + made
 
     def _absorb(self, pending: list[tuple[int, int, bool]], steps: int) -> None:
@@ -357,7 +364,7 @@ class Driver:
             One entry a row.
         """
         sums = self._progress.sums
-        for (step, number, own), (loss, correct) in zip(pending, self._network.drain(), strict=True):
+        for (step, number, own), (loss, correct) in zip(pending, self._network.pop_losses(), strict=True):
             if not math.isfinite(loss):
                 raise NonFiniteLoss(self._lost(f"the loss became {loss} at step {step} of {steps}"))
             if not own:
@@ -400,7 +407,7 @@ class Driver:
         }
         if sums.architecture_steps:
             row["architecture_loss"] = sums.architecture_loss / sums.architecture_steps
-        stands = standing(self._spec, self._network.architecture(), temperature)
+        stands = summarise_architecture(self._spec, self._network.architecture(), temperature)
         reason = None
         if stands is not None:
             row.update(stands.metrics)
@@ -440,7 +447,7 @@ class Driver:
         if last_of_phase:
             self._advance(temperature)
 
-    def _early_stop(self, stands: Standing, temperature: Temperature) -> str | None:
+    def _early_stop(self, stands: ArchitectureSummary, temperature: Temperature) -> str | None:
         """Say why the phase ends with this epoch though epochs are left; None if it does not."""
         progress, rule = self._progress, self._phase.early_stop
         if rule is None or "normal" not in self._spec.kinds():
@@ -475,7 +482,7 @@ class Driver:
 
         The network ends as it was: what a run does next does not depend on whether this was measured.
         """
-        hard = hardened(self._spec, genotype, state)
+        hard = discretised(self._spec, genotype, state)
         if hard is not None:
             self._network.import_state(hard)
             try:

@@ -52,8 +52,8 @@ class Sampler:
         """
         draws = {}
         for kind, cell in self._cells.items():
-            blocks = cell.operation_blocks
-            noise = np.where(blocks.mask, gumbel(self._streams[kind].uniform(blocks.shape, epoch, step)), 0.0)
+            groups = cell.operation_groups
+            noise = np.where(groups.mask, gumbel(self._streams[kind].uniform(groups.shape, epoch, step)), 0.0)
             draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise.astype(np.float32))
         return draws or None
 
@@ -61,7 +61,7 @@ class Sampler:
         """Return the draws for evaluation: no noise, and of hard samples each group's largest α′."""
         draws = {}
         for kind, cell in self._cells.items():
-            noise = np.zeros(cell.operation_blocks.shape, np.float32)
+            noise = np.zeros(cell.operation_groups.shape, np.float32)
             draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise)
         return draws or None
 
@@ -70,5 +70,5 @@ def _draw(cell: CellSpec, alpha: NDArray[np.floating] | None, noise: NDArray[np.
     if cell.sampling != "hard":
         return Draw(noise)
     assert alpha is not None
-    blocks = cell.operation_blocks
-    return Draw(noise, blocks.largest(blocks.shifted(np.asarray(alpha, np.float32), noise)))
+    groups = cell.operation_groups
+    return Draw(noise, groups.largest(groups.shifted(np.asarray(alpha, np.float32), noise)))

@@ -1,7 +1,7 @@
 """What one step of a plan is: first and second order, one, two and mixed levels, on any engine.
 
-Every rule is put together from an engine's `differentiate`, `update`, `look_ahead`, `displace` and
-`settle`; the engine learns of none.
+Every rule is put together from an engine's `accumulate_gradients`, `update`, `virtual_step`, `perturb_weights` and
+`restore_weights`; the engine learns of none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RADIUS = 0.01
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepPosition:
     """Where in a run a step is made.
 
     Attributes
@@ -44,9 +44,9 @@ class Moment:
     steps: int
 
 
-def due(update: Update, moment: Moment) -> bool:
+def due(update: Update, position: StepPosition) -> bool:
     """Whether an update is made in a step: always, or in one step of each epoch."""
-    return update.once_at is None or moment.step == min(int(update.once_at * moment.steps), moment.steps - 1)
+    return update.once_at is None or position.step == min(int(update.once_at * position.steps), position.steps - 1)
 
 
 class Stepper:
@@ -68,7 +68,7 @@ class Stepper:
         self._of_weights = next(number for number, update in enumerate(updates) if "w" in update.groups)
 
     def step(
-        self, next_batch: Callable[[int], Batch], rates: Rates, temperature: Temperature, moment: Moment
+        self, next_batch: Callable[[int], Batch], rates: Rates, temperature: Temperature, position: StepPosition
     ) -> list[tuple[int, bool]]:
         """Make one step.
 
@@ -83,16 +83,16 @@ class Stepper:
         Returns
         -------
         list of (int, bool)
-            One entry a row that ``Network.drain`` will return: the number of the update it belongs to,
+            One entry a row that ``Network.pop_losses`` will return: the number of the update it belongs to,
             and whether it is the loss that the update is about. The others are helpers: of the training
-            batch for architecture weights, and of displaced w.
+            batch for architecture weights, and of perturbed w.
         """
         updates, network = self._updates, self._network
-        made = [number for number, update in enumerate(updates) if due(update, moment)]
+        made = [number for number, update in enumerate(updates) if due(update, position)]
         architecture = network.architecture() if self._reads else {}
         batches = {}
         for number in made:
-            draws = self._samplers[number].draw(architecture, moment.epoch, moment.step)
+            draws = self._samplers[number].draw(architecture, position.epoch, position.step)
             batches[number] = replace(next_batch(number), draws=draws)
         rows: list[tuple[int, bool]] = []
         waiting: list[int] = []
@@ -103,7 +103,9 @@ class Stepper:
             waiting.append(number)
             if not update.joint:
                 for each in waiting:
-                    network.update(updates[each].groups, rates, self._addends(updates[each], architecture, temperature))
+                    network.update(
+                        updates[each].groups, rates, self._extra_gradients(updates[each], architecture, temperature)
+                    )
                 waiting = []
         return rows
 
@@ -114,28 +116,28 @@ class Stepper:
         network = self._network
         if update.order == 2:
             if update.exact:
-                cast(UnrollingNetwork, network).differentiate_unrolled(
+                cast(UnrollingNetwork, network).accumulate_unrolled_gradients(
                     update.groups, training, own, rates.weights, temperature
                 )
                 return [True]
             return _second_order(network, update.groups, training, own, rates.weights, temperature)
-        network.differentiate(update.groups, own, temperature, update.factor)
+        network.accumulate_gradients(update.groups, own, temperature, update.factor)
         if update.training_factor:
-            network.differentiate(update.groups, training, temperature, update.training_factor)
+            network.accumulate_gradients(update.groups, training, temperature, update.training_factor)
             return [True, False]
         return [True]
 
-    def _addends(
+    def _extra_gradients(
         self, update: Update, architecture: Mapping[str, NDArray[np.floating]], temperature: Temperature
     ) -> dict[str, NDArray[np.floating]] | None:
         """The gradient of the regularisation of β, which is part of the loss on the update's split."""
         if not update.regularisation:
             return None
-        addends: dict[str, NDArray[np.floating]] = {}
+        extra_gradients: dict[str, NDArray[np.floating]] = {}
         for kind in self._spec.kinds():
             _, gradient = passive_aggressive(self._spec.cell(kind), architecture[f"beta.{kind}"], temperature.beta)
-            addends[f"beta.{kind}"] = update.factor * update.regularisation * gradient
-        return addends
+            extra_gradients[f"beta.{kind}"] = update.factor * update.regularisation * gradient
+        return extra_gradients
 
 
 def _second_order(
@@ -147,17 +149,17 @@ def _second_order(
     temperature: Temperature,
 ) -> list[bool]:
     """Accumulate ∇α L_val(w′) − ξ·(∇α L_train(w⁺) − ∇α L_train(w⁻)) / 2ε with w± = w ± ε·∇w′ L_val (DARTS eq. 7-8)."""
-    network.differentiate(("w",), training, temperature)
-    network.look_ahead(rate)
-    network.differentiate((*groups, "w"), validation, temperature)
+    network.accumulate_gradients(("w",), training, temperature)
+    network.virtual_step(rate)
+    network.accumulate_gradients((*groups, "w"), validation, temperature)
     rows = [False, True]
     norm = network.gradient_norm()
     if norm > 0:
         # ε = radius/‖g‖, so 1/2ε = ‖g‖/2·radius.
         factor = rate * norm / (2 * RADIUS)
         for sign in (1.0, -1.0):
-            network.displace(sign * RADIUS)
-            network.differentiate(groups, training, temperature, -sign * factor)
+            network.perturb_weights(sign * RADIUS)
+            network.accumulate_gradients(groups, training, temperature, -sign * factor)
             rows.append(False)
-    network.settle()
+    network.restore_weights()
     return rows

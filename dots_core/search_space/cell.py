@@ -16,7 +16,7 @@ import numpy as np
 from dots_core import bounds
 from dots_core.errors import UsageError, nearest
 from dots_core.search_space.edge import Edge
-from dots_core.search_space.mixing import MASKED, Blocks
+from dots_core.search_space.mixing import MASKED, SoftmaxGroups
 from dots_core.search_space.operations import NONE, OPERATIONS, check_operations, grouping
 from dots_core.search_space.topology import Topology, TopologyMatrix, topology_matrix
 
@@ -99,8 +99,8 @@ class CellSpec:
             raise UsageError("a cell's edges must be sorted by target, then source")
 
     @cached_property
-    def operation_blocks(self) -> Blocks:
-        """Blocks of α′, whose shape is (edges, all operations): one block a group of an edge."""
+    def operation_groups(self) -> SoftmaxGroups:
+        """Softmax groups of α′, whose shape is (edges, all operations): one for each group of an edge."""
         labels = np.full((len(self.edges), len(OPERATIONS)), MASKED, np.int64)
         number = 0
         for row, edge in enumerate(self.edges):
@@ -108,11 +108,11 @@ class CellSpec:
                 labels[row, [OPERATIONS.index(o) for o in group]] = number
                 number += 1
         if not self.attention:
-            return Blocks(labels)
+            return SoftmaxGroups(labels)
         offsets = np.zeros(labels.shape)
         for operation, constant in self.attention:
             offsets[:, OPERATIONS.index(operation)] = constant
-        return Blocks(labels, np.where(labels == MASKED, 0.0, offsets))
+        return SoftmaxGroups(labels, np.where(labels == MASKED, 0.0, offsets))
 
     @cached_property
     def matrix(self) -> TopologyMatrix | None:
@@ -120,12 +120,12 @@ class CellSpec:
         return topology_matrix(self.topology, self.edges)
 
     @cached_property
-    def combination_blocks(self) -> Blocks | None:
-        """Blocks of β′, shape (combinations,): one block a group of edges that compete."""
+    def combination_groups(self) -> SoftmaxGroups | None:
+        """Softmax groups of β′, shape (combinations,): one for each group of edges that compete."""
         if self.matrix is None:
             return None
         free = self.matrix.free
-        return Blocks(self.matrix.groups, free=None if free.all() else free)
+        return SoftmaxGroups(self.matrix.groups, free=None if free.all() else free)
 
     def outgoing(self, node: int) -> tuple[int, ...]:
         """Numbers of the edges out of a node."""

@@ -12,7 +12,7 @@ from dots_core.errors import UsageError
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype, Node
-from dots_core.search_space.mixing import Temperature, block_scores, block_softmax
+from dots_core.search_space.mixing import Temperature, group_scores, group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS
 from dots_core.search_space.topology import Topology
 
@@ -200,7 +200,7 @@ def operation_scores(
     -------
     float64 array of that shape, −inf where an operation is absent
     """
-    return block_scores(np.asarray(alpha), cell.operation_blocks, _alpha_temperature(cell, temperature))
+    return group_scores(np.asarray(alpha), cell.operation_groups, _alpha_temperature(cell, temperature))
 
 
 def ranked_operations(edge: Edge, scores: NDArray[np.floating]) -> list[str]:
@@ -219,10 +219,10 @@ def _alpha_temperature(cell: CellSpec, temperature: Temperature | None) -> float
 
 def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
     assert cell.matrix is not None
-    assert cell.combination_blocks is not None
+    assert cell.combination_groups is not None
     beta = np.asarray(beta)
     kept: list[int] = []
-    for members in cell.combination_blocks.members:
+    for members in cell.combination_groups.members:
         kept += cell.matrix.combinations[members[int(np.argmax(beta[members]))]]
     # An edge may be held by several groups' choices.
     return sorted(set(kept))
@@ -246,10 +246,10 @@ def edge_strengths(
         1 if not given. Where no topology is searched α is taken at 1, as DARTS does.
     """
     temperature = temperature or Temperature()
-    weights = block_softmax(np.asarray(alpha, np.float64), cell.operation_blocks, _alpha_temperature(cell, temperature))
+    weights = group_softmax(np.asarray(alpha, np.float64), cell.operation_groups, _alpha_temperature(cell, temperature))
     shares = np.ones(len(cell.edges))
-    if cell.matrix is not None and cell.combination_blocks is not None and beta is not None:
-        chosen = block_softmax(np.asarray(beta, np.float64), cell.combination_blocks, temperature.beta)
+    if cell.matrix is not None and cell.combination_groups is not None and beta is not None:
+        chosen = group_softmax(np.asarray(beta, np.float64), cell.combination_groups, temperature.beta)
         shares = cell.matrix.shares @ chosen
     return [
         float(shares[n]) * max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)

@@ -1,7 +1,7 @@
-"""Masked block softmax: the one rule behind operation weights and edge-combination weights.
+"""Masked group softmax: the one rule behind operation weights and edge-combination weights.
 
-Logits are laid out in any shape; each entry belongs to one block or is masked. Softmax runs
-within each block at a temperature, and masked entries get weight 0 (DOTS eq. 2 and its
+Logits are laid out in any shape; each entry belongs to one group or is masked. Softmax runs
+within each group at a temperature, and masked entries get weight 0 (DOTS eq. 2 and its
 grouped form, arXiv version eq. 4; edge combinations: eq. 6).
 """
 
@@ -25,13 +25,13 @@ class Temperature:
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
-    """Which block each logit belongs to.
+class SoftmaxGroups:
+    """Which group each logit belongs to.
 
     Attributes
     ----------
     labels : int64 array of the logits' shape
-        Block number of each entry, or ``MASKED``.
+        Group number of each entry, or ``MASKED``.
     offsets : float64 array of that shape, optional
         Constants added to the logits (operation attention: eDARTS §III-A).
     free : bool array of that shape, optional
@@ -54,22 +54,22 @@ class Blocks:
 
     @cached_property
     def members(self) -> tuple[NDArray[np.int64], ...]:
-        """Flat indices of the entries of each block, ascending."""
+        """Flat indices of the entries of each group, ascending."""
         flat = self.labels.ravel()
         return tuple(np.flatnonzero(flat == b) for b in np.unique(flat[flat != MASKED]))
 
     @cached_property
     def gather(self) -> NDArray[np.int64]:
-        """Flat indices as a rectangle, shape (blocks, widest block), short rows repeating their first member.
+        """Flat indices as a rectangle, shape (groups, widest group), short rows repeating their first member.
 
-        With :attr:`padding` it lets an engine take every block's softmax in one call.
+        With :attr:`padding` it lets an engine take every group's softmax in one call.
         """
         width = max(len(m) for m in self.members)
         return np.stack([np.concatenate([m, np.repeat(m[:1], width - len(m))]) for m in self.members])
 
     @cached_property
     def padding(self) -> NDArray[np.bool_]:
-        """True where :attr:`gather` only fills a row up; shape (blocks, widest block)."""
+        """True where :attr:`gather` only fills a row up; shape (groups, widest group)."""
         width = self.gather.shape[1]
         return np.stack([np.arange(width) >= len(m) for m in self.members])
 
@@ -91,7 +91,7 @@ class Blocks:
         return logits if noise is None else logits + noise.astype(logits.dtype)
 
     def largest(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return a mask of each block's largest entry, the first where several are equal."""
+        """Return a mask of each group's largest entry, the first where several are equal."""
         chosen = np.zeros(self.labels.size, bool)
         flat = np.asarray(logits).ravel()
         for members in self.members:
@@ -99,13 +99,13 @@ class Blocks:
         return chosen.reshape(self.shape)
 
 
-def block_softmax(
+def group_softmax(
     logits: NDArray[np.floating],
-    blocks: Blocks,
+    groups: SoftmaxGroups,
     temperature: float = 1.0,
     noise: NDArray[np.floating] | None = None,
 ) -> NDArray[np.floating]:
-    """Softmax of ``(free·logits + offsets + noise) / temperature`` within each block.
+    """Softmax of ``(free·logits + offsets + noise) / temperature`` within each group.
 
     Parameters
     ----------
@@ -118,54 +118,54 @@ def block_softmax(
     array of the logits' shape and dtype, 0 where masked
     """
     out = np.zeros_like(logits).ravel()
-    flat = blocks.shifted(logits, noise).ravel()
-    for members in blocks.members:
+    flat = groups.shifted(logits, noise).ravel()
+    for members in groups.members:
         scaled = flat[members] / flat.dtype.type(temperature)
         weights = np.exp(scaled - scaled.max())
         out[members] = weights / weights.sum()
     return out.reshape(logits.shape)
 
 
-def block_scores(logits: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return temperature · ln of `block_softmax`: what entries of different blocks can be compared by.
+def group_scores(logits: NDArray[np.floating], groups: SoftmaxGroups, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Return temperature · ln of `group_softmax`: what entries of different groups can be compared by.
 
-    Logits of different blocks cannot: each softmax takes a constant of its own away. Within a block
+    Logits of different groups cannot: each softmax takes a constant of its own away. Within a group
     the scores differ as the logits do, at any temperature, also where weights would fall to 0.
 
     Returns
     -------
     float64 array of the logits' shape, −inf where masked
     """
-    flat = blocks.shifted(np.asarray(logits, np.float64)).ravel()
-    below = np.where(blocks.padding, -np.inf, flat[blocks.gather])
+    flat = groups.shifted(np.asarray(logits, np.float64)).ravel()
+    below = np.where(groups.padding, -np.inf, flat[groups.gather])
     below -= below.max(axis=1, keepdims=True)
-    # Summed in ascending order, so that blocks of equal entries tie in whatever order they hold them.
+    # Summed in ascending order, so that groups of equal entries tie in whatever order they hold them.
     below -= temperature * np.log(np.sort(np.exp(below / temperature)).sum(axis=1, keepdims=True))
-    return np.where(blocks.mask, below.ravel()[blocks.scatter].reshape(logits.shape), -np.inf)
+    return np.where(groups.mask, below.ravel()[groups.scatter].reshape(logits.shape), -np.inf)
 
 
-def block_softmax_gradient(
-    weights: NDArray[np.floating], gradient: NDArray[np.floating], blocks: Blocks, temperature: float = 1.0
+def group_softmax_gradient(
+    weights: NDArray[np.floating], gradient: NDArray[np.floating], groups: SoftmaxGroups, temperature: float = 1.0
 ) -> NDArray[np.floating]:
     """Gradient with respect to the logits, given the weights and the gradient with respect to them."""
     out = np.zeros_like(weights).ravel()
     w, g = weights.ravel(), gradient.ravel()
-    for members in blocks.members:
+    for members in groups.members:
         inner = np.dot(w[members], g[members])
         out[members] = w[members] * (g[members] - inner) / w.dtype.type(temperature)
-    if blocks.free is not None:
-        out[~blocks.free.ravel()] = 0
+    if groups.free is not None:
+        out[~groups.free.ravel()] = 0
     return out.reshape(weights.shape)
 
 
-def entropy(weights: NDArray[np.floating], blocks: Blocks) -> float:
-    """Mean over blocks of a block's entropy divided by its largest possible value: 1 uniform, 0 decided.
+def entropy(weights: NDArray[np.floating], groups: SoftmaxGroups) -> float:
+    """Mean over groups of a group's entropy divided by its largest possible value: 1 uniform, 0 decided.
 
-    Blocks of one entry have nothing to decide and are left out; 0 if there are no others.
+    SoftmaxGroups of one entry have nothing to decide and are left out; 0 if there are no others.
     """
     flat = weights.astype(np.float64).ravel()
     values = []
-    for members in blocks.members:
+    for members in groups.members:
         if len(members) > 1:
             p = flat[members]
             p = p[p > 0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from dots_core.network.spec import CellLayout, NetworkSpec, bypass_layers, edge_layers
 from dots_core.search_space.operations import NONE, OPERATIONS
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.mixture import Mixture
 from dots_reference.pooling import Pull
 from dots_reference.windows import Array
@@ -42,7 +42,7 @@ class Cell:
         self._place = np.argsort(self._order)
 
     def forward(
-        self, inputs: tuple[Array, Array], mixture: Mixture, factors: Array | None, run: Pass
+        self, inputs: tuple[Array, Array], mixture: Mixture, factors: Array | None, context: ForwardContext
     ) -> tuple[Array, PullCell]:
         """Run the cell.
 
@@ -61,7 +61,7 @@ class Cell:
         nodes: list[Array] = []
         pull_inputs: list[Pull] = []
         for layers, x in zip(self._preprocess, inputs, strict=True):
-            node, pull_input = sequence(layers, x, run)
+            node, pull_input = sequence(layers, x, context)
             nodes.append(node)
             pull_inputs.append(pull_input)
         shape = (len(inputs[0]), layout.channels, *layout.size)
@@ -85,10 +85,10 @@ class Cell:
             for column, layers in self._operations[number]:
                 if not mixture.evaluated[number, column]:
                     continue
-                output, pull_operation = sequence(layers, source[:, :through], run)
+                output, pull_operation = sequence(layers, source[:, :through], context)
                 mixed += mixture.alpha[number, column] * output
                 passed[number].append((column, output if mixture.searched else None, pull_operation))
-            passed_by.append(sequence(bypass_layers(layout, edge.source), source[:, through:], run))
+            passed_by.append(sequence(bypass_layers(layout, edge.source), source[:, through:], context))
             weighted = mixture.gamma[number] * np.concatenate([mixed, passed_by[number][0]], axis=1)
             kept = factor(number)
             sums[edge.target - 2] += weighted if kept is None else kept * weighted
@@ -96,7 +96,7 @@ class Cell:
 
         node_shapes = [node.shape for node in nodes]
         names = [f"{layout.name}.{node}" for node in range(len(nodes))]
-        run.traced.update(zip(names, nodes, strict=True))
+        context.traced.update(zip(names, nodes, strict=True))
 
         def pull(gradient: Array) -> tuple[Array, Array]:
             gradients = [np.zeros(node_shape, gradient.dtype) for node_shape in node_shapes]
@@ -120,7 +120,7 @@ class Cell:
                     output, pull_bypass = passed_by[number]
                     mixture.gamma_gradient[number] += np.vdot(rest, output)
                     gradients[edge.source][:, through:] += pull_bypass(gamma * rest)
-            run.traced_gradients.update(zip(names, gradients, strict=True))
+            context.traced_gradients.update(zip(names, gradients, strict=True))
             return pull_inputs[0](gradients[0]), pull_inputs[1](gradients[1])
 
         return np.concatenate([nodes[node] for node in cell.concat], axis=1), pull

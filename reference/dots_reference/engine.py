@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dots_core.engine.protocol import Device, Runtime, Setup, State
 from dots_core.errors import EngineMissing, UsageError
 from dots_core.network.layers import Layer
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.network import ReferenceNetwork
 from dots_reference.normalisation import moved
 
@@ -59,7 +59,7 @@ class ReferenceEngine:
         self.check(setup.runtime)
         return ReferenceNetwork(setup, _DTYPES[setup.runtime.precision], weights, architecture)
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -67,18 +67,18 @@ class ReferenceEngine:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        """Run sequences of layers on one input, forward and backward; see `dots_core.engine.protocol.Engine.apply`."""
+        """Carry out `dots_core.engine.protocol.Engine.run_layers`."""
         self.check(runtime)
         dtype = _DTYPES[runtime.precision]
         x = images.astype(dtype)
-        run = Pass({name: value.astype(dtype) for name, value in weights.items()}, {}, training=True)
+        context = ForwardContext({name: value.astype(dtype) for name, value in weights.items()}, {}, training=True)
         with np.errstate(all="ignore"):
-            outputs, pulls = zip(*(sequence(layers, x, run) for layers in sequences), strict=True)
+            outputs, pulls = zip(*(sequence(layers, x, context) for layers in sequences), strict=True)
             parts = np.split(upstream.astype(dtype), len(outputs), axis=1)
             gradient = sum((pull(part) for pull, part in zip(pulls, parts, strict=True)), np.zeros_like(x))
         state: State = {"output": np.concatenate(outputs, axis=1), "gradient/images": gradient}
-        state.update({f"gradient/{name}": value for name, value in run.gradients.items()})
-        for name, moments in run.moments.items():
+        state.update({f"gradient/{name}": value for name, value in context.gradients.items()})
+        for name, moments in context.moments.items():
             for sort, start, batch in zip(("running_mean", "running_var"), (0.0, 1.0), moments, strict=True):
                 state[f"statistics/{name}.{sort}"] = moved(np.full_like(batch, start), batch)
         return state

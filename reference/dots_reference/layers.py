@@ -11,9 +11,9 @@ from dots_core.errors import UsageError
 from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
-    HalvingMax,
     Layer,
     Linear,
+    MaxPool2x2,
     Norm,
     Pool,
     ReLU,
@@ -27,7 +27,7 @@ from dots_reference.windows import Array
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """What one pass through a network reads, and what it leaves behind.
 
     Attributes
@@ -52,7 +52,7 @@ class Pass:
     traced_gradients: dict[str, Array] = field(default_factory=dict)
 
 
-def sequence(layers: tuple[Layer, ...], x: Array, run: Pass) -> tuple[Array, Pull]:
+def sequence(layers: tuple[Layer, ...], x: Array, context: ForwardContext) -> tuple[Array, Pull]:
     """Run layers one after another; no layers are the identity.
 
     Returns
@@ -61,7 +61,7 @@ def sequence(layers: tuple[Layer, ...], x: Array, run: Pass) -> tuple[Array, Pul
     """
     pulls: list[Pull] = []
     for layer in layers:
-        x, pull_layer = _layer(layer, x, run)
+        x, pull_layer = _layer(layer, x, context)
         pulls.append(pull_layer)
 
     def pull(gradient: Array) -> Array:
@@ -83,79 +83,79 @@ def linear(x: Array, weight: Array, bias: Array) -> Array:
     return x @ weight.T + bias
 
 
-def _layer(layer: Layer, x: Array, run: Pass) -> tuple[Array, Pull]:
+def _layer(layer: Layer, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
     if isinstance(layer, ReLU):
         return relu(x)
     if isinstance(layer, Convolution):
-        return _convolution(layer, x, run)
+        return _convolution(layer, x, context)
     if isinstance(layer, ShiftedPair):
-        return _shifted_pair(layer, x, run)
+        return _shifted_pair(layer, x, context)
     if isinstance(layer, Norm):
-        return _norm(layer, x, run)
+        return _norm(layer, x, context)
     if isinstance(layer, Pool):
         return max_pool(x, layer.stride) if layer.kind == "max" else average_pool(x, layer.stride)
-    if isinstance(layer, HalvingMax):
+    if isinstance(layer, MaxPool2x2):
         return halving_max(x)
     if isinstance(layer, WindowAverage):
         return window_average(x, layer.kernel, layer.stride)
     if isinstance(layer, GlobalAverage):
         return global_average(x)
-    return _linear(layer, x, run)
+    return _linear(layer, x, context)
 
 
-def _convolution(layer: Convolution, x: Array, run: Pass) -> tuple[Array, Pull]:
+def _convolution(layer: Convolution, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
     name = f"{layer.name}.weight"
-    y, pull_both = convolution(x, run.weights[name], layer.stride, layer.padding, layer.dilation, layer.groups)
+    y, pull_both = convolution(x, context.weights[name], layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def pull(gradient: Array) -> Array:
-        dx, run.gradients[name] = pull_both(gradient)
+        dx, context.gradients[name] = pull_both(gradient)
         return dx
 
     return y, pull
 
 
-def _shifted_pair(layer: ShiftedPair, x: Array, run: Pass) -> tuple[Array, Pull]:
+def _shifted_pair(layer: ShiftedPair, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
     first, second = f"{layer.first.name}.weight", f"{layer.second.name}.weight"
-    y, pull_all = shifted_pair(x, run.weights[first], run.weights[second])
+    y, pull_all = shifted_pair(x, context.weights[first], context.weights[second])
 
     def pull(gradient: Array) -> Array:
-        dx, run.gradients[first], run.gradients[second] = pull_all(gradient)
+        dx, context.gradients[first], context.gradients[second] = pull_all(gradient)
         return dx
 
     return y, pull
 
 
-def _norm(layer: Norm, x: Array, run: Pass) -> tuple[Array, Pull]:
-    weight = run.weights[f"{layer.name}.weight"] if layer.affine else None
-    bias = run.weights[f"{layer.name}.bias"] if layer.affine else None
-    if not run.training:
-        mean, variance = (run.statistics[f"{layer.name}.{moment}"] for moment in ("running_mean", "running_var"))
+def _norm(layer: Norm, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
+    weight = context.weights[f"{layer.name}.weight"] if layer.affine else None
+    bias = context.weights[f"{layer.name}.bias"] if layer.affine else None
+    if not context.training:
+        mean, variance = (context.statistics[f"{layer.name}.{moment}"] for moment in ("running_mean", "running_var"))
         return normalise(x, mean, variance, weight, bias), _no_pull
     if x.size == x.shape[1]:
         raise UsageError(
             f"batch norm '{layer.name}' gets one value for each channel and cannot take a variance of it; "
             f"train with larger batches or images"
         )
-    y, run.moments[layer.name], pull_all = batch_norm(x, weight, bias)
+    y, context.moments[layer.name], pull_all = batch_norm(x, weight, bias)
 
     def pull(gradient: Array) -> Array:
         dx, dweight, dbias = pull_all(gradient)
         if layer.affine:
-            run.gradients[f"{layer.name}.weight"], run.gradients[f"{layer.name}.bias"] = dweight, dbias
+            context.gradients[f"{layer.name}.weight"], context.gradients[f"{layer.name}.bias"] = dweight, dbias
         return dx
 
     return y, pull
 
 
-def _linear(layer: Linear, x: Array, run: Pass) -> tuple[Array, Pull]:
-    weight = run.weights[f"{layer.name}.weight"]
+def _linear(layer: Linear, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
+    weight = context.weights[f"{layer.name}.weight"]
 
     def pull(gradient: Array) -> Array:
-        run.gradients[f"{layer.name}.weight"] = gradient.T @ x
-        run.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
+        context.gradients[f"{layer.name}.weight"] = gradient.T @ x
+        context.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
         return gradient @ weight
 
-    return linear(x, weight, run.weights[f"{layer.name}.bias"]), pull
+    return linear(x, weight, context.weights[f"{layer.name}.bias"]), pull
 
 
 def _no_pull(gradient: Array) -> Array:

@@ -8,13 +8,13 @@ import numpy as np
 
 from dots_core.engine.batch import Draw
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.mixing import Temperature, block_softmax, block_softmax_gradient
+from dots_core.search_space.mixing import Temperature, group_softmax, group_softmax_gradient
 from dots_core.search_space.operations import OPERATIONS
 from dots_reference.windows import Array
 
 
 class Mixture:
-    """α = softmax(α′ / T_α) in blocks, and γ = A · softmax(β′ / T_β) (DOTS eq. 2 and 5-8).
+    """α = softmax(α′ / T_α) in groups, and γ = A · softmax(β′ / T_β) (DOTS eq. 2 and 5-8).
 
     All cells of a type share them, so each cell adds its part to the gradients here, and
     `pull` then takes the sums back to α′ and β′.
@@ -57,17 +57,17 @@ class Mixture:
         self.evaluated = np.ones(self.alpha.shape, bool)
         if cell.mixed:
             noise = None if draw is None else draw.noise
-            self._weights: Array = block_softmax(
-                architecture[self._alpha_name], cell.operation_blocks, temperature.alpha, noise
+            self._weights: Array = group_softmax(
+                architecture[self._alpha_name], cell.operation_groups, temperature.alpha, noise
             )
             self.alpha = self._weights
             if draw is not None and draw.chosen is not None:
                 # Straight-through: 1 on the way forward, the softmax weight on the way back.
                 self.evaluated = draw.chosen
                 self.alpha = draw.chosen.astype(dtype)
-        if cell.matrix is not None and cell.combination_blocks is not None:
+        if cell.matrix is not None and cell.combination_groups is not None:
             self._shares: Array = cell.matrix.shares.astype(dtype)
-            self._choice = block_softmax(architecture[self._beta_name], cell.combination_blocks, temperature.beta)
+            self._choice = group_softmax(architecture[self._beta_name], cell.combination_groups, temperature.beta)
             self.gamma = self._shares @ self._choice
         self.alpha_gradient = np.zeros_like(self.alpha)
         self.gamma_gradient = np.zeros_like(self.gamma)
@@ -78,11 +78,11 @@ class Mixture:
         cell = self._cell
         gradients: dict[str, Array] = {}
         if cell.mixed:
-            gradients[self._alpha_name] = block_softmax_gradient(
-                self._weights, self.alpha_gradient, cell.operation_blocks, self._temperature.alpha
+            gradients[self._alpha_name] = group_softmax_gradient(
+                self._weights, self.alpha_gradient, cell.operation_groups, self._temperature.alpha
             )
-        if cell.combination_blocks is not None:
-            gradients[self._beta_name] = block_softmax_gradient(
-                self._choice, self._shares.T @ self.gamma_gradient, cell.combination_blocks, self._temperature.beta
+        if cell.combination_groups is not None:
+            gradients[self._beta_name] = group_softmax_gradient(
+                self._choice, self._shares.T @ self.gamma_gradient, cell.combination_groups, self._temperature.beta
             )
         return gradients

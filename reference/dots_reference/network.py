@@ -15,7 +15,7 @@ from dots_core.network.initialisation import initial_statistics
 from dots_core.network.spec import auxiliary_layers, cell_layouts, head_layers, stem_layers
 from dots_core.search_space.mixing import Temperature
 from dots_reference.cell import Cell, PullCell
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.loss import correct_predictions, cross_entropy
 from dots_reference.mixture import Mixture
 from dots_reference.normalisation import moved
@@ -35,7 +35,7 @@ class _Differentiated:
     loss: Array
     images: Array
     gradients: dict[str, Array]
-    run: Pass
+    context: ForwardContext
 
 
 class ReferenceNetwork:
@@ -57,8 +57,8 @@ class ReferenceNetwork:
         self._head = head_layers(spec)
         self._rows: list[tuple[float, float]] = []
         self._accumulated: dict[str, Array] = {}
-        # w while it is displaced: where it is brought back to.
-        self._settled: dict[str, Array] | None = None
+        # w while it is perturbed: where it is brought back to.
+        self._unperturbed: dict[str, Array] | None = None
         self._weights: dict[str, Array] = {}
         self._momentum: dict[str, Array] = {}
         # Momentum and Adam's moments start at 0.
@@ -73,11 +73,11 @@ class ReferenceNetwork:
         self.import_state(state)
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Do `differentiate` and then `update`."""
-        self.differentiate(groups, batch, temperature)
+        """Do `accumulate_gradients` and then `update`."""
+        self.accumulate_gradients(groups, batch, temperature)
         self.update(groups, rates)
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
@@ -90,8 +90,8 @@ class ReferenceNetwork:
         check_groups(groups)
         with np.errstate(all="ignore"):
             result = self._differentiate(batch, temperature)
-            if self._settled is None:
-                for name, (mean, variance) in result.run.moments.items():
+            if self._unperturbed is None:
+                for name, (mean, variance) in result.context.moments.items():
                     for key, value in ((f"{name}.running_mean", mean), (f"{name}.running_var", variance)):
                         self._statistics[key] = moved(self._statistics[key], value)
             for name in self._names(groups):
@@ -101,13 +101,13 @@ class ReferenceNetwork:
         self._rows.append((float(result.loss), correct_predictions(result.logits, batch.labels)))
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         """Update the named groups by the gradients accumulated for them."""
         check_groups(groups)
         with np.errstate(all="ignore"):
             gradients = self._used(groups)
-            for name, addend in (addends or {}).items():
+            for name, addend in (extra_gradients or {}).items():
                 gradients[name] = gradients[name] + addend.astype(self._dtype)
             if "w" in groups:
                 self._update_weights(gradients, rates.weights)
@@ -115,9 +115,9 @@ class ReferenceNetwork:
             for name, gradient in clipped(architecture, self._setup.optimizers.architecture_clip).items():
                 self._update_architecture(name, gradient, rates.architecture)
 
-    def look_ahead(self, rate: float) -> None:
-        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
-        self._settled = self._weights
+    def virtual_step(self, rate: float) -> None:
+        """Perturb w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._unperturbed = self._weights
         constants = self._setup.optimizers
         with np.errstate(all="ignore"):
             self._weights = {
@@ -125,13 +125,13 @@ class ReferenceNetwork:
                 for name, gradient in self._used(("w",)).items()
             }
 
-    def displace(self, radius: float) -> None:
-        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
+    def perturb_weights(self, radius: float) -> None:
+        """Perturb w from where it stood before `virtual_step` along the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
         norm = self.gradient_norm()
         step = self._dtype.type(radius / norm if norm > 0 else 0.0)
         with np.errstate(all="ignore"):
-            self._weights = {name: w + step * self._accumulated[name] for name, w in self._settled.items()}
+            self._weights = {name: w + step * self._accumulated[name] for name, w in self._unperturbed.items()}
 
     def gradient_norm(self) -> float:
         """Return the norm of the gradient accumulated for w."""
@@ -139,10 +139,10 @@ class ReferenceNetwork:
             squares = [np.vdot(self._accumulated[name], self._accumulated[name]) for name in self._weights]
             return float(np.sqrt(np.sum(squares)))
 
-    def settle(self) -> None:
-        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
-        self._weights, self._settled = self._settled, None
+    def restore_weights(self) -> None:
+        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self._weights, self._unperturbed = self._unperturbed, None
         self._used(("w",))
 
     def _names(self, groups: tuple[str, ...]) -> list[str]:
@@ -155,8 +155,8 @@ class ReferenceNetwork:
         found = {name: self._accumulated.pop(name, None) for name in self._names(groups)}
         return {name: np.zeros_like(values[name]) if g is None else g for name, g in found.items()}
 
-    def drain(self) -> NDArray[np.float64]:
-        """Return loss and number of correct predictions of each `differentiate` since the last call."""
+    def pop_losses(self) -> NDArray[np.float64]:
+        """Return loss and number of correct predictions of each `accumulate_gradients` since the last call."""
         rows = np.array(self._rows, np.float64).reshape(-1, 2)
         self._rows = []
         return rows
@@ -164,9 +164,9 @@ class ReferenceNetwork:
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
         with np.errstate(all="ignore"):
-            run = Pass(self._weights, self._statistics, training=False)
+            context = ForwardContext(self._weights, self._statistics, training=False)
             images = batch.images.astype(self._dtype)
-            logits, _, _ = self._forward(images, None, self._mixtures(temperature, batch), run)
+            logits, _, _ = self._forward(images, None, self._mixtures(temperature, batch), context)
             losses, _ = cross_entropy(logits, batch.labels)
             return float(losses.sum()), correct_predictions(logits, batch.labels)
 
@@ -179,8 +179,8 @@ class ReferenceNetwork:
             state["auxiliary_logits"] = result.auxiliary_logits
         state.update({f"gradient/{name}": value for name, value in result.gradients.items()})
         if trace:
-            state.update({f"trace/{name}": value for name, value in result.run.traced.items()})
-            state.update({f"trace.gradient/{name}": value for name, value in result.run.traced_gradients.items()})
+            state.update({f"trace/{name}": value for name, value in result.context.traced.items()})
+            state.update({f"trace.gradient/{name}": value for name, value in result.context.traced_gradients.items()})
         return state
 
     def architecture(self) -> dict[str, NDArray[np.floating]]:
@@ -229,15 +229,15 @@ class ReferenceNetwork:
         }
 
     def _forward(
-        self, images: Array, drop_path: Array | None, mixtures: Mapping[str, Mixture], run: Pass
+        self, images: Array, drop_path: Array | None, mixtures: Mapping[str, Mixture], context: ForwardContext
     ) -> tuple[Array, Array | None, PullNetwork]:
         """Return the logits, the auxiliary head's in training, and a pull from both their gradients to the images'."""
         # outputs[k] and outputs[k + 1] are the inputs of cell k; with one stem both are its output.
         stem_pulls: list[Pull] = []
         outputs: list[Array] = []
         for layers in self._stems:
-            output, pull_stem = sequence(layers, outputs[-1] if outputs else images, run)
-            run.traced[f"stems.{len(outputs)}"] = output
+            output, pull_stem = sequence(layers, outputs[-1] if outputs else images, context)
+            context.traced[f"stems.{len(outputs)}"] = output
             outputs.append(output)
             stem_pulls.append(pull_stem)
         if len(self._stems) == 1:
@@ -247,13 +247,13 @@ class ReferenceNetwork:
         cell_pulls: list[PullCell] = []
         for index, (kind, cell) in enumerate(zip(self._kinds, self._cells, strict=True)):
             factors = None if drop_path is None else drop_path[index]
-            output, pull_cell = cell.forward((outputs[-2], outputs[-1]), mixtures[kind], factors, run)
-            run.traced[f"cells.{index}"] = output
+            output, pull_cell = cell.forward((outputs[-2], outputs[-1]), mixtures[kind], factors, context)
+            context.traced[f"cells.{index}"] = output
             outputs.append(output)
             cell_pulls.append(pull_cell)
-            if self._auxiliary is not None and self._auxiliary[0] == index and run.training:
-                auxiliary_logits, pull_auxiliary = sequence(self._auxiliary[1], output, run)
-        logits, pull_head = sequence(self._head, outputs[-1], run)
+            if self._auxiliary is not None and self._auxiliary[0] == index and context.training:
+                auxiliary_logits, pull_auxiliary = sequence(self._auxiliary[1], output, context)
+        logits, pull_head = sequence(self._head, outputs[-1], context)
         shapes = [output.shape for output in outputs]
 
         def pull(gradient: Array, auxiliary_gradient: Array | None) -> Array:
@@ -264,26 +264,26 @@ class ReferenceNetwork:
                     assert pull_auxiliary is not None
                     assert auxiliary_gradient is not None
                     gradients[index + 2] += pull_auxiliary(auxiliary_gradient)
-                run.traced_gradients[f"cells.{index}"] = gradients[index + 2]
+                context.traced_gradients[f"cells.{index}"] = gradients[index + 2]
                 first, second = cell_pulls[index](gradients[index + 2])
                 gradients[index] += first
                 gradients[index + 1] += second
             if len(stem_pulls) == 1:
-                run.traced_gradients["stems.0"] = stem = gradients[0] + gradients[1]
+                context.traced_gradients["stems.0"] = stem = gradients[0] + gradients[1]
             else:
-                run.traced_gradients["stems.1"] = gradients[1]
-                run.traced_gradients["stems.0"] = stem = gradients[0] + stem_pulls[1](gradients[1])
+                context.traced_gradients["stems.1"] = gradients[1]
+                context.traced_gradients["stems.0"] = stem = gradients[0] + stem_pulls[1](gradients[1])
             return stem_pulls[0](stem)
 
         return logits, auxiliary_logits, pull
 
     def _differentiate(self, batch: Batch, temperature: Temperature) -> _Differentiated:
         constants = self._setup.loss
-        run = Pass(self._weights, self._statistics, training=True)
+        context = ForwardContext(self._weights, self._statistics, training=True)
         mixtures = self._mixtures(temperature, batch)
         drop_path = None if batch.drop_path is None else batch.drop_path.astype(self._dtype)
         images = batch.images.astype(self._dtype)
-        logits, auxiliary_logits, pull = self._forward(images, drop_path, mixtures, run)
+        logits, auxiliary_logits, pull = self._forward(images, drop_path, mixtures, context)
 
         samples = len(images)
         losses, gradient = cross_entropy(logits, batch.labels, constants.label_smoothing)
@@ -296,10 +296,10 @@ class ReferenceNetwork:
             auxiliary_gradient = (constants.auxiliary_weight / samples) * auxiliary_gradient
         image_gradient = pull(gradient / samples, auxiliary_gradient)
         # Operations that were left out have gradient 0.
-        gradients = {name: np.zeros_like(w) for name, w in self._weights.items()} | run.gradients
+        gradients = {name: np.zeros_like(w) for name, w in self._weights.items()} | context.gradients
         for mixture in mixtures.values():
             gradients.update(mixture.pull())
-        return _Differentiated(logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, run)
+        return _Differentiated(logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, context)
 
     def _update_weights(self, gradients: Mapping[str, Array], rate: float) -> None:
         constants = self._setup.optimizers

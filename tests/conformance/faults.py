@@ -98,8 +98,8 @@ FAULTS = {
     ),
     "temperature of beta for alpha": Fault(
         "mixture.py",
-        "cell.operation_blocks, temperature.alpha, noise",
-        "cell.operation_blocks, temperature.beta, noise",
+        "cell.operation_groups, temperature.alpha, noise",
+        "cell.operation_groups, temperature.beta, noise",
         "networks/mixed/group-v2/*",
         "gradient/",
         "forward: cell 0 .normal., node 2.* weighs .* should weigh",
@@ -264,8 +264,8 @@ FAULTS = {
     ),
     "offsets ignored": Fault(
         "mixture.py",
-        "cell.operation_blocks, temperature.alpha, noise",
-        "__import__('dataclasses').replace(cell.operation_blocks, offsets=None), temperature.alpha, noise",
+        "cell.operation_groups, temperature.alpha, noise",
+        "__import__('dataclasses').replace(cell.operation_groups, offsets=None), temperature.alpha, noise",
         "networks/attention/mixed",
         "gradient/",
         "forward: cell 0 .normal., node 2.* weighs .* should weigh",
@@ -273,8 +273,8 @@ FAULTS = {
     ),
     "fixed logit not fixed": Fault(
         "mixture.py",
-        "self.gamma_gradient, cell.combination_blocks,",
-        "self.gamma_gradient, __import__('dataclasses').replace(cell.combination_blocks, free=None),",
+        "self.gamma_gradient, cell.combination_groups,",
+        "self.gamma_gradient, __import__('dataclasses').replace(cell.combination_groups, free=None),",
         "networks/topology/edge-sigmoid/*",
         "gradient/beta",
         "backward: beta",
@@ -325,7 +325,7 @@ FAULTS = {
         "forward: layers/halving-max/c4-",
         (),  # the small networks have no odd sizes
     ),
-    "look-ahead without weight decay": Fault(
+    "virtual step without weight decay": Fault(
         "network.py",
         "gradient, rate, constants)[0]",
         "gradient, rate, __import__('dataclasses').replace(constants, weight_decay=0.0))[0]",
@@ -334,7 +334,7 @@ FAULTS = {
         "update: .*second order",
         (),  # the weight decay of the small networks is too small to tell
     ),
-    "look-ahead without momentum": Fault(
+    "virtual step without momentum": Fault(
         "network.py",
         "sgd(self._weights[name], self._momentum[name], gradient",
         "sgd(self._weights[name], 0 * self._momentum[name], gradient",
@@ -343,18 +343,18 @@ FAULTS = {
         "update: .*second order",
         ("one cell",),
     ),
-    "displaced from where the look-ahead led": Fault(
+    "perturbed from where the virtual step led": Fault(
         "network.py",
-        "for name, w in self._settled.items()}",
+        "for name, w in self._unperturbed.items()}",
         "for name, w in self._weights.items()}",
         "steps/levels/second-order/one-cell",
         "adam.first/after-",
         "update: .*second order",
         ("one cell",),
     ),
-    "statistics moving while displaced": Fault(
+    "statistics moving while perturbed": Fault(
         "network.py",
-        "if self._settled is None:",
+        "if self._unperturbed is None:",
         "if True:",
         "steps/levels/second-order/one-cell",
         "statistics/after-",

@@ -38,7 +38,7 @@ class _OffElsewhere(NetworkProxy):
 class Refusing(EngineProxy):
     """Raises where layers are run."""
 
-    def apply(self, *arguments: Any) -> Any:
+    def run_layers(self, *arguments: Any) -> Any:
         raise RuntimeError("no kernel")
 
 

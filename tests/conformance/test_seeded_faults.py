@@ -12,7 +12,7 @@ from dots_conformance.cases import Recording, all_cases, select
 from dots_conformance.comparison import References
 from dots_conformance.failures import Situations, failures, layer_at_fault, locate_among, networks_of
 from dots_conformance.networks import CASES
-from dots_conformance.situation import Situation
+from dots_conformance.snapshot import NetworkSnapshot
 from faults import FAULTS, Fault, faulty_engine
 from torch_faults import TORCH_FAULTS
 
@@ -30,9 +30,9 @@ def expected(case: str) -> tuple[Recording, list[Recording]]:
 
 
 @cache
-def situation(name: str) -> Situation:
+def situation(name: str) -> NetworkSnapshot:
     """A small network after two steps, with all that the reference makes of it."""
-    return Situation.of(CASES[name])
+    return NetworkSnapshot.of(CASES[name])
 
 
 def situations(names: tuple[str, ...]) -> Situations:

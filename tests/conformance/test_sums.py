@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dots_conformance.locate import locate
 from dots_conformance.networks import CASES
-from dots_conformance.situation import Situation
+from dots_conformance.snapshot import NetworkSnapshot
 from dots_conformance.sums import _Term, _weighed_wrongly
 from faults import FAULTS, faulty_engine
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def test_exchanged_edges_are_named_whatever_the_weights_and_images(
     seed: int, steps: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     engine = swapped(tmp_path_factory.getbasetemp())
-    situation = Situation.of(replace(CASES["pairs"], seed=seed), steps)
+    situation = NetworkSnapshot.of(replace(CASES["pairs"], seed=seed), steps)
     finding = locate(engine, situation, Runtime(precision="float32"))
     assert finding is not None
     assert finding.place == "cell 1 (reduce), node 2"

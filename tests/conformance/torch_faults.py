@@ -122,7 +122,7 @@ TORCH_FAULTS = {
     ),
     "bypass not weighted by gamma": Fault(
         "cell.py",
-        "y, _factor(gains, keep, edge))",
+        "y, _factor(edge_weights, keep, edge))",
         "y, None)",
         "networks/partial/4",
         "logits",
@@ -201,7 +201,7 @@ TORCH_FAULTS = {
         "update: gradient clipping",
         ("pairs",),
     ),
-    "look-ahead without momentum": Fault(
+    "virtual step without momentum": Fault(
         "optimizers.py",
         "return decayed.add_(self.buffer, alpha=settings.momentum)",
         "return decayed",

@@ -16,7 +16,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.cell import SAMPLINGS, CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.mixing import MASKED, Blocks
+from dots_core.search_space.mixing import MASKED, SoftmaxGroups
 from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
 from dots_core.search_space.topology import Topology
 
@@ -202,15 +202,17 @@ def sparse_cells(draw: st.DrawFn) -> CellSpec:
 
 
 @st.composite
-def blocks_and_logits(draw: st.DrawFn, dtype: type = np.float64, limit: float = 5.0) -> tuple[Blocks, np.ndarray]:
-    """Blocks with at least one entry that takes part, and logits of their shape."""
+def groups_and_logits(
+    draw: st.DrawFn, dtype: type = np.float64, limit: float = 5.0
+) -> tuple[SoftmaxGroups, np.ndarray]:
+    """SoftmaxGroups with at least one entry that takes part, and logits of their shape."""
     shape = draw(hnp.array_shapes(min_dims=1, max_dims=2, max_side=6))
     labels = draw(hnp.arrays(np.int64, shape, elements=st.sampled_from([MASKED, 0, 1, 2, 7])))
     labels.flat[draw(st.integers(0, labels.size - 1))] = 3
     width = 32 if dtype is np.float32 else 64
     bound = float(np.float32(limit))
     logits = draw(hnp.arrays(dtype, shape, elements=st.floats(-bound, bound, width=width)))
-    return Blocks(labels), logits
+    return SoftmaxGroups(labels), logits
 
 
 def small_network(cell: CellSpec | None = None, **changes: Any) -> NetworkSpec:

@@ -16,14 +16,14 @@ from dots_core.search.diagnostics import (
     decisions,
     retention_margin,
     smallest_margins,
-    standing,
+    summarise_architecture,
     unusable,
     warnings,
 )
 from dots_core.search_space.cell import CELL_TYPES, search_cell
 from dots_core.search_space.derivation import RETENTIONS, decide, derive, retain
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.mixing import Temperature, block_softmax
+from dots_core.search_space.mixing import Temperature, group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
 from dots_core.search_space.topology import Topology
 
@@ -36,8 +36,8 @@ def random_architecture(cells, seed):
     values = {}
     for kind, cell in cells.items():
         values[f"alpha.{kind}"] = source.normal(size=(len(cell.edges), len(OPERATIONS)))
-        if cell.combination_blocks is not None:
-            values[f"beta.{kind}"] = source.normal(size=cell.combination_blocks.shape)
+        if cell.combination_groups is not None:
+            values[f"beta.{kind}"] = source.normal(size=cell.combination_groups.shape)
     return values
 
 
@@ -162,16 +162,16 @@ def test_a_standing_records_the_weights_by_name(cell, seed, temperature):
     spec = small_network(cell)
     cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
     architecture = random_architecture({kind: cells[kind] for kind in spec.kinds()}, seed)
-    stands = standing(spec, architecture, Temperature(1.0, temperature))
+    stands = summarise_architecture(spec, architecture, Temperature(1.0, temperature))
     assert stands.genotype == derive(cells, completed(cells, architecture))
     for kind in spec.kinds():
-        weights = block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks)
+        weights = group_softmax(architecture[f"alpha.{kind}"], cell.operation_groups)
         for number, edge in enumerate(cell.edges):
             recorded = stands.record["alpha"][kind][edge.name]
             assert list(recorded) == list(edge.operations)
             for operation, weight in recorded.items():
                 assert weight == pytest.approx(weights[number, OPERATIONS.index(operation)], abs=1e-6)
-        chances = block_softmax(architecture[f"beta.{kind}"], cell.combination_blocks, temperature)
+        chances = group_softmax(architecture[f"beta.{kind}"], cell.combination_groups, temperature)
         flat = [weight for node in stands.record["beta"][kind].values() for weight in node.values()]
         assert flat == pytest.approx(list(chances), abs=1e-6)
         gamma = [stands.record["gamma"][kind][edge.name] for edge in cell.edges]
@@ -250,18 +250,18 @@ def test_a_standing_of_any_method_is_complete(cell, seed, temperature):
     cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
     architecture = random_architecture({kind: cells[kind] for kind in spec.kinds()}, seed)
     at = Temperature(temperature, temperature)
-    stands = standing(spec, architecture, at)
+    stands = summarise_architecture(spec, architecture, at)
     found = decide(cells, completed(cells, architecture), at)
     assert stands.genotype == found.genotype
     assert stands.metrics.get("repairs", []) == [str(repair) for repair in found.repairs]
     for kind in spec.kinds():
-        weights = block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature)
+        weights = group_softmax(architecture[f"alpha.{kind}"], cell.operation_groups, temperature)
         recorded = [w for edge in stands.record["alpha"][kind].values() for w in edge.values()]
-        assert recorded == pytest.approx(list(weights[cell.operation_blocks.mask]), abs=1e-6)
-        if cell.combination_blocks is None:
+        assert recorded == pytest.approx(list(weights[cell.operation_groups.mask]), abs=1e-6)
+        if cell.combination_groups is None:
             assert "beta" not in stands.record
             continue
-        chances = block_softmax(architecture[f"beta.{kind}"], cell.combination_blocks, temperature)
+        chances = group_softmax(architecture[f"beta.{kind}"], cell.combination_groups, temperature)
         assert [w for place in stands.record["beta"][kind].values() for w in place.values()] == pytest.approx(
             list(chances), abs=1e-6
         )
@@ -272,7 +272,7 @@ def test_a_standing_of_any_method_is_complete(cell, seed, temperature):
 def test_a_trained_cells_network_has_no_standing():
     genotype = Genotype(((("skip_connect", 0),),), (2,), ((("skip_connect", 0),),), (2,))
     spec = small_network(genotype.cell("normal"))
-    assert standing(spec, {}, Temperature()) is None
+    assert summarise_architecture(spec, {}, Temperature()) is None
 
 
 def cell_of(*operations):

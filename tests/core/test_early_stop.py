@@ -80,6 +80,6 @@ def test_impossible_stops_are_refused(build, message):
 def test_the_ranking_is_that_of_the_attended_operations():
     """What an edge would derive leads its ranking, operation attention included."""
     cell = search_cell(1, CONVOLUTIONS, attention=(("sep_conv_3x3", 0.5),))
-    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha = np.zeros(cell.operation_groups.shape)
     alpha[:, OPERATIONS.index("dil_conv_5x5")] = 0.4
     assert all(ranking[:2] == ["sep_conv_3x3", "dil_conv_5x5"] for ranking in convolution_ranking(cell, alpha))

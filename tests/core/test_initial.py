@@ -82,7 +82,7 @@ def test_architecture_depends_on_seed_and_salt():
 
 
 def test_absent_operations_are_zero_and_present_ones_are_not():
-    mask = SPEC.normal.operation_blocks.mask
+    mask = SPEC.normal.operation_groups.mask
     assert not mask.all()
     alpha = initial_architecture(SPEC, 0)["alpha.normal"]
     assert (alpha[~mask] == 0).all()

@@ -21,7 +21,7 @@ from dots_core.plan.plan import Phase, Stage, Update
 from dots_core.plan.schedules import Constant, Exponential, Linear
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.runner import Driver
-from dots_core.search.step import RADIUS, Moment, Stepper, due
+from dots_core.search.step import RADIUS, Stepper, StepPosition, due
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.topology import Topology
@@ -30,12 +30,12 @@ ALPHA, BETA = "alpha.normal", "beta.normal"
 MOMENTUM, DECAY = 0.9, 0.1
 RATES = Rates(0.3, 0.05)
 WARM = Temperature(0.7, 1.6)
-MOMENT = Moment(0, 0, 1)
+POSITION = StepPosition(0, 0, 1)
 
 # One cell is a normal cell, so there is one α′ and one β′.
 CELL = search_cell(3, ("skip_connect", "sep_conv_3x3"), topology=Topology("k-edges", side="output"))
 SPEC = NetworkSpec(CELL, CELL, 1, 2, 2, (1, 4, 4))
-SHAPES = {"w": (3,), ALPHA: CELL.operation_blocks.shape, BETA: CELL.combination_blocks.shape}
+SHAPES = {"w": (3,), ALPHA: CELL.operation_groups.shape, BETA: CELL.combination_groups.shape}
 
 seeds = st.integers(0, 2**31 - 1)
 rates = st.floats(0.01, 1.0)
@@ -98,30 +98,30 @@ class Arithmetic:
     def names(groups):
         return [name for name in SHAPES if name.partition(".")[0] in groups]
 
-    def differentiate(self, groups, batch, temperature, factor=1.0):
+    def accumulate_gradients(self, groups, batch, temperature, factor=1.0):
         self.reads.append(Read(batch, self.at["w"].copy(), groups))
         for name in self.names(groups):
             gradient = factor * self.losses[int(batch.labels[0])].gradient(self.at, name)
             self.gathered[name] = self.gathered.get(name, 0.0) + gradient
 
-    def update(self, groups, rates, addends=None):
+    def update(self, groups, rates, extra_gradients=None):
         for name in self.names(groups):
-            gradient = self.gathered.pop(name, 0.0) + (addends or {}).get(name, 0.0)
+            gradient = self.gathered.pop(name, 0.0) + (extra_gradients or {}).get(name, 0.0)
             rate = rates.weights if name == "w" else rates.architecture
             self.at[name] = self.at[name] - rate * gradient
 
-    def look_ahead(self, rate):
+    def virtual_step(self, rate):
         self.before = self.at["w"]
         step = MOMENTUM * self.buffer + self.gathered.pop("w") + DECAY * self.at["w"]
         self.at["w"] = self.at["w"] - rate * step
 
-    def displace(self, radius):
+    def perturb_weights(self, radius):
         self.at["w"] = self.before + radius * self.gathered["w"] / self.gradient_norm()
 
     def gradient_norm(self):
         return float(np.linalg.norm(self.gathered["w"]))
 
-    def settle(self):
+    def restore_weights(self):
         self.at["w"], self.before = self.before, None
         self.gathered.pop("w", None)
 
@@ -137,7 +137,7 @@ def losses(seed: int, count: int = 3) -> dict[int, Quadratic]:
 
 def stepped(network: Arithmetic, updates: tuple[Update, ...], spec: NetworkSpec = SPEC, step: int = 0):
     stepper = Stepper(network, spec, updates, 0, "test")
-    return stepper.step(batch, RATES, WARM, Moment(0, step, 8))
+    return stepper.step(batch, RATES, WARM, StepPosition(0, step, 8))
 
 
 def start(seed: int) -> tuple[Arithmetic, dict[str, np.ndarray], dict[int, Quadratic]]:
@@ -320,7 +320,7 @@ def test_where_the_validation_loss_does_not_feel_w_second_order_is_first(seed):
 @quick
 @given(seeds)
 def test_three_splits_of_second_order_may_be_joint(seed):
-    """Each hypergradient at the old point; the gradient of w is not touched by what displaces w."""
+    """Each hypergradient at the old point; the gradient of w is not touched by what perturbs w."""
     network, at, of = start(seed)
     alone, _, _ = start(seed)
     stepped(network, (Update(("alpha",), "third-b", order=2, joint=True), Update(("w",), "third-a")))
@@ -360,7 +360,7 @@ def test_drop_path_in_a_stage_of_several_updates_is_refused():
 def test_a_sparse_update_is_due_once_an_epoch(steps, share):
     """In the step before which that share of the epoch's steps is done, at the latest in the last (eDARTS §III-C)."""
     update = Update(("alpha",), "all", once_at=share)
-    (step,) = [step for step in range(steps) if due(update, Moment(3, step, steps))]
+    (step,) = [step for step in range(steps) if due(update, StepPosition(3, step, steps))]
     tolerance = Fraction(1, 10**12)
     assert Fraction(step, steps) <= Fraction(share) + tolerance
     assert step == steps - 1 or Fraction(share) < Fraction(step + 1, steps) + tolerance
@@ -369,7 +369,7 @@ def test_a_sparse_update_is_due_once_an_epoch(steps, share):
 @quick
 @given(st.integers(1, 60))
 def test_other_updates_are_due_in_every_step(steps):
-    assert all(due(A, Moment(0, step, steps)) for step in range(steps))
+    assert all(due(A, StepPosition(0, step, steps)) for step in range(steps))
 
 
 @quick
@@ -389,7 +389,7 @@ def test_loaders_stand_where_a_resumed_run_takes_them_up(steps, share, epochs):
         for step in range(steps):
             resumed = SimpleNamespace(_progress=SimpleNamespace(epoch=epoch, step=step))
             assert [Driver._read_before(resumed, update, steps) for update in updates] == read
-            stepper.step(feed, RATES, WARM, Moment(epoch, step, steps))
+            stepper.step(feed, RATES, WARM, StepPosition(epoch, step, steps))
     assert read == [epochs, epochs * steps]
 
 
@@ -408,7 +408,7 @@ def test_draws_belong_to_the_update(sampling):
     if sampling == "hard":
         # Of α′ before the step, for every update of it.
         for draw in (own, weights):
-            noisy = np.where(cell.operation_blocks.mask, before + draw.noise, -np.inf)
+            noisy = np.where(cell.operation_groups.mask, before + draw.noise, -np.inf)
             assert (draw.chosen.argmax(axis=1) == noisy.argmax(axis=1)).all()
             assert (draw.chosen.sum(axis=1) == 1).all()
     again = Arithmetic(losses(0), 0)

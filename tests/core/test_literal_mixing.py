@@ -13,7 +13,7 @@ from strategies import quick, small_network
 from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.derivation import retain
-from dots_core.search_space.mixing import Blocks, block_softmax, block_softmax_gradient
+from dots_core.search_space.mixing import SoftmaxGroups, group_softmax, group_softmax_gradient
 from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
 from dots_core.search_space.topology import Topology
 
@@ -44,7 +44,7 @@ def softmax(logits: Weights, temperature: float = 1.0) -> Weights:
 
 
 def drawn(cell: CellSpec, seed: int, scale: float = 1.0) -> np.ndarray:
-    return scale * np.random.RandomState(seed).normal(size=cell.operation_blocks.shape)
+    return scale * np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
 
 
 def of_edge(alpha: np.ndarray, row: int, operations: tuple[str, ...]) -> Weights:
@@ -77,7 +77,7 @@ def test_one_softmax(nodes, seed, temperature, without_none):
     operations = OPERATIONS[1:] if without_none else OPERATIONS
     cell = search_cell(nodes, operations)
     alpha = drawn(cell, seed)
-    found = block_softmax(alpha, cell.operation_blocks, temperature)
+    found = group_softmax(alpha, cell.operation_groups, temperature)
     for row in range(len(cell.edges)):
         assert_edge(found, row, softmax(of_edge(alpha, row, operations), temperature))
 
@@ -89,7 +89,7 @@ def test_groups(nodes, seed, temperature, groups):
     operations = tuple(o for group in groups for o in group)
     cell = search_cell(nodes, operations, groups)
     alpha = drawn(cell, seed)
-    found = block_softmax(alpha, cell.operation_blocks, temperature)
+    found = group_softmax(alpha, cell.operation_groups, temperature)
     outputs = {o: math.sin(1.0 + number) for number, o in enumerate(OPERATIONS)}
     for row in range(len(cell.edges)):
         expected: Weights = {}
@@ -110,7 +110,7 @@ def test_the_papers_groupings():
     for name, groups in (("group-v1", V1), ("group-v2", V2)):
         assert {frozenset(group) for group in GROUPINGS[name]} == {frozenset(group) for group in groups}
     cell = search_cell(4, groups="group-v2")
-    assert len(cell.operation_blocks.members) == 2 * 14
+    assert len(cell.operation_groups.members) == 2 * 14
     assert NONE not in {o for group in search_cell(4, groups="group-v1").edges[0].groups for o in group}
 
 
@@ -122,7 +122,7 @@ def test_the_topology_stage_mixes_what_is_retained_a_thousand_times_colder(nodes
     kept = retain(cell, drawn(cell, seed), "groups", Topology("k-edges"))
     alpha = drawn(kept, seed + 1, 1e-3)
     cold = temperature / 1000
-    found = block_softmax(alpha, kept.operation_blocks, cold)
+    found = group_softmax(alpha, kept.operation_groups, cold)
     for row, edge in enumerate(kept.edges):
         assert len(edge.groups) == 1
         assert_edge(found, row, softmax(of_edge(alpha, row, edge.operations), cold))
@@ -135,8 +135,8 @@ def test_the_gradient_of_a_mixed_operation(nodes, seed, temperature, groups):
     cell = search_cell(nodes, tuple(o for group in groups for o in group), groups)
     alpha = drawn(cell, seed)
     outputs = drawn(cell, seed + 1)
-    weights = block_softmax(alpha, cell.operation_blocks, temperature)
-    found = block_softmax_gradient(weights, outputs, cell.operation_blocks, temperature)
+    weights = group_softmax(alpha, cell.operation_groups, temperature)
+    found = group_softmax_gradient(weights, outputs, cell.operation_groups, temperature)
     for row in range(len(cell.edges)):
         expected: Weights = {}
         for group in groups:
@@ -157,8 +157,8 @@ def test_attention_is_a_constant_inside_the_softmax(nodes, seed, temperature, st
     attention = tuple((o, strength * c) for o, c in EDARTS)
     cell, plain = search_cell(nodes, attention=attention), search_cell(nodes)
     alpha = drawn(cell, seed)
-    found = block_softmax(alpha, cell.operation_blocks, temperature)
-    without = block_softmax(alpha, plain.operation_blocks, temperature)
+    found = group_softmax(alpha, cell.operation_groups, temperature)
+    without = group_softmax(alpha, plain.operation_groups, temperature)
     constants = dict(attention)
     for row in range(len(cell.edges)):
         moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(alpha, row, OPERATIONS).items()}
@@ -175,8 +175,8 @@ def test_attention_is_a_constant_inside_the_softmax(nodes, seed, temperature, st
 def test_attention_moves_the_largest(seed):
     cell = search_cell(2, attention=(("dil_conv_3x3", 1.0), ("sep_conv_3x3", -1.0)))
     alpha = drawn(cell, seed)
-    blocks = cell.operation_blocks
-    chosen = blocks.largest(blocks.shifted(alpha))
+    groups = cell.operation_groups
+    chosen = groups.largest(groups.shifted(alpha))
     constants = {"dil_conv_3x3": 1.0, "sep_conv_3x3": -1.0}
     for row in range(len(cell.edges)):
         moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(alpha, row, OPERATIONS).items()}
@@ -185,7 +185,7 @@ def test_attention_moves_the_largest(seed):
 
 def test_attention_of_an_absent_operation_is_nothing():
     cell = search_cell(1, ("skip_connect", "sep_conv_3x3"), attention=EDARTS)
-    assert cell.operation_blocks.offsets.nonzero()[1].tolist() == [OPERATIONS.index("sep_conv_3x3")] * 2
+    assert cell.operation_groups.offsets.nonzero()[1].tolist() == [OPERATIONS.index("sep_conv_3x3")] * 2
 
 
 # Samples
@@ -198,7 +198,7 @@ def test_soft_samples_are_of_the_concrete_distribution(nodes, seed, temperature,
     cell = search_cell(nodes, groups=groups, sampling="soft")
     alpha = drawn(cell, seed)
     draw = Sampler(small_network(cell), seed, "test").draw({}, 0, 0)["normal"]
-    found = block_softmax(alpha, cell.operation_blocks, temperature, draw.noise)
+    found = group_softmax(alpha, cell.operation_groups, temperature, draw.noise)
     for row, edge in enumerate(cell.edges):
         expected: Weights = {}
         for group in edge.groups:
@@ -218,7 +218,7 @@ def test_soft_samples_become_hard_ones_as_they_cool(seed):
     spec = small_network(cell)
     architecture = {f"alpha.{kind}": alpha for kind in spec.kinds()}
     draw = Sampler(spec, seed, "test").draw(architecture, 0, 0)["normal"]
-    cold = block_softmax(alpha, cell.operation_blocks, 1e-9, draw.noise)
+    cold = group_softmax(alpha, cell.operation_groups, 1e-9, draw.noise)
     np.testing.assert_array_equal(cold, draw.chosen.astype(float))
 
 
@@ -230,7 +230,7 @@ def test_the_mean_hard_sample_is_the_softmax(width, seed):
     grid = np.linspace(-12, 40, 20_001)
     density = [np.exp(-(grid - a) - np.exp(-(grid - a))) for a in logits]
     below = [np.exp(-np.exp(-(grid - a))) for a in logits]
-    expected = block_softmax(logits, Blocks(np.zeros(width, np.int64)))
+    expected = group_softmax(logits, SoftmaxGroups(np.zeros(width, np.int64)))
     for o in range(width):
         others = np.prod([below[other] for other in range(width) if other != o], axis=0)
         wins = float((density[o] * others).sum() * (grid[1] - grid[0]))

@@ -14,7 +14,7 @@ from strategies import quick
 
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import CellSpec, search_cell
-from dots_core.search_space.mixing import block_softmax, block_softmax_gradient
+from dots_core.search_space.mixing import group_softmax, group_softmax_gradient
 from dots_core.search_space.topology import SPACES, Topology
 
 Choice = tuple[tuple[int, int], ...]
@@ -34,13 +34,13 @@ def named(cell: CellSpec, beta: np.ndarray) -> dict[tuple[int, Choice], float]:
 
 
 def gamma_of(cell: CellSpec, beta: np.ndarray, temperature: float) -> dict[tuple[int, int], float]:
-    weights = cell.matrix.shares @ block_softmax(beta, cell.combination_blocks, temperature)
+    weights = cell.matrix.shares @ group_softmax(beta, cell.combination_groups, temperature)
     return {(edge.source, edge.target): float(g) for edge, g in zip(cell.edges, weights, strict=True)}
 
 
 def drawn(topology: Topology, nodes: int, seed: int, scale: float = 1.0) -> tuple[CellSpec, np.ndarray]:
     cell = search_cell(nodes, topology=topology)
-    return cell, scale * np.random.RandomState(seed).normal(size=cell.combination_blocks.shape)
+    return cell, scale * np.random.RandomState(seed).normal(size=cell.combination_groups.shape)
 
 
 def softmax(values: dict[Choice, float], temperature: float) -> dict[Choice, float]:
@@ -214,7 +214,7 @@ def test_edge_sigmoid(nodes, seed, temperature):
 def test_nothing_is_weighed(space):
     cell = search_cell(4, topology=Topology(space))
     assert cell.matrix is None
-    assert cell.combination_blocks is None
+    assert cell.combination_groups is None
 
 
 def test_a_fixed_path_has_no_other_edges():
@@ -222,7 +222,7 @@ def test_a_fixed_path_has_no_other_edges():
     path = ((0, 2), (1, 2), (1, 3), (2, 3), (0, 4), (3, 4), (2, 5), (4, 5))
     cell = search_cell(4, topology=Topology("fixed"), edges=path)
     assert [(edge.source, edge.target) for edge in cell.edges] == sorted(path, key=lambda e: (e[1], e[0]))
-    assert cell.operation_blocks.shape == (8, 8)
+    assert cell.operation_groups.shape == (8, 8)
     with pytest.raises(UsageError, match="node 5 has no incoming edge"):
         search_cell(4, topology=Topology("fixed"), edges=path[:6])
 
@@ -321,7 +321,7 @@ def test_edges_of_a_cell_of_fixed_topology(nodes, edges):
 def test_where_no_combination_is_preferred(topology, total, nodes):
     """Of a node's edges each weighs the same; on the output side exactly as much as in the derived cell."""
     cell = search_cell(nodes, topology=topology)
-    found = gamma_of(cell, np.zeros(cell.combination_blocks.shape), 1.0)
+    found = gamma_of(cell, np.zeros(cell.combination_groups.shape), 1.0)
     for j in nodes_of(nodes):
         for edge in incoming(j):
             assert found[edge] == pytest.approx(total(j) / j)
@@ -334,7 +334,7 @@ def test_gamma_goes_to_the_best_combination_as_it_cools(side, nodes, seed, tempe
     cell, beta = drawn(Topology("arbitrary", side=side), nodes, seed)
     found = gamma_of(cell, beta, 1e-9 * temperature)
     kept = set()
-    for members in cell.combination_blocks.members:
+    for members in cell.combination_groups.members:
         best = int(members[int(np.argmax(beta[members]))])
         for number in cell.matrix.combinations[best]:
             edge = (cell.edges[number].source, cell.edges[number].target)
@@ -353,14 +353,14 @@ searched += [Topology("edge-softmax"), Topology("edge-sigmoid"), Topology("k-edg
 def test_the_gradient_of_gamma(topology, nodes, seed, temperature):
     """A of the papers is constant, so γ is differentiated through the softmax alone."""
     cell, beta = drawn(topology, nodes, seed)
-    blocks, shares = cell.combination_blocks, cell.matrix.shares
+    blocks, shares = cell.combination_groups, cell.matrix.shares
     upstream = np.random.RandomState(seed + 1).normal(size=len(cell.edges))
-    weights = block_softmax(beta, blocks, temperature)
-    found = block_softmax_gradient(weights, shares.T @ upstream, blocks, temperature)
+    weights = group_softmax(beta, blocks, temperature)
+    found = group_softmax_gradient(weights, shares.T @ upstream, blocks, temperature)
     for place in range(len(beta)):
         step = np.zeros(len(beta))
         step[place] = 1e-6
-        up, down = (shares @ block_softmax(beta + sign * step, blocks, temperature) @ upstream for sign in (1, -1))
+        up, down = (shares @ group_softmax(beta + sign * step, blocks, temperature) @ upstream for sign in (1, -1))
         assert found[place] == pytest.approx((up - down) / 2e-6, abs=1e-7)
         if topology.space == "edge-sigmoid" and place % 2:
             assert found[place] == 0

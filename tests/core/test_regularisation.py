@@ -11,19 +11,19 @@ from strategies import quick
 from dots_core.errors import UsageError
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search_space.cell import CellSpec, search_cell
-from dots_core.search_space.mixing import block_softmax
+from dots_core.search_space.mixing import group_softmax
 from dots_core.search_space.topology import Topology
 
 spaces = st.sampled_from([Topology("k-edges", side="output"), Topology("arbitrary", side="output")])
 
 
 def drawn(cell: CellSpec, seed: int) -> np.ndarray:
-    return np.random.RandomState(seed).normal(size=cell.combination_blocks.shape)
+    return np.random.RandomState(seed).normal(size=cell.combination_groups.shape)
 
 
 def literal(cell: CellSpec, beta: np.ndarray, temperature: float) -> float:
     """The formula, combination by combination."""
-    p = block_softmax(beta, cell.combination_blocks, temperature)
+    p = group_softmax(beta, cell.combination_groups, temperature)
     columns = [
         (int(node), {cell.edges[e].target for e in chosen}, weight)
         for node, chosen, weight in zip(cell.matrix.groups, cell.matrix.combinations, p, strict=True)
@@ -54,8 +54,8 @@ def test_it_is_the_formula(topology, nodes, seed, temperature):
 def test_its_gradient_by_finite_differences(topology, seed, temperature):
     cell = search_cell(4, topology=topology)
     beta = drawn(cell, seed)
-    p = block_softmax(beta, cell.combination_blocks, temperature)
-    for members in cell.combination_blocks.members:  # no tie that a difference could cross
+    p = group_softmax(beta, cell.combination_groups, temperature)
+    for members in cell.combination_groups.members:  # no tie that a difference could cross
         assume(len(members) == 1 or np.min(np.diff(np.sort(p[members]))) > 1e-4)
     _, gradient = passive_aggressive(cell, beta, temperature)
     direction = np.random.RandomState(seed + 1).normal(size=beta.shape)
@@ -70,7 +70,7 @@ def test_its_gradient_by_finite_differences(topology, seed, temperature):
 def test_it_is_zero_exactly_where_the_most_likely_choice_is_valid(topology, seed):
     cell = search_cell(4, topology=topology)
     beta = drawn(cell, seed)
-    best = [int(members[np.argmax(beta[members])]) for members in cell.combination_blocks.members]
+    best = [int(members[np.argmax(beta[members])]) for members in cell.combination_groups.members]
     chosen = {edge for column in best for edge in cell.matrix.combinations[column]}
     reached = {cell.edges[e].target for e in chosen}
     value, gradient = passive_aggressive(cell, beta)

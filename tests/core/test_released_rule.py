@@ -14,7 +14,7 @@ import pytest
 from strategies import small_network
 
 from dots_core.plan.early_stop import EarlyStop, Stability, convolution_ranking
-from dots_core.search.diagnostics import decisions, retention_margin, standing
+from dots_core.search.diagnostics import decisions, retention_margin, summarise_architecture
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.derivation import derive, retain
 from dots_core.search_space.mixing import Temperature
@@ -36,7 +36,7 @@ def grouped_cell(groups: str, attention: tuple[tuple[str, float], ...] = ()) -> 
 
 def draw(cell: CellSpec, seed: int, scale: float) -> dict[str, np.ndarray]:
     source = np.random.RandomState(seed)
-    return {f"alpha.{kind}": scale * source.normal(size=cell.operation_blocks.shape) for kind in CELL_TYPES}
+    return {f"alpha.{kind}": scale * source.normal(size=cell.operation_groups.shape) for kind in CELL_TYPES}
 
 
 def edge_weights(cell: CellSpec, alpha: np.ndarray, number: int) -> dict[str, float]:
@@ -98,7 +98,7 @@ def test_the_cell_shown_in_the_operation_stage_its_skips_and_margins_follow_the_
     spec = small_network(cell)
     for seed in range(FEWER):
         values = draw(cell, seed, scale)
-        stands = standing(spec, values, Temperature(0.3, 1.0))  # without a topology, α is compared at 1
+        stands = summarise_architecture(spec, values, Temperature(0.3, 1.0))  # without a topology, α is compared at 1
         for kind in CELL_TYPES:
             alpha = values[f"alpha.{kind}"]
             literal = literal_cell(cell, alpha)
@@ -173,7 +173,7 @@ def test_early_stops_rank_convolutions_and_count_skips_by_the_rule(groups, scale
             weights = edge_weights(cell, alpha, number)
             assert order == sorted((o for o in weights if o in CONVOLUTIONS), key=lambda o: -weights[o])
         skips = sum(operation == SKIP for node in literal_cell(cell, alpha) for operation, _ in node)
-        stands = standing(spec, values, Temperature())
+        stands = summarise_architecture(spec, values, Temperature())
         for limit in (1, 2, 3):
             reason = EarlyStop("skips", skips=limit).reason(stands.genotype, Stability())
             assert (reason is not None) == (skips >= limit)
@@ -184,7 +184,7 @@ def test_equal_weights_of_different_groups_go_to_the_operation_listed_first(grou
     """Also where the α′ of one group are all larger: a constant is nothing to a softmax."""
     cell = grouped_cell(groups)
     for raised in GROUPINGS[groups]:
-        alpha = np.zeros(cell.operation_blocks.shape)
+        alpha = np.zeros(cell.operation_groups.shape)
         alpha[:, [OPERATIONS.index(o) for o in raised]] = 3.7
         values = {f"alpha.{kind}": alpha for kind in CELL_TYPES}
         genotype = derive(dict.fromkeys(CELL_TYPES, cell), values)
@@ -198,11 +198,11 @@ def test_where_a_topology_is_searched_weights_are_compared_at_its_temperature():
     operations = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
     groups = (operations[:2], operations[2:])
     cell = search_cell(1, operations, groups, Topology("arbitrary"))
-    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha = np.zeros(cell.operation_groups.shape)
     alpha[:, OPERATIONS.index("max_pool_3x3")] = 0.1
     alpha[:, OPERATIONS.index("sep_conv_3x3")] = 0.2
     values = {f"alpha.{kind}": alpha for kind in CELL_TYPES}
-    values |= {f"beta.{kind}": np.zeros(cell.combination_blocks.shape) for kind in CELL_TYPES}
+    values |= {f"beta.{kind}": np.zeros(cell.combination_groups.shape) for kind in CELL_TYPES}
     for temperature, expected in ((1.0, "max_pool_3x3"), (0.05, "sep_conv_3x3")):
         genotype = derive(dict.fromkeys(CELL_TYPES, cell), values, Temperature(temperature, 1.0))
         assert {operation for operation, _ in genotype.normal[0]} == {expected}

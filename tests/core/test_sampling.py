@@ -32,7 +32,7 @@ def sampled(sampling: str, groups: str = "single", nodes: int = 2, **fields) -> 
 
 def architecture(spec: NetworkSpec, seed: int) -> dict[str, np.ndarray]:
     source = np.random.RandomState(seed)
-    return {f"alpha.{kind}": source.normal(size=spec.cell(kind).operation_blocks.shape) for kind in spec.kinds()}
+    return {f"alpha.{kind}": source.normal(size=spec.cell(kind).operation_groups.shape) for kind in spec.kinds()}
 
 
 def noise(spec: NetworkSpec, steps: int = MANY, seed: int = 0) -> np.ndarray:
@@ -41,7 +41,7 @@ def noise(spec: NetworkSpec, steps: int = MANY, seed: int = 0) -> np.ndarray:
     values = []
     for step in range(steps):
         for kind, draw in sampler.draw({}, step // 50, step % 50).items():
-            values.append(draw.noise[spec.cell(kind).operation_blocks.mask])
+            values.append(draw.noise[spec.cell(kind).operation_groups.mask])
     return np.concatenate(values).astype(np.float64)
 
 
@@ -134,9 +134,9 @@ def test_absent_operations_get_no_noise(seed, grouping, attention):
     draw = Sampler(network(cell), seed, "test").draw({}, 0, 0)["normal"]
     assert draw.chosen is None
     assert draw.noise.dtype == np.float32
-    assert draw.noise.shape == cell.operation_blocks.shape
-    assert (draw.noise[~cell.operation_blocks.mask] == 0).all()
-    assert (draw.noise[cell.operation_blocks.mask] != 0).all()
+    assert draw.noise.shape == cell.operation_groups.shape
+    assert (draw.noise[~cell.operation_groups.mask] == 0).all()
+    assert (draw.noise[cell.operation_groups.mask] != 0).all()
 
 
 def test_nothing_is_drawn_where_nothing_is_sampled():
@@ -186,7 +186,7 @@ def test_one_operation_of_each_group_is_chosen(seed, grouping, attention, nodes)
             cell = spec.cell(kind)
             found = {(int(row), OPERATIONS[column]) for row, column in np.argwhere(draw.chosen)}
             assert found == literal_choice(cell, alpha[f"alpha.{kind}"], draw.noise)
-            assert draw.chosen.sum() == len(cell.operation_blocks.members)
+            assert draw.chosen.sum() == len(cell.operation_groups.members)
     assert all(not draw.noise.any() for draw in sampler.most_likely(alpha).values())
 
 
@@ -197,7 +197,7 @@ def test_operations_are_chosen_as_often_as_they_weigh(grouping):
     alpha = architecture(spec, 1)
     sampler = Sampler(spec, 3, "test")
     steps = 1500
-    counts = {kind: np.zeros(spec.cell(kind).operation_blocks.shape) for kind in spec.kinds()}
+    counts = {kind: np.zeros(spec.cell(kind).operation_groups.shape) for kind in spec.kinds()}
     for step in range(steps):
         for kind, draw in sampler.draw(alpha, step // 100, step % 100).items():
             counts[kind] += draw.chosen

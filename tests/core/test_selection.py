@@ -50,7 +50,7 @@ def architecture(cells, seed, ties=False):
     for place, (kind, cell) in enumerate(cells.items()):
         values[f"alpha.{kind}"] = random_alpha(cell, seed + place, ties)
         if cell.matrix is not None:
-            beta = np.random.RandomState(seed + place + 2).normal(size=cell.combination_blocks.shape)
+            beta = np.random.RandomState(seed + place + 2).normal(size=cell.combination_groups.shape)
             values[f"beta.{kind}"] = np.round(beta) if ties else beta
     return values
 
@@ -172,7 +172,7 @@ def test_a_derived_cell_is_valid_and_never_holds_none(normal, reduce, seed, ties
     values = architecture(cells, seed + 1, ties)
     for kind, cell in cells.items():
         values[f"alpha.{kind}"][:, OPERATIONS.index(NONE)] = 100.0
-        absent = ~cell.operation_blocks.mask
+        absent = ~cell.operation_groups.mask
         values[f"alpha.{kind}"][absent] = 200.0
     genotype = derive(cells, values)
     assert genotype == Genotype.from_json(genotype.to_json())

@@ -30,9 +30,9 @@ def drawn(cells: dict[str, CellSpec], seed: int) -> dict[str, np.ndarray]:
     source = np.random.RandomState(seed)
     values = {}
     for kind, cell in cells.items():
-        values[f"alpha.{kind}"] = source.normal(size=cell.operation_blocks.shape)
-        if cell.combination_blocks is not None:
-            values[f"beta.{kind}"] = source.normal(size=cell.combination_blocks.shape)
+        values[f"alpha.{kind}"] = source.normal(size=cell.operation_groups.shape)
+        if cell.combination_groups is not None:
+            values[f"beta.{kind}"] = source.normal(size=cell.combination_groups.shape)
     return values
 
 
@@ -175,7 +175,7 @@ OUTPUT = Topology("k-edges", side="output")
 
 def chosen_edges(cell: CellSpec, *names: str) -> np.ndarray:
     """β′ that prefers the combinations of just these edges."""
-    beta = np.zeros(cell.combination_blocks.shape)
+    beta = np.zeros(cell.combination_groups.shape)
     for number, combination in enumerate(cell.matrix.combinations):
         beta[number] = 3.0 * ({cell.edges[n].name for n in combination} <= set(names))
     return beta
@@ -187,7 +187,7 @@ def test_a_node_without_input_gets_its_strongest_edge():
     cells = dict.fromkeys(CELL_TYPES, cell)
     beta = chosen_edges(cell, "0-2", "0-4", "1-2", "1-4", "2-4", "3-4")
     names = [edge.name for edge in cell.edges]
-    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha = np.zeros(cell.operation_groups.shape)
     alpha[names.index("1-3"), OPERATIONS.index("sep_conv_5x5")] = 1.0
     values = {f"{group}.{kind}": x for kind in CELL_TYPES for group, x in (("alpha", alpha), ("beta", beta))}
     found = decide(cells, values)
@@ -205,7 +205,7 @@ def test_a_node_without_input_gets_its_strongest_edge():
 
 def test_equal_edges_are_repaired_from_the_earliest_node():
     cell = search_cell(2, ("skip_connect",), topology=Topology("edge-sigmoid"))
-    values = {f"alpha.{kind}": np.zeros(cell.operation_blocks.shape) for kind in CELL_TYPES}
+    values = {f"alpha.{kind}": np.zeros(cell.operation_groups.shape) for kind in CELL_TYPES}
     values |= {f"beta.{kind}": np.full(10, -1.0) for kind in CELL_TYPES}
     found = decide(dict.fromkeys(CELL_TYPES, cell), values)
     assert [(repair.node, repair.edge) for repair in found.repairs] == [(2, "0-2"), (3, "0-3")] * 2
@@ -252,7 +252,7 @@ def test_an_edge_at_the_threshold_is_dropped():
 def test_edge_softmax_weighs_by_the_product():
     """PC-DARTS: neither the edge with the largest α nor that with the largest γ need be kept."""
     cell = search_cell(2, ("skip_connect", "sep_conv_3x3"), topology=Topology("edge-softmax", 1))
-    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha = np.zeros(cell.operation_groups.shape)
     alpha[2:, OPERATIONS.index("sep_conv_3x3")] = [math.log(9.0), math.log(4.0), 0.0]  # α 0.9, 0.8, 0.5
     beta = np.log([1.0, 1.0, 0.2, 0.35, 0.45])  # γ·α 0.18, 0.28, 0.225
     values = {f"{group}.{kind}": x for kind in CELL_TYPES for group, x in (("alpha", alpha), ("beta", beta))}
@@ -276,7 +276,7 @@ def test_a_fixed_path_keeps_all_its_edges():
 def test_attention_moves_what_is_retained_and_derived(rule):
     """The largest of α′ + c, not of α′ (eDARTS §III-A)."""
     cell = search_cell(1, ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_5x5"), topology=Topology("fixed"))
-    alpha = np.zeros(cell.operation_blocks.shape)
+    alpha = np.zeros(cell.operation_groups.shape)
     for value, name in ((0.003, "dil_conv_5x5"), (0.0025, "sep_conv_3x3"), (0.001, "skip_connect")):
         alpha[:, OPERATIONS.index(name)] = value
     pushed = replace(cell, attention=(("sep_conv_3x3", 0.0006), ("dil_conv_5x5", -0.0025)))
@@ -301,7 +301,7 @@ def test_samples_and_partial_channels_do_not_decide(cell, seed):
 @given(method_cells(), seeds, every_topology, st.sampled_from(["groups", "top-1", "top-2"]))
 def test_the_topology_stage_neither_samples_nor_leaves_channels_out(cell, seed, topology, rule):
     """It mixes the retained operations by their softmax (DOTS §4.2), whatever found them."""
-    alpha = np.random.RandomState(seed).normal(size=cell.operation_blocks.shape)
+    alpha = np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
     kept = retain(cell, alpha, rule, topology)
     assert (kept.sampling, kept.partial, kept.attention) == ("none", 1, cell.attention)
     assert kept.topology == topology

@@ -29,7 +29,7 @@ def test_the_default_cell_has_fourteen_edges():
 @quick
 @given(sparse_cells())
 def test_blocks_of_alpha_are_the_groups(cell):
-    labels = cell.operation_blocks.labels
+    labels = cell.operation_groups.labels
     assert labels.shape == (len(cell.edges), len(OPERATIONS))
     groups = {}
     for (row, column), label in np.ndenumerate(labels):
@@ -42,7 +42,7 @@ def test_blocks_of_alpha_are_the_groups(cell):
 @quick
 @given(search_cells(Topology("k-edges")))
 def test_blocks_of_beta_are_the_nodes(cell):
-    members = cell.combination_blocks.members
+    members = cell.combination_groups.members
     assert len(members) == cell.nodes
     for node, columns in enumerate(members, start=2):
         ends = {cell.edges[edge].target for column in columns for edge in cell.matrix.combinations[column]}

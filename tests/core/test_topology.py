@@ -10,7 +10,7 @@ from strategies import quick, sparse_cells
 
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import search_cell
-from dots_core.search_space.mixing import Blocks, block_softmax
+from dots_core.search_space.mixing import SoftmaxGroups, group_softmax
 from dots_core.search_space.topology import Topology, topology_matrix
 
 searched = st.builds(
@@ -64,7 +64,7 @@ def test_gamma_is_the_papers_sum(topology, nodes, seed, temperature):
     edges = search_cell(nodes).edges
     matrix = topology_matrix(topology, edges)
     beta = np.random.RandomState(seed).normal(size=len(matrix.combinations))
-    gamma = matrix.shares @ block_softmax(beta, Blocks(matrix.groups), temperature)
+    gamma = matrix.shares @ group_softmax(beta, SoftmaxGroups(matrix.groups), temperature)
     expected = np.zeros(len(edges))
     for target in range(2, nodes + 2):
         columns = [c for c in range(len(beta)) if matrix.groups[c] == target]
@@ -104,14 +104,14 @@ def test_the_output_side_matrix_is_the_papers_formula(topology, nodes):
 @pytest.mark.parametrize("space", ["k-edges", "arbitrary"])
 def test_gamma_is_1_on_the_output_side_where_no_combination_is_preferred(space):
     cell = search_cell(4, topology=Topology(space, side="output"))
-    gamma = cell.matrix.shares @ block_softmax(np.zeros(cell.combination_blocks.shape), cell.combination_blocks)
+    gamma = cell.matrix.shares @ group_softmax(np.zeros(cell.combination_groups.shape), cell.combination_groups)
     np.testing.assert_allclose(gamma, 1.0, rtol=1e-12)
 
 
 def test_toponas_keeps_eight_edges():
     """Two output edges of x1, x2, x3 and one of x4, x5 (TopoNAS §4.1)."""
     cell = search_cell(4, topology=Topology("k-edges", 2, side="output"))
-    kept = [len(cell.matrix.combinations[members[0]]) for members in cell.combination_blocks.members]
+    kept = [len(cell.matrix.combinations[members[0]]) for members in cell.combination_groups.members]
     assert kept == [2, 2, 2, 1, 1]
 
 
@@ -127,8 +127,8 @@ def test_toponas_keeps_eight_edges():
 )
 def test_gamma_of_a_node_sums_to(topology, total):
     cell = search_cell(4, topology=topology)
-    beta = np.zeros(cell.combination_blocks.shape)
-    gamma = cell.matrix.shares @ block_softmax(beta, cell.combination_blocks)
+    beta = np.zeros(cell.combination_groups.shape)
+    gamma = cell.matrix.shares @ group_softmax(beta, cell.combination_groups)
     for node in range(2, 6):
         incoming = list(cell.incoming(node))
         assert gamma[incoming].sum() == pytest.approx(total)
@@ -165,7 +165,7 @@ def test_order_of_combinations_is_fixed():
 def test_nothing_is_searched_without_a_space():
     assert topology_matrix(Topology("none"), search_cell(3).edges) is None
     assert search_cell(3).matrix is None
-    assert search_cell(3).combination_blocks is None
+    assert search_cell(3).combination_groups is None
 
 
 def test_impossible_spaces_are_refused():

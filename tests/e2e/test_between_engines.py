@@ -14,9 +14,9 @@ from command import command, dots, environment, settings, tiny_search, tiny_trai
 EVALUATE = """
 import json, sys
 from pathlib import Path
-from dots_conformance.run_snapshot import situation_of_run
+from dots_conformance.run_snapshot import snapshot_of_run
 from dots_core.engine.registry import load_engine
-situation = situation_of_run(Path(sys.argv[1]))
+situation = snapshot_of_run(Path(sys.argv[1]))
 network = situation.build(load_engine(sys.argv[2]), "float32", "cpu")
 loss, correct = network.evaluate(situation.batch, situation.temperature)
 Path(sys.argv[3]).write_text(json.dumps([loss, correct]))

@@ -25,8 +25,8 @@ from dots_reference.engine import ReferenceEngine
 class Wrong(ReferenceEngine):
     name = "wrong"
 
-    def apply(self, *arguments):
-        found = super().apply(*arguments)
+    def run_layers(self, *arguments):
+        found = super().run_layers(*arguments)
         return {**found, "output": found["output"] * 1.001}
 
 

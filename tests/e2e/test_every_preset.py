@@ -12,7 +12,7 @@ import dots
 from dots.config.plan import plan_of
 from dots.config.presets import merged, nested, preset_names, preset_values
 from dots.config.schema import SearchConfig, parse_config
-from dots.console.progress import Silent
+from dots.console.progress import NoProgress
 from dots.run import api as runs
 from dots_core.errors import UsageError
 from dots_core.search.runner import Driver, Interrupted
@@ -118,12 +118,12 @@ def test_an_interrupted_search_ends_byte_equal(preset, stop, tmp_path, monkeypat
         drivers.append(Driver(*arguments))
         return drivers[-1]
 
-    def stepped(self: Silent, stage: Any, phase: Any, progress: Any, *rest: Any) -> None:
+    def stepped(self: NoProgress, stage: Any, phase: Any, progress: Any, *rest: Any) -> None:
         if len(drivers) == 1 and progress.global_step == stop:
             drivers[0].request_stop(143)
 
     monkeypatch.setattr(runs, "Driver", driver)
-    monkeypatch.setattr(Silent, "stepped", stepped)
+    monkeypatch.setattr(NoProgress, "stepped", stepped)
     with pytest.raises(Interrupted, match=f"stopped after step {stop},"):
         search("parted")
     assert not (tmp_path / "parted" / "genotype.json").exists()

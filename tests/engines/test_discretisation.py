@@ -13,7 +13,7 @@ from dots_core.engine.registry import load_engine
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.search.diagnostics import completed
-from dots_core.search.discretisation import TEMPERATURE, hardened, sub_network, sub_state
+from dots_core.search.discretisation import TEMPERATURE, discretised, sub_network, sub_state
 from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CELL_TYPES, search_cell
 from dots_core.search_space.derivation import decide, derive, retain
@@ -44,7 +44,7 @@ def supernet(backend: str, topology: Topology, operations: tuple[str, ...] = OPE
     )
     for seed in range(3):
         network.step(("w", "alpha"), batch(seed), Rates(0.05, 0.01), Temperature())
-    network.drain()
+    network.pop_losses()
     cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
     return spec, network, derive(cells, completed(cells, network.architecture()))
 
@@ -67,7 +67,7 @@ def test_hardened_weights_compute_the_sub_network(backend, scaled):
     spec, network, genotype = supernet(backend, Topology("k-edges", scaled=scaled))
     state = network.export_state()
     before = network.evaluate(batch(9), TEMPERATURE)
-    hard = hardened(spec, genotype, state)
+    hard = discretised(spec, genotype, state)
     assert hard is not None
     network.import_state(hard)
     loss, correct = network.evaluate(batch(9), TEMPERATURE)
@@ -86,7 +86,7 @@ def test_a_subset_of_any_size_can_be_chosen(backend):
     spec, network, genotype = supernet(backend, Topology("arbitrary"), OPERATIONS[1:])
     state = network.export_state()
     cold = network.evaluate(batch(9), Temperature(1e-4, 1e-4))
-    hard = hardened(spec, genotype, state)
+    hard = discretised(spec, genotype, state)
     assert hard is not None
     network.import_state(hard)
     assert network.evaluate(batch(9), TEMPERATURE)[0] == pytest.approx(cold[0], rel=1e-4)
@@ -95,7 +95,7 @@ def test_a_subset_of_any_size_can_be_chosen(backend):
 def test_without_a_topology_nothing_can_be_hardened_but_the_sub_network_runs(backend):
     spec, network, genotype = supernet(backend, Topology())
     state = network.export_state()
-    assert hardened(spec, genotype, state) is None
+    assert discretised(spec, genotype, state) is None
     loss, _ = sub_network_loss(backend, spec, genotype, state)
     assert np.isfinite(loss)
     sub = sub_network(spec, genotype)
@@ -110,7 +110,7 @@ def test_a_group_without_the_choice_and_without_none_cannot_be_hardened():
     state = {f"architecture/{k}": v for k, v in initial_architecture(spec, 0, "test", 1.0).items()}
     cells = dict.fromkeys(CELL_TYPES, cell)
     architecture = {key.removeprefix("architecture/"): value for key, value in state.items()}
-    assert hardened(spec, derive(cells, architecture), state) is None
+    assert discretised(spec, derive(cells, architecture), state) is None
 
 
 # Other methods' supernets
@@ -131,7 +131,7 @@ def searched(backend: str, topology: Topology, edges=None, **fields):
     for seed in range(2):
         draws = Sampler(spec, 0, "test").draw(network.architecture(), 0, seed)
         network.step(("w", "alpha"), replace(batch(seed), draws=draws), Rates(0.05, 0.01), Temperature())
-    network.drain()
+    network.pop_losses()
     cells = {kind: spec.cell(kind) for kind in CELL_TYPES}
     return spec, network, decide(cells, completed(cells, network.architecture()))
 
@@ -170,7 +170,7 @@ def test_output_sides_can_be_hardened(backend, fields):
     found = decide(cells, network.architecture())
     assert found.repairs == ()
     assert {edge.name for edge in found.genotype.cell("normal").edges} == path
-    hard = hardened(spec, found.genotype, state)
+    hard = discretised(spec, found.genotype, state)
     assert hard is not None
     network.import_state(hard)
     loss, correct = evaluated(spec, network)
@@ -183,7 +183,7 @@ def test_output_sides_can_be_hardened(backend, fields):
 def test_a_fixed_path_reduces_to_its_operations(backend, fields):
     spec, network, found = searched(backend, Topology("fixed"), PATH, **fields)
     state = network.export_state()
-    assert hardened(spec, found.genotype, state) is None
+    assert discretised(spec, found.genotype, state) is None
     loss, correct = sub_evaluated(backend, spec, found.genotype, state)
     if fields.get("sampling") == "hard":
         # Only the likeliest operation is evaluated, and every edge is kept: nothing is left to lose.
@@ -197,7 +197,7 @@ def test_a_fixed_path_reduces_to_its_operations(backend, fields):
 @pytest.mark.parametrize("space", ["edge-softmax", "edge-sigmoid"])
 def test_edges_that_are_not_chosen_together_cannot_be_hardened(backend, space):
     spec, network, found = searched(backend, Topology(space))
-    assert hardened(spec, found.genotype, network.export_state()) is None
+    assert discretised(spec, found.genotype, network.export_state()) is None
 
 
 def test_a_repaired_cell_cannot_be_hardened(backend):
@@ -210,4 +210,4 @@ def test_a_repaired_cell_cannot_be_hardened(backend):
     network.import_state(state)
     found = decide({kind: spec.cell(kind) for kind in CELL_TYPES}, network.architecture())
     assert {repair.node for repair in found.repairs} == {3}
-    assert hardened(spec, found.genotype, state) is None
+    assert discretised(spec, found.genotype, state) is None

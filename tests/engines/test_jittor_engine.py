@@ -19,7 +19,7 @@ from dots_core.engine.registry import load_engine
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.network.layers import GlobalAverage
 from dots_core.plan.plan import Update
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.topology import Topology
@@ -88,7 +88,7 @@ def test_the_graph_does_not_grow_from_step_to_step():
     for number in range(6):
         network.step(("w",), case.batch(number % 2), RATES, case.temperature)
         network.step(("alpha", "beta"), case.batch(number % 2), RATES, case.temperature)
-        network.drain()
+        network.pop_losses()
         alive.append(jt.number_of_lived_vars())
     assert alive[-1] <= alive[1]
 
@@ -114,8 +114,8 @@ def test_second_order_leaves_nothing_behind(sampling, partial):
     batches = [replace(case.batch(number), draws=None) for number in range(2)]
     alive = []
     for number in range(6):
-        stepper.step(batches.__getitem__, RATES, case.temperature, Moment(0, number, 6))
-        network.drain()
+        stepper.step(batches.__getitem__, RATES, case.temperature, StepPosition(0, number, 6))
+        network.pop_losses()
         alive.append(jt.number_of_lived_vars())
     # A vector of zeros may be made in any step, and is kept.
     assert alive[-1] <= alive[2] + 4
@@ -146,7 +146,7 @@ def test_nodes_that_hear_nothing(partial):
     case = search("hard", partial, operations=("none", "skip_connect", "sep_conv_3x3"))
     network, reference = built(case, "float64"), case.build(load_engine("reference"), "float64")
     batch = case.batch()
-    chosen = np.zeros(case.spec.normal.operation_blocks.shape, bool)
+    chosen = np.zeros(case.spec.normal.operation_groups.shape, bool)
     chosen[:, OPERATIONS.index("none")] = True
     for silent in ({"normal"}, {"reduce"}, {"normal", "reduce"}):
         draws = {
@@ -192,9 +192,9 @@ def test_of_equal_maxima_the_first_gets_the_gradient(module, size):
 def _primitives():
     from dots_jittor.window import Window
 
-    from dots_core.search_space.mixing import Blocks
+    from dots_core.search_space.mixing import SoftmaxGroups
 
-    blocks = Blocks(np.array([2, 2, -1, 5, 5, 5, 2]))
+    blocks = SoftmaxGroups(np.array([2, 2, -1, 5, 5, 5, 2]))
     shifted = replace(blocks, offsets=np.linspace(1, -1, 7), free=np.arange(7) != 3)
     weight, image = (8, 1, 3, 3), (2, 4, 5, 7)
     return {
@@ -226,8 +226,8 @@ def _primitives():
         "mix": (((3, 2), image, image), lambda ops, f, x, y: [ops.mix(f, [x, y])]),
         "rectify": ((image,), lambda ops, x: [ops.rectify(x)]),
         "add": ((image,) * 6, lambda ops, *terms: [ops.add(terms)]),
-        "block_softmax": (((7,),), lambda ops, x: [ops.block_softmax(x, blocks, 0.7)]),
-        "block_softmax_shifted": (((7,),), lambda ops, x: [ops.block_softmax(x, shifted, 0.7, np.linspace(0, 1, 7))]),
+        "group_softmax": (((7,),), lambda ops, x: [ops.group_softmax(x, blocks, 0.7)]),
+        "block_softmax_shifted": (((7,),), lambda ops, x: [ops.group_softmax(x, shifted, 0.7, np.linspace(0, 1, 7))]),
         "cross_entropy": (
             ((3, 5),),
             lambda ops, x: list(ops.cross_entropy(x, _labels(), smoothing=0.1, share=0.3)),
@@ -245,20 +245,20 @@ def _primitives():
         "approach_some": (((9,),) * 2, lambda ops, old, new: [ops.approach_some(old, new, _some(9), 0.1)]),
         "add_scaled": (((3, 3),) * 2, lambda ops, total, term: [ops.add_scaled(total, term, -0.3)]),
         "norm": (((9,),), lambda ops, x: [ops.norm(x)]),
-        "displaced": (
+        "perturbed": (
             ((9,),) * 2,
-            lambda ops, w, g: [ops.displaced(w, g, 0.1), ops.displaced(w, g - g, 0.1)],
+            lambda ops, w, g: [ops.perturbed(w, g, 0.1), ops.perturbed(w, g - g, 0.1)],
         ),
     }
 
 
 PRIMITIVES = (
-    *("depthwise", "pointwise", "normalise", "max_pool", "average_pool", "mix", "rectify", "add", "block_softmax"),
+    *("depthwise", "pointwise", "normalise", "max_pool", "average_pool", "mix", "rectify", "add", "group_softmax"),
     *("interleave", "block_softmax_shifted", "cross_entropy", "normalise_by", "momentum_sgd", "adam", "approach"),
-    *("approach_some", "add_scaled", "norm", "displaced"),
+    *("approach_some", "add_scaled", "norm", "perturbed"),
 )
 WITHOUT_GRADIENT = (
-    *("normalise_by", "momentum_sgd", "adam", "approach", "approach_some", "add_scaled", "norm", "displaced"),
+    *("normalise_by", "momentum_sgd", "adam", "approach", "approach_some", "add_scaled", "norm", "perturbed"),
 )
 
 
@@ -312,7 +312,7 @@ def test_the_gradient_of_the_global_average_is_exact_in_float64():
 
     draw = np.random.default_rng(5)
     images, upstream = draw.standard_normal((2, 4, 5, 7)), draw.standard_normal((2, 4))
-    found = engine.apply(((GlobalAverage(),),), {}, images, upstream, Runtime(precision="float64"))
+    found = engine.run_layers(((GlobalAverage(),),), {}, images, upstream, Runtime(precision="float64"))
     np.testing.assert_allclose(found["output"], images.mean((2, 3)), rtol=1e-13)
     expected = np.broadcast_to(upstream[:, :, None, None] / 35, images.shape)
     np.testing.assert_allclose(found["gradient/images"], expected, rtol=1e-13)

@@ -18,7 +18,7 @@ from dots_core.engine.protocol import GROUPS, Rates, Runtime, Setup
 from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.network.initialisation import initial_architecture, initial_weights
-from dots_core.network.layers import HalvingMax, operation_layers
+from dots_core.network.layers import MaxPool2x2, operation_layers
 from dots_core.network.spec import statistics_shapes, weight_shapes
 from dots_core.random import Stream
 from dots_core.search_space.mixing import Temperature
@@ -179,7 +179,7 @@ def test_architecture_gradients_do_not_depend_on_whether_weights_are_differentia
 
 
 def test_a_step_reads_no_tensor_back(monkeypatch):
-    """Losses stay on the device until `drain`."""
+    """Losses stay on the device until `pop_losses`."""
     import mindspore
 
     case = next(iter(CASES.values()))
@@ -195,32 +195,32 @@ def test_a_step_reads_no_tensor_back(monkeypatch):
     network.step(("alpha", "beta"), batch, RATES, case.temperature)
     network.step(("w",), batch, RATES, case.temperature)
     monkeypatch.undo()
-    assert network.drain().shape == (3, 2)
+    assert network.pop_losses().shape == (3, 2)
 
 
 def test_a_displaced_step_reads_no_tensor_back(monkeypatch):
-    """Accumulated gradients, and what they displace w by, stay on the device."""
+    """Accumulated gradients, and what they perturb w by, stay on the device."""
     import mindspore
 
     case = CASES["hard partial"]
     network = built(case)
     batch, other = case.batch(), case.batch(1)
-    addends = {name: np.ones_like(value) for name, value in network.architecture().items()}
+    extra_gradients = {name: np.ones_like(value) for name, value in network.architecture().items()}
 
     def refuse(self, *arguments, **keywords):
         raise AssertionError("a step read a tensor back")
 
     for name in ("item", "asnumpy", "tolist", "__float__"):
         monkeypatch.setattr(mindspore.Tensor, name, refuse)
-    network.differentiate(("w",), batch, case.temperature)
-    network.look_ahead(RATES.weights)
-    network.differentiate(GROUPS, other, case.temperature)
-    network.displace(0.01)
-    network.differentiate(("alpha", "beta"), batch, case.temperature, -0.5)
-    network.settle()
-    network.update(("alpha", "beta"), RATES, addends)
+    network.accumulate_gradients(("w",), batch, case.temperature)
+    network.virtual_step(RATES.weights)
+    network.accumulate_gradients(GROUPS, other, case.temperature)
+    network.perturb_weights(0.01)
+    network.accumulate_gradients(("alpha", "beta"), batch, case.temperature, -0.5)
+    network.restore_weights()
+    network.update(("alpha", "beta"), RATES, extra_gradients)
     monkeypatch.undo()
-    assert network.drain().shape == (3, 2)
+    assert network.pop_losses().shape == (3, 2)
 
 
 def test_a_hard_sample_differentiates_only_by_the_weights_it_reads():
@@ -230,12 +230,12 @@ def test_a_hard_sample_differentiates_only_by_the_weights_it_reads():
     network, batch = StackedNetwork(case.spec), case.batch()
     absent = tuple(left_out(case, batch))
     read = reads(network, batch.draws)
-    for arena, numbers in ((network.weights, read.weights), (network.statistics, read.statistics)):
-        mask = np.zeros(arena.size)
+    for layout, numbers in ((network.weights, read.weights), (network.statistics, read.statistics)):
+        mask = np.zeros(layout.size)
         for number in numbers:
-            start, shape = arena.stacks[number]
+            start, shape = layout.stacks[number]
             mask[start : start + int(np.prod(shape))] = 1
-        for name, values in arena.split(mask).items():
+        for name, values in layout.split(mask).items():
             assert np.all(values == (not name.startswith(absent))), name
     soft = {kind: replace(draw, chosen=None) for kind, draw in batch.draws.items()}
     assert reads(network, None) == reads(network, soft) == everything(network)
@@ -247,23 +247,23 @@ def test_joining_is_the_inverse_of_cutting(data):
     import mindspore
     from dots_mindspore.differentiate import joined, parts
 
-    from dots_core.engine.flat_layout import Arena
+    from dots_core.engine.flat_layout import FlatLayout
 
-    arena = Arena()
+    layout = FlatLayout()
     shapes = data.draw(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=3), min_size=1, max_size=6))
     for number, shape in enumerate(shapes):
-        arena.stack((f"{number}.a", f"{number}.b"), tuple(shape))
+        layout.stack((f"{number}.a", f"{number}.b"), tuple(shape))
     numbers = sorted(data.draw(st.sets(st.integers(0, len(shapes) - 1), min_size=1)))
-    flat = np.arange(1, arena.size + 1, dtype=np.float32)
-    cut = parts(arena, mindspore.Tensor(flat), numbers)
+    flat = np.arange(1, layout.size + 1, dtype=np.float32)
+    cut = parts(layout, mindspore.Tensor(flat), numbers)
     expected = np.zeros_like(flat)
     for number in numbers:
-        start, shape = arena.stacks[number]
+        start, shape = layout.stacks[number]
         size = int(np.prod(shape))
         expected[start : start + size] = flat[start : start + size]
         assert np.array_equal(cut[number].asnumpy(), flat[start : start + size].reshape(shape))
     assert list(cut) == numbers
-    assert np.array_equal(joined(arena, cut).asnumpy(), expected)
+    assert np.array_equal(joined(layout, cut).asnumpy(), expected)
 
 
 @pytest.mark.parametrize("size", [(6, 8), (7, 8), (5, 9), (1, 1)])
@@ -274,8 +274,8 @@ def test_halving_takes_the_maximum_of_what_is_there(size):
 
     images = -1.0 - np.floor(3 * Stream(0, "tests/halving").uniform((2, 3, *size))).astype(np.float32)
     upstream = Stream(0, "tests/upstream").normal((2, 3, (size[0] + 1) // 2, (size[1] + 1) // 2)).astype(np.float32)
-    arguments = (((HalvingMax(),),), {}, images, upstream)
-    found, expected = (each.apply(*arguments, Runtime()) for each in (engine, reference))
+    arguments = (((MaxPool2x2(),),), {}, images, upstream)
+    found, expected = (each.run_layers(*arguments, Runtime()) for each in (engine, reference))
     for key in ("output", "gradient/images"):
         assert np.array_equal(found[key], expected[key]), key
 
@@ -309,8 +309,8 @@ def test_a_chosen_operation_weighs_exactly_one():
     case = CASES["hard sampling"]
     cell, draw = case.spec.normal, case.batch().draws["normal"]
     architecture = {name: mindspore.Tensor(value) for name, value in case.architecture().items()}
-    gains = Mixture("normal", cell).gains(architecture, case.temperature, draw)
-    table = gains.block(tuple(range(draw.chosen.shape[1])), tuple(range(len(cell.edges)))).asnumpy()
+    edge_weights = Mixture("normal", cell).edge_weights(architecture, case.temperature, draw)
+    table = edge_weights.block(tuple(range(draw.chosen.shape[1])), tuple(range(len(cell.edges)))).asnumpy()
     assert np.array_equal(table, draw.chosen.astype(np.float32))
 
 
@@ -319,14 +319,14 @@ def test_what_overflows_while_weights_are_displaced_is_reported_once():
     case = CASES["one cell"]
     network = built(case)
     batch = case.batch()
-    network.differentiate(("w",), batch, case.temperature)
-    network.look_ahead(RATES.weights)
+    network.accumulate_gradients(("w",), batch, case.temperature)
+    network.virtual_step(RATES.weights)
     huge = replace(batch, images=np.full_like(batch.images, np.nan))
-    network.differentiate(("alpha",), huge, case.temperature)
-    network.differentiate(("alpha",), batch, case.temperature)
-    network.settle()
-    network.differentiate(("alpha",), batch, case.temperature)
-    assert np.isfinite(network.drain()[:, 0]).tolist() == [True, False, True, True]
+    network.accumulate_gradients(("alpha",), huge, case.temperature)
+    network.accumulate_gradients(("alpha",), batch, case.temperature)
+    network.restore_weights()
+    network.accumulate_gradients(("alpha",), batch, case.temperature)
+    assert np.isfinite(network.pop_losses()[:, 0]).tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize("name", ["operations", "hard sampling"])
@@ -340,7 +340,7 @@ def test_steps_do_not_accumulate_memory(name):
     def steps(count):
         for number in range(count):
             network.step(GROUPS, case.batch(number), RATES, case.temperature)
-            network.drain()
+            network.pop_losses()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     first = steps(5)
@@ -356,8 +356,8 @@ def test_badly_scaled_images_are_normalised():
     noise = Stream(0, "tests/scaled").normal((4, 4, 8, 8))
     images = (100.0 + 0.01 * noise).astype(np.float32)
     upstream = noise.astype(np.float32)
-    found = engine.apply(sequences, {}, images, upstream, Runtime())
-    expected = reference.apply(sequences, {}, images, upstream, Runtime(precision="float64"))
+    found = engine.run_layers(sequences, {}, images, upstream, Runtime())
+    expected = reference.run_layers(sequences, {}, images, upstream, Runtime(precision="float64"))
     error = np.linalg.norm(found["output"] - expected["output"]) / np.linalg.norm(expected["output"])
     assert error < 5e-3
 
@@ -379,7 +379,7 @@ def test_a_weight_that_is_not_a_number_is_reported():
     state["weights/stem.conv.weight"] = np.full_like(state["weights/stem.conv.weight"], np.nan)
     network.import_state(state)
     network.step(("w",), case.batch(), RATES, case.temperature)
-    assert not np.isfinite(network.drain()[0, 0])
+    assert not np.isfinite(network.pop_losses()[0, 0])
     assert not np.isfinite(network.evaluate(case.batch(), case.temperature)[0])
 
 
@@ -475,7 +475,7 @@ def test_standard_output_stays_clean():
         "network = case.build(engine, 'float32')\n"
         "network.step(('w', 'alpha', 'beta'), case.batch(), __import__('dots_core.engine.protocol').engine.Rates(), "
         "case.temperature)\n"
-        "network.drain()\n"
+        "network.pop_losses()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from dots_conformance.networks import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 from dots_reference.engine import engine as reference
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.loss import cross_entropy
 from numpy.typing import NDArray
 
@@ -287,7 +287,7 @@ def primitive_weights(layer: Layer) -> dict[str, Array]:
 def test_primitive(name: str, size: tuple[int, int]) -> None:
     layer = PRIMITIVES[name]
     x, weights = np.random.default_rng(0).standard_normal((2, 4, *size)), primitive_weights(layer)
-    found, _ = sequence((layer,), x, Pass(weights, {}, training=True))
+    found, _ = sequence((layer,), x, ForwardContext(weights, {}, training=True))
     expected = literal_layer(layer, x, weights)
     assert found.shape == expected.shape
     assert_near(found, expected, rtol=1e-12, atol=1e-13)
@@ -297,7 +297,7 @@ def test_primitive(name: str, size: tuple[int, int]) -> None:
 def test_window_average(kernel: int, stride: int) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 9))
     layer = WindowAverage(kernel, stride)
-    found, _ = sequence((layer,), x, Pass({}, {}, training=True))
+    found, _ = sequence((layer,), x, ForwardContext({}, {}, training=True))
     assert_near(found, literal_layer(layer, x, {}), rtol=1e-12, atol=1e-14)
 
 
@@ -305,7 +305,7 @@ def test_linear() -> None:
     random = np.random.default_rng(0)
     x, layer = random.standard_normal((3, 5)), Linear("l", 5, 2)
     weights = {"l.weight": random.standard_normal((2, 5)), "l.bias": random.standard_normal(2)}
-    found, _ = sequence((layer,), x, Pass(weights, {}, training=True))
+    found, _ = sequence((layer,), x, ForwardContext(weights, {}, training=True))
     assert_near(found, literal_layer(layer, x, weights), rtol=1e-13)
 
 
@@ -313,7 +313,9 @@ def test_linear() -> None:
 def test_primitive_stays_in_float32(name: str) -> None:
     layer = PRIMITIVES[name]
     x = np.random.default_rng(0).standard_normal((2, 4, 7, 9)).astype(np.float32)
-    run = Pass({key: value.astype(np.float32) for key, value in primitive_weights(layer).items()}, {}, training=True)
+    run = ForwardContext(
+        {key: value.astype(np.float32) for key, value in primitive_weights(layer).items()}, {}, training=True
+    )
     y, pull = sequence((layer,), x, run)
     moments = [array for pair in run.moments.values() for array in pair]
     arrays = [y, pull(np.ones_like(y)), *run.gradients.values(), *moments]
@@ -324,7 +326,7 @@ def test_primitive_stays_in_float32(name: str) -> None:
 def test_pools_pass_on_what_is_not_a_number(kind: str) -> None:
     x = np.zeros((1, 1, 5, 5))
     x[0, 0, 0, 0] = np.nan
-    y, _ = sequence((Pool(kind, 1),), x, Pass({}, {}, training=True))
+    y, _ = sequence((Pool(kind, 1),), x, ForwardContext({}, {}, training=True))
     expected = np.zeros((5, 5), bool)
     expected[:2, :2] = True
     assert np.array_equal(np.isnan(y[0, 0]), expected)
@@ -334,7 +336,7 @@ def test_norm_of_a_badly_scaled_input() -> None:
     # E[x²] − E[x]² would have lost every digit in float32.
     x = (100 + 0.01 * np.random.default_rng(0).standard_normal((4, 2, 8, 8))).astype(np.float32)
     layer = Norm("n", 2, False)
-    found, _ = sequence((layer,), x, Pass({}, {}, training=True))
+    found, _ = sequence((layer,), x, ForwardContext({}, {}, training=True))
     expected = literal_norm(x.astype(np.float64), layer, {})
     assert np.linalg.norm(found - expected) < 2e-3 * np.linalg.norm(expected)
 
@@ -422,7 +424,7 @@ def test_evaluation_normalises_with_the_running_statistics() -> None:
     arrays = {"weight": [2.0, 3.0], "bias": [0.5, -0.5]}, {"running_mean": [1.0, -1.0], "running_var": [4.0, 0.25]}
     weights, statistics = ({f"n.{key}": np.array(value) for key, value in each.items()} for each in arrays)
     x = np.random.default_rng(0).standard_normal((3, 2, 2, 2))
-    y, _ = sequence((layer,), x, Pass(weights, statistics, training=False))
+    y, _ = sequence((layer,), x, ForwardContext(weights, statistics, training=False))
     for n, i, j in product(range(3), range(2), range(2)):
         assert y[n, 0, i, j] == pytest.approx((x[n, 0, i, j] - 1.0) / math.sqrt(4.0 + 1e-5) * 2.0 + 0.5)
         assert y[n, 1, i, j] == pytest.approx((x[n, 1, i, j] + 1.0) / math.sqrt(0.25 + 1e-5) * 3.0 - 0.5)

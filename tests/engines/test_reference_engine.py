@@ -9,8 +9,8 @@ from dots_conformance.engine_suite import (
     DISPLACED,
     RATES,
     EngineSuite,
-    displaced,
     left_out,
+    perturbed,
     reference_gradients,
     reference_state,
 )
@@ -69,7 +69,7 @@ def test_a_variance_of_one_value_is_refused_and_nothing_moves() -> None:
     with pytest.raises(UsageError, match=r"cells\.2\."):
         found.step(("w",), drawn_batch(spec, samples=1), Rates(0.1), Temperature())
     assert all(np.array_equal(value, before[key]) for key, value in found.export_state().items())
-    assert found.drain().shape == (0, 2)
+    assert found.pop_losses().shape == (0, 2)
 
 
 # The cases
@@ -138,5 +138,5 @@ def test_no_compared_pass_is_decided_by_rounding(name: str, monkeypatch: pytest.
     found.import_state(state)
     found.gradients(case.batch(9), case.temperature)
     if name == DISPLACED:
-        displaced(found)
+        perturbed(found)
     assert min(margins) > MARGIN

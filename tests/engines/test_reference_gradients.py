@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dots_conformance.networks import derived_spec, drawn_batch, drawn_weights, operation_spec, topology_spec
 from dots_reference.engine import engine as reference
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.loss import cross_entropy
 from dots_reference.windows import Array
 from hypothesis import given, settings
@@ -79,14 +79,16 @@ def weights_of(layers: tuple[Layer, ...], random: np.random.Generator) -> dict[s
 def assert_layer_gradients(layers: tuple[Layer, ...], x: Array, random: np.random.Generator) -> None:
     """Check the gradients of a random functional of the layers' output: of the input and of every weight."""
     weights = weights_of(layers, random)
-    run = Pass(weights, {}, training=True)
+    run = ForwardContext(weights, {}, training=True)
     y, pull = sequence(layers, x, run)
     upstream = random.standard_normal(y.shape) / np.sqrt(y.size)
     dx = pull(upstream)
     assert set(run.gradients) == set(weights)
 
     def value(x: Array, changed: dict[str, Array]) -> float:
-        return float(np.vdot(upstream, sequence(layers, x, Pass({**weights, **changed}, {}, training=True))[0]))
+        return float(
+            np.vdot(upstream, sequence(layers, x, ForwardContext({**weights, **changed}, {}, training=True))[0])
+        )
 
     assert_gradient(lambda point: value(point, {}), x, dx, random)
     for name, weight in weights.items():
@@ -160,7 +162,7 @@ def test_cross_entropy(seed: int, smoothing: float, samples: int, classes: int) 
 
 def test_maxima_that_tie() -> None:
     x = np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])[None, None]
-    y, pull = sequence((Pool("max", 2),), x, Pass({}, {}, training=True))
+    y, pull = sequence((Pool("max", 2),), x, ForwardContext({}, {}, training=True))
     assert y.shape == (1, 1, 2, 2)
     # Row by row: the window of (0, 0) first meets (0, 1), that of (0, 1) too, that of (1, 0) meets (1, 0).
     expected = np.array([[0.0, 3.0, 0.0], [4.0, 0.0, 8.0], [0.0, 0.0, 0.0]])
@@ -168,7 +170,7 @@ def test_maxima_that_tie() -> None:
 
 
 def test_relu_at_zero() -> None:
-    y, pull = sequence((ReLU(),), np.array([-1.0, 0.0, 1.0]), Pass({}, {}, training=True))
+    y, pull = sequence((ReLU(),), np.array([-1.0, 0.0, 1.0]), ForwardContext({}, {}, training=True))
     assert np.array_equal(y, [0.0, 0.0, 1.0])
     assert np.array_equal(pull(np.ones(3)), [0.0, 0.0, 1.0])
 

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from dots_conformance.networks import drawn_batch, drawn_weights
 from dots_reference.engine import engine as reference
-from dots_reference.layers import Pass, sequence
+from dots_reference.layers import ForwardContext, sequence
 from dots_reference.network import ReferenceNetwork
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Optimizers, Rates, Runtime, Setup
 from dots_core.network.initialisation import initial_architecture
-from dots_core.network.layers import HalvingMax
+from dots_core.network.layers import MaxPool2x2
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Update
 from dots_core.search import step as levels
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.sampling import Sampler
-from dots_core.search.step import RADIUS, Moment, Stepper
+from dots_core.search.step import RADIUS, Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.operations import OPERATIONS
@@ -151,7 +151,7 @@ def test_image_and_weight_gradients_with_partial_channels(topology: str, size: t
 def test_halving_takes_the_maximum_of_what_is_there(size: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     x = random.permutation(2 * 2 * size[0] * size[1]).reshape(2, 2, *size).astype(np.float64)
-    y, pull = sequence((HalvingMax(),), x, Pass({}, {}, training=True))
+    y, pull = sequence((MaxPool2x2(),), x, ForwardContext({}, {}, training=True))
     upstream = random.standard_normal(y.shape)
     dx = pull(upstream)
     assert y.shape == (2, 2, -(-size[0] // 2), -(-size[1] // 2))
@@ -276,7 +276,7 @@ OPTIMIZERS = Optimizers(
     momentum=0.8, weight_decay=0.02, clip=2.0, betas=(0.5, 0.99), epsilon=1e-4, architecture_weight_decay=0.03
 )
 RATES = Rates(0.05, 0.02)
-MOMENT = Moment(0, 0, 4)
+POSITION = StepPosition(0, 0, 4)
 TOPONAS = supernet(Topology("k-edges", side="output"))
 
 
@@ -334,9 +334,9 @@ def stepped(spec: NetworkSpec, updates: tuple[Update, ...], steps: int = 2) -> R
     network = built(spec, OPTIMIZERS)
     stepper = Stepper(network, spec, updates, 0, "test")
     for step in range(steps):
-        moment = Moment(0, step, steps)
-        rows = stepper.step(lambda n, step=step: batches_of(spec, n, step), RATES, WARM, moment)
-        assert len(network.drain()) == len(rows)
+        position = StepPosition(0, step, steps)
+        rows = stepper.step(lambda n, step=step: batches_of(spec, n, step), RATES, WARM, position)
+        assert len(network.pop_losses()) == len(rows)
     return network
 
 
@@ -437,7 +437,7 @@ def test_a_sparse_update_is_made_in_one_step_of_the_epoch() -> None:
 
     for step in range(4):
         before = network.architecture()["alpha.normal"]
-        stepper.step(feed, RATES, WARM, Moment(2, step, 4))
+        stepper.step(feed, RATES, WARM, StepPosition(2, step, 4))
         if step == 3:
             hand.descend("alpha", hand.gradients(batches_of(TOPONAS, 0, 0)))
         hand.descend("w", hand.gradients(batches_of(TOPONAS, 1, step)))
@@ -453,7 +453,7 @@ BI = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
 
 
 class Recorder:
-    """A network that notes its weights whenever they are displaced or brought back."""
+    """A network that notes its weights whenever they are perturbed or brought back."""
 
     def __init__(self, network: ReferenceNetwork) -> None:
         self._network = network
@@ -461,14 +461,14 @@ class Recorder:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._network, name)
-        if name not in ("look_ahead", "displace", "settle", "differentiate"):
+        if name not in ("virtual_step", "perturb_weights", "restore_weights", "accumulate_gradients"):
             return method
 
         def call(*arguments: Any) -> Any:
             before = self._network.export_state()
             result = method(*arguments)
-            self.noted.append((name, before if name == "differentiate" else self._network.export_state()))
-            if name == "differentiate":
+            self.noted.append((name, before if name == "accumulate_gradients" else self._network.export_state()))
+            if name == "accumulate_gradients":
                 self.noted.append(("differentiated", self._network.export_state()))
             return result
 
@@ -480,7 +480,7 @@ def with_momentum(spec: NetworkSpec) -> ReferenceNetwork:
     network = built(spec, OPTIMIZERS)
     for seed in (50, 51):
         network.step(("w",), drawn_batch(spec, seed, samples=3), RATES, WARM)
-    network.drain()
+    network.pop_losses()
     return network
 
 
@@ -505,23 +505,25 @@ def test_the_points_of_second_order_are_darts() -> None:
 
     recorder = Recorder(network)
     stepper = Stepper(recorder, TOPONAS, BI, 0, "test")  # type: ignore[arg-type]
-    rows = stepper.step(lambda n: (validation, training)[n], RATES, WARM, MOMENT)
+    rows = stepper.step(lambda n: (validation, training)[n], RATES, WARM, POSITION)
     assert rows == [(0, False), (0, True), (0, False), (0, False), (1, True)]
-    assert len(network.drain()) == len(rows)
+    assert len(network.pop_losses()) == len(rows)
 
-    points = {"look_ahead": [ahead]}
-    points["displace"] = [{name: w[name] + sign * RADIUS / norm * there[name] for name in w} for sign in (1, -1)]
+    points = {"virtual_step": [ahead]}
+    points["perturb_weights"] = [{name: w[name] + sign * RADIUS / norm * there[name] for name in w} for sign in (1, -1)]
     for verb, expected in points.items():
         found = [part(state, "weights/") for name, state in recorder.noted if name == verb]
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
             for name in w:
                 np.testing.assert_allclose(one[name], other[name], rtol=1e-10, atol=1e-13)
-    (settled,) = [state for name, state in recorder.noted if name == "settle"]
-    assert all(settled[f"weights/{name}"].tobytes() == value.tobytes() for name, value in w.items())
-    assert all(settled[f"momentum/{name}"].tobytes() == value.tobytes() for name, value in buffer.items())
-    # Statistics move with the two passes at w itself, on the training batch, and not while w is displaced.
-    passes = [(before, after) for (verb, before), (_, after) in pairwise(recorder.noted) if verb == "differentiate"]
+    (restored,) = [state for name, state in recorder.noted if name == "restore_weights"]
+    assert all(restored[f"weights/{name}"].tobytes() == value.tobytes() for name, value in w.items())
+    assert all(restored[f"momentum/{name}"].tobytes() == value.tobytes() for name, value in buffer.items())
+    # Statistics move with the two passes at w itself, on the training batch, and not while w is perturbed.
+    passes = [
+        (before, after) for (verb, before), (_, after) in pairwise(recorder.noted) if verb == "accumulate_gradients"
+    ]
     moves = [any((b[k] != a[k]).any() for k in b if k.startswith("statistics/")) for b, a in passes]
     assert moves == [True, False, False, False, True]
 
@@ -560,9 +562,9 @@ def deviations(spec: NetworkSpec, rate: float, prepare: Callable[[ReferenceNetwo
     plain = part(after(at), "gradient/")
     network.import_state(start)
     Stepper(network, spec, BI, 0, "test").step(
-        lambda n: (validation, training)[n], replace(RATES, weights=rate), WARM, MOMENT
+        lambda n: (validation, training)[n], replace(RATES, weights=rate), WARM, POSITION
     )
-    # Adam's first moment after its first step is (1 − β₁)·(g + wd·α′).
+    # Adam's first position after its first step is (1 − β₁)·(g + wd·α′).
     first = part(network.export_state(), "adam.first/")
     found = {name: first[name] / 0.5 - 0.03 * value for name, value in at.items()}
 
@@ -610,9 +612,9 @@ def test_no_gradient_of_w_is_no_division_by_zero() -> None:
     state["weights/classifier.bias"][:] = 0.0
     network.import_state(state)
     batch = replace(drawn_batch(spec, 0, samples=4), labels=np.array([0, 1, 1, 0]))
-    rows = Stepper(network, spec, BI, 0, "test").step(lambda n: batch, RATES, WARM, MOMENT)
-    assert rows == [(0, False), (0, True), (1, True)], "nothing was displaced"
-    assert len(network.drain()) == 3
+    rows = Stepper(network, spec, BI, 0, "test").step(lambda n: batch, RATES, WARM, POSITION)
+    assert rows == [(0, False), (0, True), (1, True)], "nothing was perturbed"
+    assert len(network.pop_losses()) == 3
     found = network.export_state()
     assert all(np.isfinite(value).all() for value in found.values())
     for key, value in found.items():

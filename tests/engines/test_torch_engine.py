@@ -22,9 +22,9 @@ from dots_core.network.spec import derived_network
 from dots_core.plan.plan import Update
 from dots_core.random import Stream
 from dots_core.search.sampling import Sampler
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
-from dots_core.search_space.mixing import MASKED, Blocks, Temperature, block_softmax, block_softmax_gradient
+from dots_core.search_space.mixing import MASKED, SoftmaxGroups, Temperature, group_softmax, group_softmax_gradient
 from dots_core.search_space.named_cells import named_cell, named_cells
 from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.topology import Topology
@@ -78,7 +78,7 @@ def test_architecture_gradients_do_not_depend_on_whether_weights_are_differentia
 
 
 def test_gradients_do_not_read_freed_memory():
-    """Batch norm's weight must be contiguous where a single edge carries a gain."""
+    """Batch norm's weight must be contiguous where a single edge carries a weight."""
     import torch
 
     case = next(iter(CASES.values()))
@@ -108,7 +108,7 @@ def test_a_step_only_waits_for_the_device_in_drain(monkeypatch):
     network.step(("alpha", "beta"), batch, RATES, case.temperature)
     network.step(("w",), batch, RATES, case.temperature)
     monkeypatch.undo()
-    assert network.drain().shape == (3, 2)
+    assert network.pop_losses().shape == (3, 2)
 
 
 def test_statistics_of_a_shared_pool_that_differ_are_refused():
@@ -233,8 +233,8 @@ def test_steps_of_composed_searches_agree_with_the_reference(topology, sampling,
         for network in networks:
             stepper = Stepper(network, case.spec, updates_of(kind, groups), 7, kind)
             batches = [case.batch(2 * number), case.batch(2 * number + 1)]
-            rows = stepper.step(batches.__getitem__, RATES, case.temperature, Moment(number, 0, 1))
-            losses.append(network.drain())
+            rows = stepper.step(batches.__getitem__, RATES, case.temperature, StepPosition(number, 0, 1))
+            losses.append(network.pop_losses())
             assert len(losses[-1]) == len(rows)
         np.testing.assert_allclose(losses[1], losses[0], rtol=1e-8)
         expected, found = (network.export_state() for network in networks)
@@ -268,7 +268,7 @@ def test_a_node_that_hears_none_only(partial):
     reference, network = both(case)
     draws = {}
     for kind in case.spec.kinds():
-        chosen = np.zeros(case.spec.cell(kind).operation_blocks.shape, bool)
+        chosen = np.zeros(case.spec.cell(kind).operation_groups.shape, bool)
         chosen[:, OPERATIONS.index("none")] = True
         draws[kind] = Draw(np.zeros(chosen.shape, np.float32), chosen)
     batch = replace(case.batch(), draws=draws)
@@ -290,17 +290,17 @@ def test_a_chosen_operation_weighs_exactly_one():
     from dots_torch.runtime import precision
 
     cell = search_cell(3, sampling="hard")
-    noise = Stream(0, "noise").normal(cell.operation_blocks.shape).astype(np.float32)
-    chosen = cell.operation_blocks.largest(noise)
+    noise = Stream(0, "noise").normal(cell.operation_groups.shape).astype(np.float32)
+    chosen = cell.operation_groups.largest(noise)
     mixture = Mixture("normal", cell, precision(Runtime()))
     alpha = torch.zeros(noise.shape, requires_grad=True)
-    gains = mixture({"alpha.normal": alpha}, Temperature(0.3), Draw(noise, chosen))
-    table = torch.stack([gains.column(o, tuple(range(len(cell.edges)))) for o in range(len(OPERATIONS))], 1)
+    edge_weights = mixture({"alpha.normal": alpha}, Temperature(0.3), Draw(noise, chosen))
+    table = torch.stack([edge_weights.column(o, tuple(range(len(cell.edges)))) for o in range(len(OPERATIONS))], 1)
     assert np.array_equal(table.detach().numpy(), chosen.astype(np.float32))
     upstream = Stream(0, "upstream").normal(noise.shape).astype(np.float32)
     (found,) = torch.autograd.grad(table, alpha, torch.from_numpy(upstream))
-    weights = block_softmax(noise.astype(np.float64), cell.operation_blocks, 0.3)
-    expected = block_softmax_gradient(weights, upstream * chosen, cell.operation_blocks, 0.3)
+    weights = group_softmax(noise.astype(np.float64), cell.operation_groups, 0.3)
+    expected = group_softmax_gradient(weights, upstream * chosen, cell.operation_groups, 0.3)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
@@ -308,7 +308,7 @@ def test_a_chosen_operation_weighs_exactly_one():
 @given(data=st.data())
 def test_block_softmax_and_its_gradient_agree_with_the_core(data):
     import torch
-    from dots_torch.mixture import BlockSoftmax
+    from dots_torch.mixture import GroupSoftmax
 
     shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
     numbers = st.floats(-5, 5, width=32)
@@ -320,15 +320,15 @@ def test_block_softmax_and_its_gradient_agree_with_the_core(data):
     noise = data.draw(st.none() | arrays(np.float64, shape, elements=numbers))
     logits, upstream = (data.draw(arrays(np.float64, shape, elements=numbers)) for _ in range(2))
     temperature = data.draw(st.floats(0.1, 10))
-    blocks = Blocks(labels, offsets, free)
+    blocks = SoftmaxGroups(labels, offsets, free)
     leaf = torch.from_numpy(logits).requires_grad_()
-    softmax = BlockSoftmax(blocks, torch.device("cpu"), torch.float64)
+    softmax = GroupSoftmax(blocks, torch.device("cpu"), torch.float64)
     weights = softmax(leaf, temperature, None if noise is None else torch.from_numpy(noise))
     (gradient,) = torch.autograd.grad(weights, leaf, torch.from_numpy(upstream))
-    expected = block_softmax(logits, blocks, temperature, noise)
+    expected = group_softmax(logits, blocks, temperature, noise)
     np.testing.assert_allclose(weights.detach().numpy(), expected, atol=1e-12)
     np.testing.assert_allclose(
-        gradient.numpy(), block_softmax_gradient(expected, upstream, blocks, temperature), atol=1e-11
+        gradient.numpy(), group_softmax_gradient(expected, upstream, blocks, temperature), atol=1e-11
     )
 
 
@@ -346,7 +346,7 @@ def test_a_hard_sample_makes_leaves_of_what_it_evaluates_only(monkeypatch):
 
     monkeypatch.setattr(module, "Leaves", Counted)
     draws = Sampler(case.spec, 7, "leaves").draw(network.architecture(), 0, 0)
-    network.differentiate(("w",), replace(case.batch(), draws=draws), case.temperature)
+    network.accumulate_gradients(("w",), replace(case.batch(), draws=draws), case.temperature)
     leaves, every = made[0]
     assert 0 < len(leaves.read) < every
 
@@ -357,18 +357,18 @@ def test_every_verb_but_the_norm_leaves_the_host_free(monkeypatch):
     case = composed(Topology("edge-sigmoid"), "hard", 2)
     _, network = both(case)
     batch = replace(case.batch(), draws=Sampler(case.spec, 7, "free").draw(network.architecture(), 0, 0))
-    addends = {name: np.ones_like(value) for name, value in network.architecture().items()}
+    extra_gradients = {name: np.ones_like(value) for name, value in network.architecture().items()}
     groups = ("alpha", "beta")
 
     def verbs():
-        network.differentiate(("w",), batch, case.temperature)
-        network.look_ahead(0.1)
-        network.differentiate((*groups, "w"), batch, case.temperature, 0.5)
-        network.displace(0.01)
-        network.differentiate(groups, batch, case.temperature, 2.0)
-        network.settle()
-        network.differentiate_unrolled(groups, batch, batch, 0.1, case.temperature)
-        network.update(groups, RATES, addends)
+        network.accumulate_gradients(("w",), batch, case.temperature)
+        network.virtual_step(0.1)
+        network.accumulate_gradients((*groups, "w"), batch, case.temperature, 0.5)
+        network.perturb_weights(0.01)
+        network.accumulate_gradients(groups, batch, case.temperature, 2.0)
+        network.restore_weights()
+        network.accumulate_unrolled_gradients(groups, batch, batch, 0.1, case.temperature)
+        network.update(groups, RATES, extra_gradients)
 
     verbs()  # small index tensors are made once
 
@@ -379,7 +379,7 @@ def test_every_verb_but_the_norm_leaves_the_host_free(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, refuse)
     verbs()
     monkeypatch.undo()
-    assert network.drain().shape == (8, 2)
+    assert network.pop_losses().shape == (8, 2)
 
 
 def test_a_single_value_a_channel_is_refused_with_a_remedy():
@@ -387,4 +387,4 @@ def test_a_single_value_a_channel_is_refused_with_a_remedy():
     _, network = both(replace(MIXED, spec=spec))
     batch = replace(MIXED, spec=spec).batch(samples=1)
     with pytest.raises(UsageError, match="larger batches"):
-        network.differentiate(("w",), batch, Temperature())
+        network.accumulate_gradients(("w",), batch, Temperature())

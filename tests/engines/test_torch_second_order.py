@@ -14,7 +14,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Update
 from dots_core.search import step as levels
 from dots_core.search.sampling import Sampler
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.topology import Topology
@@ -51,7 +51,7 @@ def built(case: NetworkCase, engine: str):
     network = case.build(load_engine(engine), "float64")
     for number in range(2):
         network.step(("w",), batch_of(case, 50 + number), Rates(0.02), case.temperature)
-    network.drain()
+    network.pop_losses()
     return network
 
 
@@ -95,7 +95,7 @@ def literal_gradient(case: NetworkCase, training, validation, width: float = 1e-
     for key in [key for key in state if key.startswith("architecture/")]:
         gradients[key] = np.zeros_like(state[key])
         kind = key.rpartition(".")[2]
-        blocks = case.spec.cell(kind).operation_blocks if "/alpha." in key else case.spec.cell(kind).combination_blocks
+        blocks = case.spec.cell(kind).operation_groups if "/alpha." in key else case.spec.cell(kind).combination_groups
         free = blocks.mask if blocks.free is None else blocks.mask & blocks.free
         for index in zip(*np.nonzero(free), strict=True):
             losses = []
@@ -112,18 +112,18 @@ def test_the_exact_gradient_is_the_derivative_of_the_loss_ahead(name):
     case = CASES[name]
     training, validation = batch_of(case, 0), batch_of(case, 1)
     network = built(case, "torch")
-    network.differentiate_unrolled(GROUPS, training, validation, RATE, case.temperature)
+    network.accumulate_unrolled_gradients(GROUPS, training, validation, RATE, case.temperature)
     found, expected = found_gradient(network), literal_gradient(case, training, validation)
     assert np.linalg.norm(found - expected) <= 1e-5 * np.linalg.norm(expected)
     # The step of w matters: a gradient that ignores it would not pass.
-    network.differentiate(GROUPS, validation, case.temperature)
+    network.accumulate_gradients(GROUPS, validation, case.temperature)
     plain = found_gradient(network) - 0.5 * found
     assert np.linalg.norm(plain - expected) > 1e-2 * np.linalg.norm(expected)
 
 
 def test_the_engine_says_that_it_has_it():
     assert load_engine("torch").unrolls
-    assert hasattr(built(CASES["none"], "torch"), "differentiate_unrolled")
+    assert hasattr(built(CASES["none"], "torch"), "accumulate_unrolled_gradients")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -131,11 +131,11 @@ def test_it_moves_nothing_but_the_statistics_once(name):
     case = CASES[name]
     training, validation = batch_of(case, 0), batch_of(case, 1)
     network, other = built(case, "torch"), built(case, "torch")
-    network.differentiate_unrolled(GROUPS, training, validation, RATE, case.temperature)
-    other.differentiate(("w",), training, case.temperature)
+    network.accumulate_unrolled_gradients(GROUPS, training, validation, RATE, case.temperature)
+    other.accumulate_gradients(("w",), training, case.temperature)
     expected, found = other.export_state(), network.export_state()
     assert all(np.array_equal(found[key], value) for key, value in expected.items())
-    rows = network.drain()
+    rows = network.pop_losses()
     assert rows.shape == (1, 2)
     reference = built(case, "reference")
     ahead = validation_loss_ahead(case, reference, reference.export_state(), training, validation)
@@ -170,8 +170,8 @@ def stepped_gradient(case: NetworkCase, exact: bool, samples: int, rate: float =
     updates = (Update(GROUPS, "half-b", order=2, exact=exact), Update(("w",), "half-a"))
     stepper = Stepper(network, case.spec, updates, 3, "second order")
     batches = [batch_of(case, 1, samples), batch_of(case, 0, samples)]
-    rows = stepper.step(batches.__getitem__, Rates(rate), case.temperature, Moment(0, 0, 1))
-    assert len(network.drain()) == len(rows)
+    rows = stepper.step(batches.__getitem__, Rates(rate), case.temperature, StepPosition(0, 0, 1))
+    assert len(network.pop_losses()) == len(rows)
     return flattened({k: 2 * v for k, v in network.export_state().items() if k.startswith("adam.first/")})
 
 

@@ -9,7 +9,7 @@ import pytest
 from dots.config.presets import preset_names, setting_text
 from dots.study.archive import Archive
 from dots.study.catalogue import ablation_name, build, catalogue, defaults
-from dots.study.jobs.execute import Conducted
+from dots.study.jobs.execute import Executed
 from dots.study.questions.ablation import AblationStudy
 from dots.study.questions.ablations import ABLATIONS
 from dots.study.questions.paths import all_paths, first_cell
@@ -95,7 +95,7 @@ def test_darts_is_darts_where_a_topology_search_is_added_to_it():
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_results_name_our_protocol_and_the_papers_beside_the_figures(name, tmp_path):
     study = build(f"ablation {name}", defaults(f"ablation {name}"))
-    record = write_results(study, "dots study", Conducted((), {}, ()), tmp_path)
+    record = write_results(study, "dots study", Executed((), {}, ()), tmp_path)
     assert record["protocol"] == study.protocol
     assert "one search" in study.protocol
     expected = {

@@ -10,7 +10,7 @@ import pytest
 from stand_in import accuracy_of, carry_out, events
 
 from dots.study.directory import create
-from dots.study.jobs.execute import conduct
+from dots.study.jobs.execute import execute
 from dots.study.questions.paths import PathStudy, all_paths, first_cell, path_name, unified_cell
 from dots.study.results import write_results
 from dots.study.scale import Scale
@@ -25,8 +25,8 @@ class Killed(BaseException):
 
 def run(study, folder, runner=carry_out):
     create(folder, "paths", {})
-    conducted = conduct(study, folder, runner, lambda: False)
-    return write_results(study, "dots study paths", conducted, folder)
+    executed = execute(study, folder, runner, lambda: False)
+    return write_results(study, "dots study paths", executed, folder)
 
 
 def test_there_are_exactly_180_topologies_each_once():

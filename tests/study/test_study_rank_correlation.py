@@ -28,9 +28,9 @@ def searched(topology, seed=0, attention=()):
     chance = np.random.default_rng(seed)
     architecture = {}
     for kind in ("normal", "reduce"):
-        architecture[f"alpha.{kind}"] = chance.normal(size=cell.operation_blocks.shape)
-        if cell.combination_blocks is not None:
-            architecture[f"beta.{kind}"] = chance.normal(size=cell.combination_blocks.shape)
+        architecture[f"alpha.{kind}"] = chance.normal(size=cell.operation_groups.shape)
+        if cell.combination_groups is not None:
+            architecture[f"beta.{kind}"] = chance.normal(size=cell.combination_groups.shape)
     cells = {"normal": cell, "reduce": cell}
     return Searched(derive(cells, architecture), cells, architecture)
 

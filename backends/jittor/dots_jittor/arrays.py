@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from dots_core.engine.flat_layout import Arena
+from dots_core.engine.flat_layout import FlatLayout
 from dots_jittor.startup import jt
 
 Var = Any
@@ -33,7 +33,7 @@ def download(var: Var) -> NDArray[Any]:
 
 
 class Views:
-    """The stacks of an arena as parts of its flat tensor, by stack number; each is made when it is first read.
+    """The stacks of a layout as parts of its flat tensor, by stack number; each is made when it is first read.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ class Views:
         Those that were read.
     """
 
-    def __init__(self, arena: Arena, flat: Var, differentiated: bool = False) -> None:
-        self._arena, self._flat, self._differentiated = arena, flat, differentiated
+    def __init__(self, layout: FlatLayout, flat: Var, differentiated: bool = False) -> None:
+        self._arena, self._flat, self._differentiated = layout, flat, differentiated
         self.read: dict[int, Var] = {}
 
     def __getitem__(self, number: int) -> Var:

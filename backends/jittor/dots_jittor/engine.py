@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from dots_core.engine.protocol import Device, Runtime, Setup, State
 from dots_core.network.layers import Layer
 from dots_jittor import onednn
-from dots_jittor.apply import apply
 from dots_jittor.network import JittorNetwork
-from dots_jittor.runtime import place
+from dots_jittor.run_layers import run_layers
+from dots_jittor.runtime import device_context
 from dots_jittor.startup import jt
 
 
@@ -51,12 +51,12 @@ class JittorEngine:
         return (Device("cuda", "the first CUDA device"), cpu) if jt.has_cuda else (cpu,)
 
     def check(self, runtime: Runtime) -> None:
-        place(runtime)
+        device_context(runtime)
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> JittorNetwork:
-        return JittorNetwork(setup, weights, architecture, place(setup.runtime))
+        return JittorNetwork(setup, weights, architecture, device_context(setup.runtime))
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -64,7 +64,7 @@ class JittorEngine:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        return apply(sequences, weights, images, upstream, place(runtime))
+        return run_layers(sequences, weights, images, upstream, device_context(runtime))
 
 
 engine = JittorEngine()

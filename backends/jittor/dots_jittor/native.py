@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Optimizers
 from dots_core.network.layers import NORM_EPSILON
-from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var, upload
 from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
@@ -364,7 +364,7 @@ class _Interleave(jt.Function):
 
 
 class _BlockSoftmax(jt.Function):
-    def __init__(self, blocks: Blocks, temperature: float) -> None:
+    def __init__(self, blocks: SoftmaxGroups, temperature: float) -> None:
         super().__init__()
         self._labels = upload(blocks.labels.ravel().astype(np.int32))
         self._data = {"b": int(blocks.labels.max()) + 1, "t": temperature}
@@ -395,7 +395,7 @@ class _BlockSoftmax(jt.Function):
 class _ShiftedBlockSoftmax(jt.Function):
     """Of free·logits + shifts, both constant."""
 
-    def __init__(self, blocks: Blocks, temperature: float, free: Var, shifts: Var) -> None:
+    def __init__(self, blocks: SoftmaxGroups, temperature: float, free: Var, shifts: Var) -> None:
         super().__init__()
         self._labels = upload(blocks.labels.ravel().astype(np.int32))
         self._free, self._shifts = free, shifts
@@ -500,7 +500,9 @@ def interleave(first: Var, rest: Var, parts: int) -> Var:
     return _Interleave(parts)(first, rest)
 
 
-def block_softmax(logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None) -> Var:
+def group_softmax(
+    logits: Var, blocks: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
+) -> Var:
     if noise is None and blocks.offsets is None and blocks.free is None:
         return _BlockSoftmax(blocks, temperature)(logits)
     free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(blocks, noise))
@@ -611,12 +613,12 @@ def norm(x: Var) -> Var:
     return jt.code((1,), x.dtype, [x], cpu_header=_UPDATE, cpu_src="dots::norm(in0_p, out0_p, in0->num);")
 
 
-def displaced(weights: Var, gradient: Var, radius: float) -> Var:
+def perturbed(weights: Var, gradient: Var, radius: float) -> Var:
     return jt.code(
         weights.shape,
         weights.dtype,
         [weights, gradient],
         cpu_header=_UPDATE,
-        cpu_src='dots::displaced(in0_p, in1_p, out0_p, in0->num, data["r"]);',
+        cpu_src='dots::perturbed(in0_p, in1_p, out0_p, in0->num, data["r"]);',
         data={"r": radius},
     )

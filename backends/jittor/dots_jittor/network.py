@@ -17,10 +17,10 @@ from dots_core.search_space.mixing import Temperature
 from dots_jittor.accumulated import Accumulated
 from dots_jittor.arrays import Var, Views, download, upload
 from dots_jittor.cell import Cell
-from dots_jittor.gains import Gains, SampledGains, straight_through
+from dots_jittor.edge_weights import EdgeWeights, SampledEdgeWeights, straight_through
 from dots_jittor.optimizers import Adam, MomentumSGD, clipped
-from dots_jittor.runtime import Place
-from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
+from dots_jittor.runtime import DeviceContext
+from dots_jittor.stack import Constants, ForwardContext, Stack, moved_statistics
 from dots_jittor.startup import jt
 
 
@@ -38,23 +38,27 @@ class JittorNetwork:
     """The `dots_core.engine.protocol.Network` verbs on Jittor."""
 
     def __init__(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], place: Place
+        self,
+        setup: Setup,
+        weights: Mapping[str, NDArray],
+        architecture: Mapping[str, NDArray],
+        device_context: DeviceContext,
     ) -> None:
         self.setup = setup
         self.spec = spec = setup.spec
-        self._place = place
+        self._device_context = device_context
         dtype = self._dtype
         network = self._network = StackedNetwork(spec)
         self._stems = [Stack(stack) for stack in network.stems]
         self._cells = [Cell(cell) for cell in network.cells]
         self._auxiliary = None if network.auxiliary is None else (network.auxiliary[0], Stack(network.auxiliary[1]))
         self._head = Stack(network.head)
-        with place.scope():
+        with device_context.scope():
             self._constants = Constants(dtype)
-            self._sgd = MomentumSGD(network.weights.join(weights, dtype), setup.optimizers, place.ops)
+            self._sgd = MomentumSGD(network.weights.join(weights, dtype), setup.optimizers, device_context.ops)
             self._statistics = upload(network.initial_statistics(dtype))
             self._adam = {
-                name: Adam(np.array(architecture[name], dtype), setup.optimizers, place.ops)
+                name: Adam(np.array(architecture[name], dtype), setup.optimizers, device_context.ops)
                 for name in architecture_shapes(spec)
             }
             self._shares: dict[str, Var] = {}
@@ -63,86 +67,86 @@ class JittorNetwork:
                 if matrix is not None:
                     self._shares[kind] = upload(matrix.shares.astype(dtype))
             shapes = {"w": (network.weights.size,), **architecture_shapes(spec)}
-            self._accumulated = Accumulated(shapes, self._constants, place.ops)
+            self._accumulated = Accumulated(shapes, self._constants, device_context.ops)
         self._log: list[tuple[Var, Var]] = []
 
     @property
     def _dtype(self) -> DTypeLike:
-        return self._place.dtype
+        return self._device_context.dtype
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         check_groups(groups)
-        with self._place.scope():
+        with self._device_context.scope():
             self._differentiate(groups, batch, temperature, 1.0)
             self._update(groups, rates, {})
             self._sync()
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         check_groups(groups)
-        with self._place.scope():
+        with self._device_context.scope():
             self._differentiate(groups, batch, temperature, factor)
             self._sync()
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         check_groups(groups)
-        with self._place.scope():
-            self._update(groups, rates, addends or {})
+        with self._device_context.scope():
+            self._update(groups, rates, extra_gradients or {})
             self._sync()
 
-    def look_ahead(self, rate: float) -> None:
-        with self._place.scope():
-            self._sgd.look_ahead(self._accumulated.take("w"), rate)
+    def virtual_step(self, rate: float) -> None:
+        with self._device_context.scope():
+            self._sgd.virtual_step(self._accumulated.take("w"), rate)
             self._sync()
 
-    def displace(self, radius: float) -> None:
-        with self._place.scope():
-            self._sgd.displace(self._accumulated.total("w"), radius)
+    def perturb_weights(self, radius: float) -> None:
+        with self._device_context.scope():
+            self._sgd.perturb_weights(self._accumulated.total("w"), radius)
             self._sync()
 
     def gradient_norm(self) -> float:
-        with self._place.scope():
-            return float(self._place.ops.norm(self._accumulated.total("w")).item())
+        with self._device_context.scope():
+            return float(self._device_context.ops.norm(self._accumulated.total("w")).item())
 
-    def settle(self) -> None:
-        self._sgd.settle()
+    def restore_weights(self) -> None:
+        self._sgd.restore_weights()
         self._accumulated.take("w")
 
-    def drain(self) -> NDArray[np.float64]:
+    def pop_losses(self) -> NDArray[np.float64]:
         rows = [(float(loss.item()), float(correct.item())) for loss, correct in self._log]
         self._log.clear()
         return np.array(rows, np.float64).reshape(len(rows), 2)
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
-        with self._place.scope(), jt.no_grad():
+        with self._device_context.scope(), jt.no_grad():
             inputs = self._inputs(batch, drop_path=False)
-            run = self._pass(training=False)
+            context = self._pass(training=False)
             architecture = {name: adam.values for name, adam in self._adam.items()}
-            logits, _ = self._forward(run, inputs, architecture, temperature)
-            loss, correct = self._place.ops.cross_entropy(logits, inputs.labels, smoothing=0.0, share=1.0)
+            logits, _ = self._forward(context, inputs, architecture, temperature)
+            loss, correct = self._device_context.ops.cross_entropy(logits, inputs.labels, smoothing=0.0, share=1.0)
             return float(loss.item()), int(correct.item())
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
-        with self._place.scope():
+        with self._device_context.scope():
             inputs = self._inputs(batch)
             architecture = {name: adam.values.clone() for name, adam in self._adam.items()}
             for var in (inputs.images, *architecture.values()):
                 var.start_grad()
-            run = self._pass(training=True, differentiated=True, trace=trace)
-            loss, _, logits, auxiliary = self._loss(run, inputs, architecture, temperature)
-            weights = run.weights.read.values()
-            found = jt.grad(loss, [*run.traced.values(), inputs.images, *weights, *architecture.values()])
-            flat = run.weights.flat(found[len(run.traced) + 1 : len(run.traced) + 1 + len(weights)])
+            context = self._pass(training=True, differentiated=True, trace=trace)
+            loss, _, logits, auxiliary = self._loss(context, inputs, architecture, temperature)
+            weights = context.weights.read.values()
+            found = jt.grad(loss, [*context.traced.values(), inputs.images, *weights, *architecture.values()])
+            flat = context.weights.flat(found[len(context.traced) + 1 : len(context.traced) + 1 + len(weights)])
             out: State = {"logits": download(logits), "loss": download(loss).reshape(())}
             if auxiliary is not None:
                 out["auxiliary_logits"] = download(auxiliary)
-            for (name, value), gradient in zip(run.traced.items(), found, strict=False):
+            for (name, value), gradient in zip(context.traced.items(), found, strict=False):
                 out[f"trace/{name}"] = download(value)
                 out[f"trace.gradient/{name}"] = download(gradient)
-            out["gradient/images"] = download(found[len(run.traced)])
+            out["gradient/images"] = download(found[len(context.traced)])
             out.update(self._network.weights.split(download(flat), "gradient/"))
             for name, gradient in zip(architecture, found[len(found) - len(architecture) :], strict=True):
                 out[f"gradient/{name}"] = download(gradient)
@@ -161,7 +165,7 @@ class JittorNetwork:
 
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         flat = FlatState.of(self._network, state, self._dtype)
-        with self._place.scope():
+        with self._device_context.scope():
             self._sgd.weights, self._sgd.buffer = upload(flat.weights), upload(flat.momentum)
             self._statistics = upload(flat.statistics)
             for name, adam in self._adam.items():
@@ -181,27 +185,31 @@ class JittorNetwork:
         architecture = {name: adam.values.clone() for name, adam in self._adam.items()}
         for name in names:
             architecture[name].start_grad()
-        run = self._pass(training=True, differentiated="w" in groups)
-        loss, correct, *_ = self._loss(run, inputs, architecture, temperature)
-        weights = list(run.weights.read.values()) if "w" in groups else []
+        context = self._pass(training=True, differentiated="w" in groups)
+        loss, correct, *_ = self._loss(context, inputs, architecture, temperature)
+        weights = list(context.weights.read.values()) if "w" in groups else []
         wanted = weights + [architecture[name] for name in names]
         found = jt.grad(loss, wanted) if wanted else []
         if "w" in groups:
-            self._accumulated.add("w", run.weights.flat(found[: len(weights)]), factor)
+            self._accumulated.add("w", context.weights.flat(found[: len(weights)]), factor)
         for name, gradient in zip(names, found[len(weights) :], strict=True):
             self._accumulated.add(name, gradient, factor)
-        if not self._sgd.displaced:
-            self._statistics = moved_statistics(self._network.statistics, self._statistics, run)
+        if not self._sgd.perturbed:
+            self._statistics = moved_statistics(self._network.statistics, self._statistics, context)
         self._log.append((loss.detach(), correct))
 
-    def _update(self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]]) -> None:
-        ops = self._place.ops
+    def _update(
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]]
+    ) -> None:
+        ops = self._device_context.ops
         gradients = {name: self._accumulated.take(name) for name in self._names(groups)}
         if "w" in gradients:
             self._sgd.update(gradients.pop("w"), rates.weights)
         for name in gradients:
-            if name in addends:
-                gradients[name] = ops.add_scaled(gradients[name], upload(addends[name].astype(self._dtype)), 1.0)
+            if name in extra_gradients:
+                gradients[name] = ops.add_scaled(
+                    gradients[name], upload(extra_gradients[name].astype(self._dtype)), 1.0
+                )
         moved = clipped(list(gradients.values()), self.setup.optimizers.architecture_clip, ops)
         for name, gradient in zip(gradients, moved, strict=True):
             self._adam[name].update(gradient, rates.architecture)
@@ -219,62 +227,62 @@ class JittorNetwork:
         images, labels = upload(batch.images.astype(self._dtype)), upload(batch.labels.astype(np.int32))
         return _Inputs(images, labels, keep, batch.draws or {})
 
-    def _pass(self, training: bool, differentiated: bool = False, trace: bool = False) -> Pass:
+    def _pass(self, training: bool, differentiated: bool = False, trace: bool = False) -> ForwardContext:
         weights = Views(self._network.weights, self._sgd.weights, differentiated)
         statistics = Views(self._network.statistics, self._statistics)
-        return Pass(self._place.ops, weights, statistics, training, self._constants, trace)
+        return ForwardContext(self._device_context.ops, weights, statistics, training, self._constants, trace)
 
-    def _gains(
+    def _edge_weights(
         self, architecture: Mapping[str, Var], temperature: Temperature, draws: Mapping[str, Draw]
-    ) -> dict[str, Gains | None]:
-        ops = self._place.ops
-        gains: dict[str, Gains | None] = {}
+    ) -> dict[str, EdgeWeights | None]:
+        ops = self._device_context.ops
+        edge_weights: dict[str, EdgeWeights | None] = {}
         for kind in self.spec.kinds():
             cell, draw = self.spec.cell(kind), draws.get(kind)
             if not cell.mixed:
-                gains[kind] = None
+                edge_weights[kind] = None
                 continue
             noise = None if draw is None else draw.noise
-            table = ops.block_softmax(architecture[f"alpha.{kind}"], cell.operation_blocks, temperature.alpha, noise)
+            table = ops.group_softmax(architecture[f"alpha.{kind}"], cell.operation_groups, temperature.alpha, noise)
             if draw is not None and draw.chosen is not None:
                 table = straight_through(table, draw.chosen)
             gamma = None
-            if cell.combination_blocks is not None:
-                chosen = ops.block_softmax(architecture[f"beta.{kind}"], cell.combination_blocks, temperature.beta)
+            if cell.combination_groups is not None:
+                chosen = ops.group_softmax(architecture[f"beta.{kind}"], cell.combination_groups, temperature.beta)
                 gamma = (self._shares[kind] * chosen.reshape((1, -1))).sum(1)
                 table = table * gamma.reshape((-1, 1))
             if draw is not None and draw.chosen is not None:
                 cells = sum(each.kind == kind for each in self._cells)
-                gains[kind] = SampledGains(ops, table, gamma, draw.chosen, cell.operation_blocks, cells)
+                edge_weights[kind] = SampledEdgeWeights(ops, table, gamma, draw.chosen, cell.operation_groups, cells)
             else:
-                gains[kind] = Gains(table, gamma)
-        return gains
+                edge_weights[kind] = EdgeWeights(table, gamma)
+        return edge_weights
 
     def _forward(
-        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
+        self, context: ForwardContext, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
     ) -> tuple[Var, Var | None]:
         """Return logits and, in training, the auxiliary head's."""
-        gains = self._gains(architecture, temperature, inputs.draws)
+        edge_weights = self._edge_weights(architecture, temperature, inputs.draws)
         x = inputs.images
         outputs = []
         for number, stem in enumerate(self._stems):
-            x = run.keep(f"stems.{number}", stem(run, x))
+            x = context.keep(f"stems.{number}", stem(context, x))
             outputs.append(x)
         before = (outputs[0], outputs[-1])
         auxiliary = None
         for number, cell in enumerate(self._cells):
             keep = None if inputs.keep is None else inputs.keep[number]
-            before = (before[1], cell(run, before, gains[cell.kind], keep, inputs.draws.get(cell.kind)))
-            if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
-                auxiliary = self._auxiliary[1](run, before[1])
-        return self._head(run, before[1]), auxiliary
+            before = (before[1], cell(context, before, edge_weights[cell.kind], keep, inputs.draws.get(cell.kind)))
+            if context.training and self._auxiliary is not None and self._auxiliary[0] == number:
+                auxiliary = self._auxiliary[1](context, before[1])
+        return self._head(context, before[1]), auxiliary
 
     def _loss(
-        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
+        self, context: ForwardContext, inputs: _Inputs, architecture: Mapping[str, Var], temperature: Temperature
     ) -> tuple[Var, Var, Var, Var | None]:
         """Return the loss, the number of correct predictions, logits and the auxiliary head's."""
-        logits, auxiliary = self._forward(run, inputs, architecture, temperature)
-        ops, settings, labels = self._place.ops, self.setup.loss, inputs.labels
+        logits, auxiliary = self._forward(context, inputs, architecture, temperature)
+        ops, settings, labels = self._device_context.ops, self.setup.loss, inputs.labels
         share = 1 / labels.shape[0]
         loss, correct = ops.cross_entropy(logits, labels, settings.label_smoothing, share)
         if auxiliary is not None:

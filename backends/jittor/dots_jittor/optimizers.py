@@ -25,33 +25,33 @@ class MomentumSGD:
         self.weights, self.buffer = upload(weights), upload(np.zeros_like(weights))
         self._settings = settings
         self._ops = ops
-        self._settled: Var | None = None
+        self._unperturbed: Var | None = None
 
     @property
-    def displaced(self) -> bool:
-        """Whether the weights are away from where `settle` brings them back to."""
-        return self._settled is not None
+    def perturbed(self) -> bool:
+        """Whether the weights are away from where `restore_weights` brings them back to."""
+        return self._unperturbed is not None
 
     def update(self, gradient: Var, rate: float) -> None:
         """Take one step."""
         moved = self._ops.momentum_sgd(gradient, self.weights, self.buffer, self._settings, rate)
         self.weights, self.buffer = (var.stop_grad() for var in moved)
 
-    def look_ahead(self, gradient: Var, rate: float) -> None:
-        """Displace the weights by one step, unclipped; the buffer stays."""
-        self._settled = self.weights
+    def virtual_step(self, gradient: Var, rate: float) -> None:
+        """Perturb the weights by one step, unclipped; the buffer stays."""
+        self._unperturbed = self.weights
         unclipped = replace(self._settings, clip=0.0)
         self.weights = self._ops.momentum_sgd(gradient, self.weights, self.buffer, unclipped, rate)[0].stop_grad()
 
-    def displace(self, gradient: Var, radius: float) -> None:
-        """Displace the weights from where they stood before `look_ahead`, by ``radius`` along the gradient."""
-        assert self._settled is not None, "look_ahead comes first"
-        self.weights = self._ops.displaced(self._settled, gradient, radius).stop_grad()
+    def perturb_weights(self, gradient: Var, radius: float) -> None:
+        """Perturb the weights from where they stood before `virtual_step`, by ``radius`` along the gradient."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self.weights = self._ops.perturbed(self._unperturbed, gradient, radius).stop_grad()
 
-    def settle(self) -> None:
-        """Bring the weights back to where they stood before `look_ahead`."""
-        assert self._settled is not None, "look_ahead comes first"
-        self.weights, self._settled = self._settled, None
+    def restore_weights(self) -> None:
+        """Bring the weights back to where they stood before `virtual_step`."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self.weights, self._unperturbed = self._unperturbed, None
 
 
 def clipped(gradients: Sequence[Var], clip: float, ops: Primitives) -> list[Var]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Optimizers
 from dots_core.network.layers import NORM_EPSILON
-from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var, upload
 from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
@@ -127,16 +127,18 @@ def interleave(first: Var, rest: Var, parts: int) -> Var:
     return joined.reshape((n, parts, channels // parts, h * w)).transpose((0, 2, 1, 3)).reshape((n, channels, h, w))
 
 
-def block_softmax(logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None) -> Var:
-    if noise is not None or blocks.offsets is not None or blocks.free is not None:
-        free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(blocks, noise))
+def group_softmax(
+    logits: Var, groups: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
+) -> Var:
+    if noise is not None or groups.offsets is not None or groups.free is not None:
+        free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(groups, noise))
         logits = logits * free + shifts
-    gather = upload(blocks.gather.ravel().astype(np.int32))
-    rows = logits.reshape((-1,))[gather].reshape(blocks.gather.shape) / _number(temperature, logits)
-    # What fills a row up repeats its first entry, so the maximum is that of the block.
-    powers = jt.exp(rows - rows.max(1, keepdims=True).detach()) * upload((~blocks.padding).astype(str(logits.dtype)))
+    gather = upload(groups.gather.ravel().astype(np.int32))
+    rows = logits.reshape((-1,))[gather].reshape(groups.gather.shape) / _number(temperature, logits)
+    # What fills a row up repeats its first entry, so the maximum is that of the group.
+    powers = jt.exp(rows - rows.max(1, keepdims=True).detach()) * upload((~groups.padding).astype(str(logits.dtype)))
     weights = (powers / powers.sum(1, keepdims=True)).reshape((-1,))
-    scattered = weights[upload(blocks.scatter.astype(np.int32))] * upload(blocks.mask.ravel().astype(str(logits.dtype)))
+    scattered = weights[upload(groups.scatter.astype(np.int32))] * upload(groups.mask.ravel().astype(str(logits.dtype)))
     return scattered.reshape(logits.shape)
 
 
@@ -190,7 +192,7 @@ def norm(x: Var) -> Var:
     return jt.sqrt((x * x).sum()).reshape((1,))
 
 
-def displaced(weights: Var, gradient: Var, radius: float) -> Var:
+def perturbed(weights: Var, gradient: Var, radius: float) -> Var:
     length = norm(gradient)
     # Where the gradient is 0, or no number, the weights stay.
     step = jt.ternary(length > 0, _number(radius, length) / length, _number(0.0, length))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Optimizers
-from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var
 from dots_jittor.window import Window
 
@@ -85,10 +85,10 @@ class Primitives(Protocol):
         """
         ...
 
-    def block_softmax(
-        self, logits: Var, blocks: Blocks, temperature: float, noise: NDArray[np.floating] | None = None
+    def group_softmax(
+        self, logits: Var, groups: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
     ) -> Var:
-        """Softmax within each block, 0 where masked; see `dots_core.search_space.mixing.block_softmax`."""
+        """Softmax within each group, 0 where masked; see `dots_core.search_space.mixing.group_softmax`."""
         ...
 
     def cross_entropy(self, logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
@@ -144,12 +144,14 @@ class Primitives(Protocol):
         """Return ‖x‖₂ of a vector, shape (1,)."""
         ...
 
-    def displaced(self, weights: Var, gradient: Var, radius: float) -> Var:
+    def perturbed(self, weights: Var, gradient: Var, radius: float) -> Var:
         """Return weights + radius·gradient/‖gradient‖₂, of vectors; the weights where the gradient is 0."""
         ...
 
 
-def shifting(blocks: Blocks, noise: NDArray[np.floating] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def shifting(
+    groups: SoftmaxGroups, noise: NDArray[np.floating] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (free, shifts), softmax being taken of free·logits + shifts; each of the logits' shape."""
-    free = np.ones(blocks.shape) if blocks.free is None else blocks.free.astype(np.float64)
-    return free, replace(blocks, free=None).shifted(np.zeros(blocks.shape), noise)
+    free = np.ones(groups.shape) if groups.free is None else groups.free.astype(np.float64)
+    return free, replace(groups, free=None).shifted(np.zeros(groups.shape), noise)

@@ -16,7 +16,7 @@ from dots_jittor.startup import jt
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceContext:
     """Where and in which type a network computes.
 
     Attributes
@@ -42,8 +42,8 @@ class Place:
             yield
 
 
-def place(runtime: Runtime) -> Place:
-    """Turn a runtime request into a `Place`.
+def device_context(runtime: Runtime) -> DeviceContext:
+    """Turn a runtime request into a `DeviceContext`.
 
     Raises
     ------
@@ -63,4 +63,4 @@ def place(runtime: Runtime) -> Place:
             "use --set precision=float32"
         )
     dtype = np.float64 if runtime.precision == "float64" else np.float32
-    return Place(dtype, cuda, portable if cuda else native)
+    return DeviceContext(dtype, cuda, portable if cuda else native)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from dots_core.engine import stacking
-from dots_core.engine.flat_layout import Arena
+from dots_core.engine.flat_layout import FlatLayout
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.errors import UsageError
-from dots_core.network.layers import NORM_MOMENTUM, Convolution, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
+from dots_core.network.layers import NORM_MOMENTUM, Convolution, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
@@ -42,7 +42,7 @@ class Constants:
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """What a forward pass reads, and what it leaves behind.
 
     Attributes
@@ -78,32 +78,32 @@ class Pass:
         return x
 
 
-def moved_statistics(arena: Arena, statistics: Var, run: Pass) -> Var:
+def moved_statistics(layout: FlatLayout, statistics: Var, context: ForwardContext) -> Var:
     """Return the running statistics moved towards those of the batch that a pass saw.
 
     Parameters
     ----------
-    arena : Arena
+    layout : FlatLayout
         Of the statistics.
-    statistics : Var, shape (arena.size,)
-    run : Pass
+    statistics : Var, shape (layout.size,)
+    run : ForwardContext
         In training. Statistics of layers it did not come through stay.
     """
-    if not run.moments:
+    if not context.moments:
         return statistics
-    # A norm's mean and variance stand next to each other in the arena, as in its moments.
-    moments = {arena.stacks[number][0]: run.moments[number] for number in run.moments}
-    if sum(var.numel() for var in moments.values()) == arena.size:
+    # A norm's mean and variance stand next to each other in the layout, as in its moments.
+    moments = {layout.stacks[number][0]: context.moments[number] for number in context.moments}
+    if sum(var.numel() for var in moments.values()) == layout.size:
         batch = joined([moments[start] for start in sorted(moments)])
-        return run.ops.approach(statistics, batch, NORM_MOMENTUM).stop_grad()
-    moves = np.zeros(arena.size, np.uint8)
+        return context.ops.approach(statistics, batch, NORM_MOMENTUM).stop_grad()
+    moves = np.zeros(layout.size, np.uint8)
     for start, var in moments.items():
         moves[start : start + var.numel()] = 1
-    batch = placed(moments, arena.size, statistics.dtype)
-    return run.ops.approach_some(statistics, batch, upload(moves), NORM_MOMENTUM).stop_grad()
+    batch = placed(moments, layout.size, statistics.dtype)
+    return context.ops.approach_some(statistics, batch, upload(moves), NORM_MOMENTUM).stop_grad()
 
 
-Step = Callable[[Pass, Var, "Var | None"], Var]
+Step = Callable[[ForwardContext, Var, "Var | None"], Var]
 
 
 class Stack:
@@ -124,14 +124,14 @@ class Stack:
         if rectify:
             self._steps.append(_rectify)
 
-    def __call__(self, run: Pass, x: Var, gain: Var | None = None) -> Var:
+    def __call__(self, context: ForwardContext, x: Var, edge_weight: Var | None = None) -> Var:
         """Run the layers.
 
         Parameters
         ----------
         x : Var, shape (N, C, H, W)
             The shared input.
-        gain : Var, shape (width,), optional
+        edge_weight : Var, shape (width,), optional
             Factor of each sequence's output.
 
         Returns
@@ -140,26 +140,26 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(run, x, gain)
+            x = step(context, x, edge_weight)
         return x
 
 
-def _rectify(run: Pass, x: Var, gain: Var | None) -> Var:
-    return run.ops.rectify(x)
+def _rectify(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
+    return context.ops.rectify(x)
 
 
 def _step(step: stacking.Step, rectify: bool) -> Step:
     if isinstance(step, Pool):
         window = Window(3, step.stride, 1)
         if step.kind == "max":
-            return lambda run, x, gain: run.ops.max_pool(x, window)
-        return lambda run, x, gain: run.ops.average_pool(x, window)
-    if isinstance(step, HalvingMax):
+            return lambda context, x, edge_weight: context.ops.max_pool(x, window)
+        return lambda context, x, edge_weight: context.ops.average_pool(x, window)
+    if isinstance(step, MaxPool2x2):
         halving = Window(2, 2, over=True)
-        return lambda run, x, gain: run.ops.max_pool(x, halving)
+        return lambda context, x, edge_weight: context.ops.max_pool(x, halving)
     if isinstance(step, WindowAverage):
         unpadded = Window(step.kernel, step.stride)
-        return lambda run, x, gain: run.ops.average_pool(x, unpadded)
+        return lambda context, x, edge_weight: context.ops.average_pool(x, unpadded)
     if isinstance(step, GlobalAverage):
         return _global_average
     if isinstance(step, StackedLinear):
@@ -172,18 +172,18 @@ def _step(step: stacking.Step, rectify: bool) -> Step:
     return _convolution(step, rectify)
 
 
-def _global_average(run: Pass, x: Var, gain: Var | None) -> Var:
+def _global_average(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
     # The gradient of Jittor's mean divides in float32, whatever the type.
     _, channels, height, width = x.shape
-    return x.sum(dims=(2, 3)) * run.constants.vector(1 / (height * width), channels)
+    return x.sum(dims=(2, 3)) * context.constants.vector(1 / (height * width), channels)
 
 
 def _linear(linear: StackedLinear) -> Step:
-    def step(run: Pass, x: Var, gain: Var | None) -> Var:
-        weight, bias = run.weights[linear.weight], run.weights[linear.bias]
+    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
+        weight, bias = context.weights[linear.weight], context.weights[linear.bias]
         n, inputs = x.shape
         outputs = weight.shape[0]
-        y = run.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
+        y = context.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
         return y.reshape((n, outputs)) + bias
 
     return step
@@ -192,22 +192,24 @@ def _linear(linear: StackedLinear) -> Step:
 def _norm(norm: StackedNorm) -> Step:
     channels = norm.width * norm.channels
 
-    def step(run: Pass, x: Var, gain: Var | None) -> Var:
-        scale = run.constants.vector(1, channels) if norm.weight is None else run.weights[norm.weight]
-        shift = run.constants.vector(0, channels) if norm.bias is None else run.weights[norm.bias]
-        if norm.gained and gain is not None:
+    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
+        scale = context.constants.vector(1, channels) if norm.weight is None else context.weights[norm.weight]
+        shift = context.constants.vector(0, channels) if norm.bias is None else context.weights[norm.bias]
+        if norm.weighted and edge_weight is not None:
             # Scaling an edge's output is free when batch norm's own weight does it.
-            scale = gain if norm.weight is None else _spread(gain, channels) * scale
-            shift = shift if norm.bias is None else _spread(gain, channels) * shift
-        if run.training:
+            scale = edge_weight if norm.weight is None else _spread(edge_weight, channels) * scale
+            shift = shift if norm.bias is None else _spread(edge_weight, channels) * shift
+        if context.training:
             if x.shape[0] * x.shape[2] * x.shape[3] == 1:
                 raise UsageError(
                     "a batch norm sees a single value a channel, whose variance is undefined; "
                     "use a larger batch or larger images"
                 )
-            y, run.moments[norm.mean] = run.ops.normalise(x, scale, shift)
+            y, context.moments[norm.mean] = context.ops.normalise(x, scale, shift)
             return y
-        return run.ops.normalise_by(x, scale, shift, run.statistics[norm.mean], run.statistics[norm.variance])
+        return context.ops.normalise_by(
+            x, scale, shift, context.statistics[norm.mean], context.statistics[norm.variance]
+        )
 
     return step
 
@@ -221,9 +223,9 @@ def _spread(values: Var, channels: int) -> Var:
 
 
 def _shifted_pair(pair: StackedPair, rectify: bool) -> Step:
-    def step(run: Pass, x: Var, gain: Var | None) -> Var:
-        first = run.ops.pointwise(x, run.weights[pair.first], 1, rectify, stride=2)
-        second = run.ops.pointwise(x, run.weights[pair.second], 1, rectify, stride=2, offset=1)
+    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
+        first = context.ops.pointwise(x, context.weights[pair.first], 1, rectify, stride=2)
+        second = context.ops.pointwise(x, context.weights[pair.second], 1, rectify, stride=2, offset=1)
         # Each half holds all edges; bring the two halves of an edge together.
         n, _, h, w = first.shape
         halves = [y.reshape((n, pair.width, y.shape[1] // pair.width, h * w)) for y in (first, second)]
@@ -236,17 +238,17 @@ def _convolution(convolution: StackedConvolution, rectify: bool) -> Step:
     layer, weight, width = convolution.layer, convolution.weight, convolution.width
     if layer.groups > 1:
         window = Window(layer.kernel, layer.stride, layer.padding, layer.dilation)
-        return lambda run, x, gain: run.ops.depthwise(x, run.weights[weight], window, rectify)
+        return lambda context, x, edge_weight: context.ops.depthwise(x, context.weights[weight], window, rectify)
     # On a shared input the edges' weights, stacked, are one convolution with more outputs.
     groups = 1 if convolution.shared else width
     if layer.kernel == 1 and layer.stride == 1 and layer.padding == 0:
-        return lambda run, x, gain: run.ops.pointwise(x, run.weights[weight], groups, rectify)
+        return lambda context, x, edge_weight: context.ops.pointwise(x, context.weights[weight], groups, rectify)
     return _dense(layer, weight, groups, rectify)
 
 
 def _dense(layer: Convolution, weight: int, groups: int, rectify: bool) -> Step:
-    def step(run: Pass, x: Var, gain: Var | None) -> Var:
-        x = run.ops.rectify(x) if rectify else x
-        return jt.nn.conv2d(x, run.weights[weight], None, layer.stride, layer.padding, layer.dilation, groups)
+    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
+        x = context.ops.rectify(x) if rectify else x
+        return jt.nn.conv2d(x, context.weights[weight], None, layer.stride, layer.padding, layer.dilation, groups)
 
     return step

@@ -10,7 +10,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.engine.flat_layout import Arena
+from dots_core.engine.flat_layout import FlatLayout
 
 
 def value_and_gradients(
@@ -46,49 +46,49 @@ def host(tensor: Tensor) -> NDArray[Any]:
     return tensor.asnumpy().copy()
 
 
-def parts(arena: Arena, flat: Tensor, numbers: Iterable[int] | None = None) -> dict[int, Tensor]:
+def parts(layout: FlatLayout, flat: Tensor, numbers: Iterable[int] | None = None) -> dict[int, Tensor]:
     """Cut stacks out of a flat tensor: those of the numbers, ascending, or all; by stack number."""
-    pieces = _pieces(arena, numbers)
+    pieces = _pieces(layout, numbers)
     if not pieces:
         return {}
     cut = ops.split(flat, [size for _, size in pieces])
     return {
-        number: ops.reshape(part, arena.stacks[number][1])
+        number: ops.reshape(part, layout.stacks[number][1])
         for part, (number, _) in zip(cut, pieces, strict=True)
         if number is not None
     }
 
 
-def joined(arena: Arena, stacks: Mapping[int, Tensor]) -> Tensor:
+def joined(layout: FlatLayout, stacks: Mapping[int, Tensor]) -> Tensor:
     """Put stacks, in ascending order, together to a flat tensor, 0 where one is missing: the inverse of `parts`."""
     return ops.concat(
         [
             ops.zeros((size,), ms.float32) if number is None else ops.reshape(stacks[number], (-1,))
-            for number, size in _pieces(arena, stacks)
+            for number, size in _pieces(layout, stacks)
         ]
     )
 
 
-def _pieces(arena: Arena, numbers: Iterable[int] | None) -> list[tuple[int | None, int]]:
+def _pieces(layout: FlatLayout, numbers: Iterable[int] | None) -> list[tuple[int | None, int]]:
     """Numbers and sizes of the wanted stacks as they lie in a flat array; None is what lies between them."""
     pieces: list[tuple[int | None, int]] = []
     end = 0
-    for number in range(len(arena.stacks)) if numbers is None else numbers:
-        start, shape = arena.stacks[number]
+    for number in range(len(layout.stacks)) if numbers is None else numbers:
+        start, shape = layout.stacks[number]
         if start > end:
             pieces.append((None, start - end))
         pieces.append((number, math.prod(shape)))
         end = start + math.prod(shape)
-    if end < arena.size:
-        pieces.append((None, arena.size - end))
+    if end < layout.size:
+        pieces.append((None, layout.size - end))
     return pieces
 
 
-def parameters(arena: Arena, flat: NDArray[Any], numbers: Iterable[int] | None = None) -> dict[int, Parameter]:
+def parameters(layout: FlatLayout, flat: NDArray[Any], numbers: Iterable[int] | None = None) -> dict[int, Parameter]:
     """Cut a flat array into parameters that batch norm can move: those of the numbers, or all; by stack number."""
     cut = {}
-    for number in range(len(arena.stacks)) if numbers is None else numbers:
-        start, shape = arena.stacks[number]
+    for number in range(len(layout.stacks)) if numbers is None else numbers:
+        start, shape = layout.stacks[number]
         values = flat[start : start + math.prod(shape)].reshape(shape)
         # Made of an array: of a tensor it would be made by reading that back.
         cut[number] = Parameter(values, name=f"stack{number}", requires_grad=False)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Device, Runtime, Setup, State
 from dots_core.network.layers import Layer
-from dots_mindspore.apply import apply
 from dots_mindspore.network import MindSporeNetwork
-from dots_mindspore.runtime import ascend_count, place
+from dots_mindspore.run_layers import run_layers
+from dots_mindspore.runtime import ascend_count, device_context
 
 
 class MindSporeEngine:
@@ -30,14 +30,14 @@ class MindSporeEngine:
         return (*ascend, Device("cpu", f"{platform.machine()}, convolutions on 1 thread"))
 
     def check(self, runtime: Runtime) -> None:
-        place(runtime)
+        device_context(runtime)
 
     def build(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
     ) -> MindSporeNetwork:
-        return MindSporeNetwork(setup, weights, architecture, place(setup.runtime))
+        return MindSporeNetwork(setup, weights, architecture, device_context(setup.runtime))
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -45,7 +45,7 @@ class MindSporeEngine:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        return apply(sequences, weights, images, upstream, place(runtime))
+        return run_layers(sequences, weights, images, upstream, device_context(runtime))
 
 
 engine = MindSporeEngine()

@@ -9,23 +9,23 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from dots_core.engine.batch import Draw
-from dots_core.engine.stacking import Family
+from dots_core.engine.stacking import StackedOperation
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.mixing import Blocks, Temperature
+from dots_core.search_space.mixing import SoftmaxGroups, Temperature
 from dots_core.search_space.operations import OPERATIONS
 from dots_mindspore.runtime import upload
 
 
-class BlockSoftmax:
-    """Softmax within blocks of logits, on the device (see `dots_core.search_space.mixing`)."""
+class GroupSoftmax:
+    """Softmax within groups of logits, on the device (see `dots_core.search_space.mixing`)."""
 
-    def __init__(self, blocks: Blocks) -> None:
-        self._gather = Tensor(blocks.gather.astype(np.int32))
-        self._padding = Tensor(np.where(blocks.padding, -np.inf, 0.0).astype(np.float32))
-        self._scatter = Tensor(blocks.scatter.astype(np.int32))
-        self._mask = Tensor(blocks.mask.ravel().astype(np.float32))
-        self._offsets = None if blocks.offsets is None else Tensor(blocks.offsets.astype(np.float32))
-        self._free = None if blocks.free is None else Tensor(blocks.free.astype(np.float32))
+    def __init__(self, groups: SoftmaxGroups) -> None:
+        self._gather = Tensor(groups.gather.astype(np.int32))
+        self._padding = Tensor(np.where(groups.padding, -np.inf, 0.0).astype(np.float32))
+        self._scatter = Tensor(groups.scatter.astype(np.int32))
+        self._mask = Tensor(groups.mask.ravel().astype(np.float32))
+        self._offsets = None if groups.offsets is None else Tensor(groups.offsets.astype(np.float32))
+        self._free = None if groups.free is None else Tensor(groups.free.astype(np.float32))
         self._softmax = ops.Softmax(-1)
 
     def __call__(self, logits: Tensor, temperature: float, noise: Tensor | None = None) -> Tensor:
@@ -40,7 +40,7 @@ class BlockSoftmax:
         return ops.reshape(ops.gather(weights, self._scatter, 0) * self._mask, logits.shape)
 
 
-class Gains:
+class EdgeWeights:
     """The weights of one type of cell in one pass, cut up as its families need them.
 
     Computed once a pass and shared by all cells of the type.
@@ -65,7 +65,7 @@ class Gains:
         self._indices = indices
         self._cut: dict[tuple[int, ...], Tensor] = {}
 
-    def evaluated(self, family: Family) -> bool:
+    def evaluated(self, family: StackedOperation) -> bool:
         """Whether any operation of a family takes part in the pass."""
         return family.evaluated(self._draw)
 
@@ -94,19 +94,21 @@ class Gains:
 
 
 class Mixture:
-    """α = softmax(α′ / T_α) in blocks and γ = A · softmax(β′ / T_β) of one type of cell (DOTS eq. 2 and 5-8)."""
+    """α = softmax(α′ / T_α) in groups and γ = A · softmax(β′ / T_β) of one type of cell (DOTS eq. 2 and 5-8)."""
 
     def __init__(self, kind: str, cell: CellSpec) -> None:
         self._alpha_name, self._beta_name = f"alpha.{kind}", f"beta.{kind}"
-        self._alpha = BlockSoftmax(cell.operation_blocks) if cell.mixed else None
-        self._beta: BlockSoftmax | None = None
-        if cell.matrix is not None and cell.combination_blocks is not None:
-            self._beta = BlockSoftmax(cell.combination_blocks)
+        self._alpha = GroupSoftmax(cell.operation_groups) if cell.mixed else None
+        self._beta: GroupSoftmax | None = None
+        if cell.matrix is not None and cell.combination_groups is not None:
+            self._beta = GroupSoftmax(cell.combination_groups)
             self._shares = Tensor(cell.matrix.shares.astype(np.float32))
         self._ones = Tensor(np.ones((len(cell.edges), len(OPERATIONS)), np.float32))
         self._indices: dict[tuple[int, ...], Tensor] = {}
 
-    def gains(self, architecture: Mapping[str, Tensor], temperature: Temperature, draw: Draw | None) -> Gains | None:
+    def edge_weights(
+        self, architecture: Mapping[str, Tensor], temperature: Temperature, draw: Draw | None
+    ) -> EdgeWeights | None:
         """Return the weights of one pass; None where operations and edges are added unweighted."""
         if self._alpha is None and self._beta is None:
             return None
@@ -117,10 +119,10 @@ class Mixture:
             chosen = self._beta(architecture[self._beta_name], temperature.beta)
             gamma = ops.matmul(self._shares, ops.reshape(chosen, (-1, 1)))
             table = table * gamma
-        return Gains(table, gamma, draw, self._indices)
+        return EdgeWeights(table, gamma, draw, self._indices)
 
 
-def _operations(softmax: BlockSoftmax, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
+def _operations(softmax: GroupSoftmax, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
     if draw is None:
         return softmax(alpha, temperature)
     weights = softmax(alpha, temperature, upload(np.asarray(draw.noise, np.float32)))

@@ -21,26 +21,30 @@ from dots_mindspore.differentiate import host, joined, parameters, parts, value_
 from dots_mindspore.mixture import Mixture
 from dots_mindspore.optimizers import Adam, MomentumSGD, clipped
 from dots_mindspore.reads import Reads, reads
-from dots_mindspore.runtime import Place, upload
-from dots_mindspore.stack import Pass, Stack
+from dots_mindspore.runtime import DeviceContext, upload
+from dots_mindspore.stack import ForwardContext, Stack
 
 
 class MindSporeNetwork:
     """The `dots_core.engine.protocol.Network` verbs on MindSpore."""
 
     def __init__(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], place: Place
+        self,
+        setup: Setup,
+        weights: Mapping[str, NDArray],
+        architecture: Mapping[str, NDArray],
+        device_context: DeviceContext,
     ) -> None:
-        place.enter()
+        device_context.enter()
         self.setup = setup
         self.spec = spec = setup.spec
-        self._place = place
+        self._device_context = device_context
         network = self._network = StackedNetwork(spec)
-        self._stems = [Stack(stack, place) for stack in network.stems]
-        self._cells = [Cell(cell, place) for cell in network.cells]
+        self._stems = [Stack(stack, device_context) for stack in network.stems]
+        self._cells = [Cell(cell, device_context) for cell in network.cells]
         auxiliary = network.auxiliary
-        self._auxiliary = None if auxiliary is None else (auxiliary[0], Stack(auxiliary[1], place))
-        self._head = Stack(network.head, place)
+        self._auxiliary = None if auxiliary is None else (auxiliary[0], Stack(auxiliary[1], device_context))
+        self._head = Stack(network.head, device_context)
         self._mixtures = {kind: Mixture(kind, spec.cell(kind)) for kind in spec.kinds()}
 
         self._sgd = MomentumSGD(upload(network.weights.join(weights, np.float32)), setup.optimizers)
@@ -51,17 +55,17 @@ class MindSporeNetwork:
         self._statistics = parameters(network.statistics, network.initial_statistics(np.float32))
         # Gradients of all w, flat, under "w", and of architecture weights under their names.
         self._accumulated: dict[str, Tensor] = {}
-        # w while it is displaced: where it is brought back to.
-        self._settled: Tensor | None = None
+        # w while it is perturbed: where it is brought back to.
+        self._unperturbed: Tensor | None = None
         self._cut: _Cut | None = None
         self._log: list[tuple[Tensor, Tensor]] = []
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Do `differentiate` and then `update`."""
-        self.differentiate(groups, batch, temperature)
+        """Do `accumulate_gradients` and then `update`."""
+        self.accumulate_gradients(groups, batch, temperature)
         self.update(groups, rates)
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
@@ -72,7 +76,7 @@ class MindSporeNetwork:
             If a group is unknown, or a batch norm has a single value to take a variance of.
         """
         check_groups(groups)
-        self._place.enter()
+        self._device_context.enter()
         names = self._names(groups)
         inputs = _Inputs(self.setup, batch)
         read = reads(self._network, batch.draws)
@@ -86,10 +90,10 @@ class MindSporeNetwork:
             architecture.update(zip(names, variables[len(differentiated) :], strict=True))
             weights = dict(zip(differentiated, variables, strict=False)) or stacks
             return self._loss(
-                Pass(weights, statistics, training=True), inputs.images, inputs, architecture, temperature
+                ForwardContext(weights, statistics, training=True), inputs.images, inputs, architecture, temperature
             )
 
-        (loss, logits, _), gradients = value_and_gradients(objective, variables, self._place.loss_scale)
+        (loss, logits, _), gradients = value_and_gradients(objective, variables, self._device_context.loss_scale)
         if "w" in groups:
             found = dict(zip(differentiated, gradients, strict=False))
             self._accumulate("w", joined(self._network.weights, found), factor)
@@ -98,91 +102,91 @@ class MindSporeNetwork:
         self._log.append((loss + _taint(statistics), inputs.correct(logits)))
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         """Update the named groups by the gradients accumulated for them."""
         check_groups(groups)
-        self._place.enter()
+        self._device_context.enter()
         if "w" in groups:
             self._sgd.update(self._used("w", self._sgd.values), rates.weights)
         names = self._names(groups)
         gradients = []
         for name in names:
             gradient = self._used(name, self._adam[name].values)
-            if addends is not None and name in addends:
-                gradient = gradient + upload(np.asarray(addends[name], np.float32))
+            if extra_gradients is not None and name in extra_gradients:
+                gradient = gradient + upload(np.asarray(extra_gradients[name], np.float32))
             gradients.append(gradient)
         gradients = clipped(gradients, self.setup.optimizers.architecture_clip)
         for name, gradient in zip(names, gradients, strict=True):
             self._adam[name].update(gradient, rates.architecture)
 
-    def look_ahead(self, rate: float) -> None:
-        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
-        self._place.enter()
-        self._settled = self._sgd.values
-        self._sgd.values = self._settled - rate * self._sgd.direction(self._used("w", self._settled))
+    def virtual_step(self, rate: float) -> None:
+        """Perturb w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._device_context.enter()
+        self._unperturbed = self._sgd.values
+        self._sgd.values = self._unperturbed - rate * self._sgd.direction(self._used("w", self._unperturbed))
 
-    def displace(self, radius: float) -> None:
-        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
-        self._place.enter()
+    def perturb_weights(self, radius: float) -> None:
+        """Perturb w from where it stood before `virtual_step` along the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self._device_context.enter()
         gradient = self._accumulated["w"]
         norm = _norm(gradient)
         step = ops.where(norm > 0.0, radius / norm, ops.zeros_like(norm))
-        self._sgd.values = self._settled + step * gradient
+        self._sgd.values = self._unperturbed + step * gradient
 
     def gradient_norm(self) -> float:
         """Return the norm of the gradient accumulated for w."""
-        self._place.enter()
+        self._device_context.enter()
         return float(_norm(self._accumulated["w"]).asnumpy())
 
-    def settle(self) -> None:
-        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
-        self._sgd.values, self._settled = self._settled, None
+    def restore_weights(self) -> None:
+        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self._sgd.values, self._unperturbed = self._unperturbed, None
         self._accumulated.pop("w", None)
 
-    def drain(self) -> NDArray[np.float64]:
+    def pop_losses(self) -> NDArray[np.float64]:
         rows = [(float(loss.asnumpy()), float(correct.asnumpy())) for loss, correct in self._log]
         self._log.clear()
         return np.array(rows, np.float64).reshape(-1, 2)
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
-        self._place.enter()
+        self._device_context.enter()
         inputs = _Inputs(self.setup, batch)
         architecture = {name: adam.values for name, adam in self._adam.items()}
         read = reads(self._network, batch.draws)
         statistics = {number: self._statistics[number] for number in read.statistics}
-        run = Pass(self._stacks(read), statistics, training=False)
-        logits, _ = self._forward(run, inputs.images, None, architecture, temperature, inputs.draws)
+        context = ForwardContext(self._stacks(read), statistics, training=False)
+        logits, _ = self._forward(context, inputs.images, None, architecture, temperature, inputs.draws)
         # Evaluation does not smooth labels.
         losses = _taint(statistics) - ops.reduce_sum(ops.log_softmax(logits) * inputs.one_hot)
         return float(losses.asnumpy()), int(inputs.correct(logits).asnumpy())
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
-        self._place.enter()
+        self._device_context.enter()
         inputs = _Inputs(self.setup, batch)
         shapes = traced_shapes(self.spec) if trace else {}
         probes = {name: Tensor(np.zeros((len(batch.labels), *shape), np.float32)) for name, shape in shapes.items()}
         read = reads(self._network, batch.draws)
         stacks = self._stacks(read)
         count = len(stacks)
-        run = Pass({}, self._scratch_statistics(read), training=True)
+        context = ForwardContext({}, self._scratch_statistics(read), training=True)
 
         def objective(images: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-            run.weights = dict(zip(stacks, variables, strict=False))
+            context.weights = dict(zip(stacks, variables, strict=False))
             architecture = dict(zip(self._adam, variables[count:], strict=False))
-            run.probes = dict(zip(probes, variables[count + len(self._adam) :], strict=True))
-            return self._loss(run, images, inputs, architecture, temperature)
+            context.probes = dict(zip(probes, variables[count + len(self._adam) :], strict=True))
+            return self._loss(context, images, inputs, architecture, temperature)
 
         architecture = [adam.values for adam in self._adam.values()]
         variables = (inputs.images, *stacks.values(), *architecture, *probes.values())
-        (loss, logits, auxiliary), found = value_and_gradients(objective, variables, self._place.loss_scale)
-        out: State = {"logits": host(logits), "loss": host(loss + _taint(run.statistics)).reshape(())}
+        (loss, logits, auxiliary), found = value_and_gradients(objective, variables, self._device_context.loss_scale)
+        out: State = {"logits": host(logits), "loss": host(loss + _taint(context.statistics)).reshape(())}
         if auxiliary is not None:
             out["auxiliary_logits"] = host(auxiliary)
         for name, gradient in zip(probes, found[1 + count + len(architecture) :], strict=True):
-            out[f"trace/{name}"] = host(run.traced[name])
+            out[f"trace/{name}"] = host(context.traced[name])
             out[f"trace.gradient/{name}"] = host(gradient)
         out["gradient/images"] = host(found[0])
         flat = joined(self._network.weights, dict(zip(stacks, found[1:], strict=False)))
@@ -207,7 +211,7 @@ class MindSporeNetwork:
         return flat.canonical(self._network)
 
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        self._place.enter()
+        self._device_context.enter()
         flat = FlatState.of(self._network, state, np.float32)
         self._sgd.values, self._sgd.buffer = upload(flat.weights), upload(flat.momentum)
         self._statistics = parameters(self._network.statistics, flat.statistics)
@@ -238,18 +242,18 @@ class MindSporeNetwork:
         return self._cut.stacks
 
     def _training_statistics(self, read: Reads) -> dict[int, Parameter]:
-        if self._settled is not None:
+        if self._unperturbed is not None:
             return self._scratch_statistics(read)
         return {number: self._statistics[number] for number in read.statistics}
 
     def _scratch_statistics(self, read: Reads) -> dict[int, Parameter]:
         """Statistics for a pass that must not move the network's: batch norm moves those it is given."""
-        arena = self._network.statistics
-        return parameters(arena, self._network.initial_statistics(np.float32), read.statistics)
+        layout = self._network.statistics
+        return parameters(layout, self._network.initial_statistics(np.float32), read.statistics)
 
     def _forward(
         self,
-        run: Pass,
+        context: ForwardContext,
         images: Tensor,
         keep: list[tuple[Tensor, ...]] | None,
         architecture: Mapping[str, Tensor],
@@ -257,31 +261,32 @@ class MindSporeNetwork:
         draws: Mapping[str, Draw],
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits and, in training, the auxiliary head's."""
-        gains = {
-            kind: mixture.gains(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
+        edge_weights = {
+            kind: mixture.edge_weights(architecture, temperature, draws.get(kind))
+            for kind, mixture in self._mixtures.items()
         }
         x = images
         outputs = []
         for number, stem in enumerate(self._stems):
-            x = run.passing(f"stems.{number}", stem(run, ops.relu(x) if stem.rectified else x))
+            x = context.passing(f"stems.{number}", stem(context, ops.relu(x) if stem.rectified else x))
             outputs.append(x)
         before = (outputs[0], outputs[-1])
         auxiliary = None
         for number, cell in enumerate(self._cells):
-            before = (before[1], cell(run, before, gains[cell.kind], None if keep is None else keep[number]))
-            if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
-                auxiliary = self._auxiliary[1](run, ops.relu(before[1]))
-        return self._head(run, before[1]), auxiliary
+            before = (before[1], cell(context, before, edge_weights[cell.kind], None if keep is None else keep[number]))
+            if context.training and self._auxiliary is not None and self._auxiliary[0] == number:
+                auxiliary = self._auxiliary[1](context, ops.relu(before[1]))
+        return self._head(context, before[1]), auxiliary
 
     def _loss(
         self,
-        run: Pass,
+        context: ForwardContext,
         images: Tensor,
         inputs: _Inputs,
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        logits, auxiliary = self._forward(run, images, inputs.keep, architecture, temperature, inputs.draws)
+        logits, auxiliary = self._forward(context, images, inputs.keep, architecture, temperature, inputs.draws)
         loss = inputs.cross_entropy(logits)
         if auxiliary is not None:
             loss = loss + self.setup.loss.auxiliary_weight * inputs.cross_entropy(auxiliary)

@@ -16,7 +16,7 @@ class Reads:
     Attributes
     ----------
     weights, statistics : tuple of int
-        In the network's two arenas (`dots_core.engine.stacking.Stacker`).
+        In the network's two layouts (`dots_core.engine.stacking.Stacker`).
     """
 
     weights: tuple[int, ...]

@@ -56,7 +56,7 @@ DEVICES = {
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceContext:
     """A device, its choices, and how exactly to compute there.
 
     Attributes
@@ -98,7 +98,7 @@ class Place:
         on_cpu = self.choices.target == "CPU"
         if on_cpu:
             _limit_onednn()
-        if _process.place == self:
+        if _process.device_context == self:
             return
         try:
             ms.set_device(self.choices.target, self.index)
@@ -122,14 +122,14 @@ class Place:
                 # MindSpore takes this once a process. On CPU kernels are repeatable without it.
                 ms.set_deterministic(True)
                 _process.deterministic = True
-        _process.place = self
+        _process.device_context = self
 
 
 @dataclass
 class _Process:
     """What was set for the whole process."""
 
-    place: Place | None = None
+    device_context: DeviceContext | None = None
     deterministic: bool = False
     onednn: Any = None  # MindSpore's copy of the library; False where it has none
 
@@ -137,8 +137,8 @@ class _Process:
 _process = _Process()
 
 
-def place(runtime: Runtime) -> Place:
-    """Turn a runtime request into a `Place`.
+def device_context(runtime: Runtime) -> DeviceContext:
+    """Turn a runtime request into a `DeviceContext`.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def place(runtime: Runtime) -> Place:
             f"the mindspore engine computes on {kind} in {' or '.join(choices.precisions)}, not in "
             f"{runtime.precision}; use --set precision=float32"
         )
-    return Place(kind, index, choices, runtime.precision, runtime.deterministic)
+    return DeviceContext(kind, index, choices, runtime.precision, runtime.deterministic)
 
 
 def ascend_count() -> int:

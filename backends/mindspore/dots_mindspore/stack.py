@@ -18,16 +18,16 @@ from dots_core.network.layers import (
     NORM_MOMENTUM,
     Convolution,
     GlobalAverage,
-    HalvingMax,
+    MaxPool2x2,
     Pool,
     ReLU,
     WindowAverage,
 )
-from dots_mindspore.runtime import Place
+from dots_mindspore.runtime import DeviceContext
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """What a forward pass reads.
 
     Attributes
@@ -58,7 +58,7 @@ class Pass:
         return x
 
 
-Step = Callable[[Pass, Tensor, "Tensor | None"], Tensor]
+Step = Callable[[ForwardContext, Tensor, "Tensor | None"], Tensor]
 
 every_second_pixel: Callable[[Tensor], Tensor] = ops.MaxPool(1, 2, "valid")
 """(N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉). A slice with a step of 2 has no gradient on CPU (MindSpore 2.10)."""
@@ -67,28 +67,28 @@ every_second_pixel: Callable[[Tensor], Tensor] = ops.MaxPool(1, 2, "valid")
 class Stack:
     """A stack's steps as calls of MindSpore."""
 
-    def __init__(self, stack: stacking.Stack, place: Place) -> None:
+    def __init__(self, stack: stacking.Stack, device_context: DeviceContext) -> None:
         self.rectified = stack.rectified
         self._steps: list[Step] = []
         steps = list(stack.steps)
         while steps:
             step = steps.pop(0)
             following = steps[0] if steps else None
-            if isinstance(step, StackedConvolution) and _composable(step, following, place):
+            if isinstance(step, StackedConvolution) and _composable(step, following, device_context):
                 assert isinstance(following, StackedConvolution)
-                self._steps.append(_composed(step, following, place))
+                self._steps.append(_composed(step, following, device_context))
                 steps.pop(0)
             else:
-                self._steps.append(_step(step, place))
+                self._steps.append(_step(step, device_context))
 
-    def __call__(self, run: Pass, x: Tensor, gain: Tensor | None = None) -> Tensor:
+    def __call__(self, context: ForwardContext, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Run the layers.
 
         Parameters
         ----------
         x : Tensor, shape (N, C, H, W)
             The shared input; already rectified if `rectified`.
-        gain : Tensor, shape (width·channels,), optional
+        edge_weight : Tensor, shape (width·channels,), optional
             Factor of each channel of the output.
 
         Returns
@@ -97,36 +97,36 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(run, x, gain)
+            x = step(context, x, edge_weight)
         return x
 
 
-def _step(step: stacking.Step, place: Place) -> Step:
+def _step(step: stacking.Step, device_context: DeviceContext) -> Step:
     if isinstance(step, ReLU):
-        return lambda run, x, gain: ops.relu(x)
+        return lambda context, x, edge_weight: ops.relu(x)
     if isinstance(step, Pool):
         return _pool(step)
-    if isinstance(step, HalvingMax):
+    if isinstance(step, MaxPool2x2):
         # Padding "same" adds to odd sizes a last row and column that are never the maximum.
         halve = ops.MaxPool(2, 2, "same")
-        return lambda run, x, gain: halve(x)
+        return lambda context, x, edge_weight: halve(x)
     if isinstance(step, WindowAverage):
         average = ops.AvgPool(step.kernel, step.stride, "valid")
-        return lambda run, x, gain: average(x)
+        return lambda context, x, edge_weight: average(x)
     if isinstance(step, GlobalAverage):
-        return lambda run, x, gain: ops.mean(x, (2, 3))
+        return lambda context, x, edge_weight: ops.mean(x, (2, 3))
     if isinstance(step, StackedLinear):
         return _linear(step)
     if isinstance(step, StackedNorm):
         return _norm(step)
     if isinstance(step, StackedPair):
-        return _shifted_pair(step, place)
-    return _convolution(step, place)
+        return _shifted_pair(step, device_context)
+    return _convolution(step, device_context)
 
 
 def _linear(linear: StackedLinear) -> Step:
     product = ops.MatMul(transpose_b=True)
-    return lambda run, x, gain: product(x, run.weights[linear.weight]) + run.weights[linear.bias]
+    return lambda context, x, edge_weight: product(x, context.weights[linear.weight]) + context.weights[linear.bias]
 
 
 def _norm(norm: StackedNorm) -> Step:
@@ -135,21 +135,21 @@ def _norm(norm: StackedNorm) -> Step:
     in_training = ops.BatchNorm(is_training=True, epsilon=NORM_EPSILON, momentum=NORM_MOMENTUM)
     in_evaluation = ops.BatchNorm(is_training=False, epsilon=NORM_EPSILON)
 
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
-        weight = ones if norm.weight is None else run.weights[norm.weight]
-        bias = zeros if norm.bias is None else run.weights[norm.bias]
-        if norm.gained and gain is not None:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
+        weight = ones if norm.weight is None else context.weights[norm.weight]
+        bias = zeros if norm.bias is None else context.weights[norm.bias]
+        if norm.weighted and edge_weight is not None:
             # Scaling an edge's output is free when batch norm's own weight does it.
-            weight = gain if norm.weight is None else gain * weight
-            bias = bias if norm.bias is None else gain * bias
+            weight = edge_weight if norm.weight is None else edge_weight * weight
+            bias = bias if norm.bias is None else edge_weight * bias
         samples, _, height, width = x.shape
-        if run.training and samples * height * width == 1:
+        if context.training and samples * height * width == 1:
             raise UsageError(
                 "a batch norm gets one value for each channel and cannot take a variance of it; "
                 "train with larger batches or images"
             )
-        normalise = in_training if run.training else in_evaluation
-        return normalise(x, weight, bias, run.statistics[norm.mean], run.statistics[norm.variance])[0]
+        normalise = in_training if context.training else in_evaluation
+        return normalise(x, weight, bias, context.statistics[norm.mean], context.statistics[norm.variance])[0]
 
     return step
 
@@ -159,11 +159,11 @@ def _pool(layer: Pool) -> Step:
     # would pad images of even size on one side only.
     pool = (ops.MaxPool if layer.kind == "max" else ops.AvgPool)(3, 1, "same")
     if layer.stride == 1:
-        return lambda run, x, gain: pool(x)
-    return lambda run, x, gain: every_second_pixel(pool(x))
+        return lambda context, x, edge_weight: pool(x)
+    return lambda context, x, edge_weight: every_second_pixel(pool(x))
 
 
-def _shifted_pair(pair: StackedPair, place: Place) -> Step:
+def _shifted_pair(pair: StackedPair, device_context: DeviceContext) -> Step:
     width, halves = pair.width, (pair.layer.first, pair.layer.second)
     # A 1×1 convolution of the pixels (2y, 2x) next to one of (2y+1, 2x+1) is a 2×2 convolution whose
     # other taps are 0; the edges' channels then come out in the right order.
@@ -171,24 +171,26 @@ def _shifted_pair(pair: StackedPair, place: Place) -> Step:
     outputs = width * (halves[0].outputs + halves[1].outputs)
     convolvers: dict[tuple[int, int], Any] = {}
 
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
         odd = (x.shape[2] % 2, x.shape[3] % 2)
         if odd not in convolvers:
             convolvers[odd] = ops.Conv2D(outputs, 2, pad_mode="pad", pad=(0, odd[0], 0, odd[1]), stride=2)
         parts = [
-            ops.reshape(run.weights[number], (width, half.outputs, half.inputs, 1, 1)) * tap
+            ops.reshape(context.weights[number], (width, half.outputs, half.inputs, 1, 1)) * tap
             for number, half, tap in zip((pair.first, pair.second), halves, taps, strict=True)
         ]
         weight = ops.reshape(ops.concat(parts, 1), (outputs, halves[0].inputs, 2, 2))
-        return _convolve(convolvers[odd], x, weight, place)
+        return _convolve(convolvers[odd], x, weight, device_context)
 
     return step
 
 
-def _convolve(convolution: Any, x: Tensor, weight: Tensor, place: Place) -> Tensor:
-    if place.reduced is None:
+def _convolve(convolution: Any, x: Tensor, weight: Tensor, device_context: DeviceContext) -> Tensor:
+    if device_context.reduced is None:
         return convolution(x, weight)
-    return ops.cast(convolution(ops.cast(x, place.reduced), ops.cast(weight, place.reduced)), ms.float32)
+    return ops.cast(
+        convolution(ops.cast(x, device_context.reduced), ops.cast(weight, device_context.reduced)), ms.float32
+    )
 
 
 def _primitive(layer: Convolution, outputs: int, groups: int) -> Any:
@@ -203,35 +205,35 @@ def _primitive(layer: Convolution, outputs: int, groups: int) -> Any:
     )
 
 
-def _convolution(convolution: StackedConvolution, place: Place) -> Step:
+def _convolution(convolution: StackedConvolution, device_context: DeviceContext) -> Step:
     layer, number, m = convolution.layer, convolution.weight, convolution.width
     plain = layer.of_every_second_pixel
     repeated = convolution.shared and m > 1 and layer.groups > 1
     groups = layer.groups * m if repeated or not convolution.shared else layer.groups
     primitive = _primitive(plain or layer, m * layer.outputs, groups)
 
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
         if plain is not None:
             x = every_second_pixel(x)
         if repeated:
             x = ops.concat([x] * m, 1)
-        return _convolve(primitive, x, run.weights[number], place)
+        return _convolve(primitive, x, context.weights[number], device_context)
 
     return step
 
 
-def _composable(first: StackedConvolution, second: stacking.Step | None, place: Place) -> bool:
+def _composable(first: StackedConvolution, second: stacking.Step | None, device_context: DeviceContext) -> bool:
     """Whether two convolutions are a depthwise and a pointwise one that are better computed as one."""
     return (
         isinstance(second, StackedConvolution)
         and first.shared
         and first.layer.groups == first.layer.inputs == first.layer.outputs
         and second.layer.kernel == second.layer.groups == 1
-        and first.layer.inputs <= place.choices.composed_channels
+        and first.layer.inputs <= device_context.choices.composed_channels
     )
 
 
-def _composed(depthwise: StackedConvolution, pointwise: StackedConvolution, place: Place) -> Step:
+def _composed(depthwise: StackedConvolution, pointwise: StackedConvolution, device_context: DeviceContext) -> Step:
     """A depthwise and a pointwise convolution as one: nothing stands between them, so their kernels multiply.
 
     W[o, i, y, x] = P[o, i]·D[i, y, x], edge by edge.
@@ -240,11 +242,11 @@ def _composed(depthwise: StackedConvolution, pointwise: StackedConvolution, plac
     plain = depthwise.layer.of_every_second_pixel
     primitive = _primitive(plain or depthwise.layer, m * outputs, 1)
 
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
         if plain is not None:
             x = every_second_pixel(x)
-        spatial = ops.reshape(run.weights[depthwise.weight], (m, 1, inputs, k * k))
-        mixing = ops.reshape(run.weights[pointwise.weight], (m, outputs, inputs, 1))
-        return _convolve(primitive, x, ops.reshape(spatial * mixing, (m * outputs, inputs, k, k)), place)
+        spatial = ops.reshape(context.weights[depthwise.weight], (m, 1, inputs, k * k))
+        mixing = ops.reshape(context.weights[pointwise.weight], (m, outputs, inputs, 1))
+        return _convolve(primitive, x, ops.reshape(spatial * mixing, (m * outputs, inputs, k, k)), device_context)
 
     return step

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dots_core.engine import stacking
-from dots_core.engine.stacking import Family, StackedCell
-from dots_torch.mixture import Gains
-from dots_torch.stack import Pass, Stack, shuffled
+from dots_core.engine.stacking import StackedCell, StackedOperation
+from dots_torch.mixture import EdgeWeights
+from dots_torch.stack import ForwardContext, Stack, shuffled
 
 Weighted = list[tuple[int, Tensor]]
 """Edge numbers and weighted outputs; an edge may appear more than once."""
@@ -28,47 +28,49 @@ class Source:
         self._common = [(family, Stack(family.stack)) for family in common]
         self._common_edges = source.common_edges
 
-    def __call__(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
+    def __call__(self, context: ForwardContext, x: Tensor, edge_weights: EdgeWeights | None) -> Weighted:
         """Return what flows into the edges' targets."""
         rectified: Tensor | None = None
         sums: dict[tuple[int, ...], Tensor] = {}
         for family, stack in self._alone:
-            if gains is not None and not gains.evaluated(family):
+            if edge_weights is not None and not edge_weights.evaluated(family):
                 continue
             if stack.rectified and rectified is None:
                 rectified = F.relu(x)
             start = rectified if stack.rectified else x
             assert start is not None
-            y = _weighted(run, family, stack, start, gains)
+            y = _weighted(context, family, stack, start, edge_weights)
             sums[family.edges] = sums[family.edges] + y if family.edges in sums else y
         outputs: Weighted = []
         for edges, y in sums.items():
             outputs += zip(edges, y.chunk(len(edges), 1), strict=True)
-        return outputs + self._shared_outputs(run, x, gains)
+        return outputs + self._shared_outputs(context, x, edge_weights)
 
-    def _shared_outputs(self, run: Pass, x: Tensor, gains: Gains | None) -> Weighted:
-        pairs = [pair for pair in self._common if gains is None or gains.evaluated(pair[0])]
+    def _shared_outputs(self, context: ForwardContext, x: Tensor, edge_weights: EdgeWeights | None) -> Weighted:
+        pairs = [pair for pair in self._common if edge_weights is None or edge_weights.evaluated(pair[0])]
         if not pairs:
             return []
-        basis = [stack(run, x) for _, stack in pairs]
-        if gains is None:
+        basis = [stack(context, x) for _, stack in pairs]
+        if edge_weights is None:
             return [(e, y) for (family, _), y in zip(pairs, basis, strict=True) for e in family.edges]
         # One matrix product gives every edge its combination of the tensors they share.
-        factors = gains.block(tuple(family.operation for family, _ in pairs), self._common_edges)
+        factors = edge_weights.block(tuple(family.operation for family, _ in pairs), self._common_edges)
         last = basis[0].is_contiguous(memory_format=torch.channels_last)
         stacked = torch.stack([_flat(y, last) for y in basis])
         mixed = factors.to(stacked.dtype) @ stacked
         return [(e, _like(row, basis[0], last)) for e, row in zip(self._common_edges, mixed.unbind(0), strict=True)]
 
 
-def _weighted(run: Pass, family: Family, stack: Stack, x: Tensor, gains: Gains | None) -> Tensor:
-    if gains is None:
-        return stack(run, x)
-    gain = gains.column(family.operation, family.edges)
+def _weighted(
+    context: ForwardContext, family: StackedOperation, stack: Stack, x: Tensor, edge_weights: EdgeWeights | None
+) -> Tensor:
+    if edge_weights is None:
+        return stack(context, x)
+    edge_weight = edge_weights.column(family.operation, family.edges)
     if not family.stack.shared:
-        return stack(run, x, gain)
-    y = stack(run, x)
-    return y * gain.to(y.dtype)
+        return stack(context, x, edge_weight)
+    y = stack(context, x)
+    return y * edge_weight.to(y.dtype)
 
 
 def _flat(x: Tensor, last: bool) -> Tensor:
@@ -93,20 +95,26 @@ class Cell:
         self._bypasses = [None if source.bypass is None else Stack(source.bypass) for source in cell.sources]
         self._through = cell.layout.channels // cell.cell.partial
 
-    def __call__(self, run: Pass, before: tuple[Tensor, Tensor], gains: Gains | None, keep: Tensor | None) -> Tensor:
+    def __call__(
+        self,
+        context: ForwardContext,
+        before: tuple[Tensor, Tensor],
+        edge_weights: EdgeWeights | None,
+        keep: Tensor | None,
+    ) -> Tensor:
         """Run the cell.
 
         Parameters
         ----------
         before : two tensors
             Outputs of the two previous cells, c_{k−2} first.
-        gains : Gains or None
+        edge_weights : EdgeWeights or None
             None: edges are added unweighted.
         keep : Tensor, shape (edges, N), optional
             Drop-path factors.
         """
         nodes = [
-            run.passing(f"{self.name}.{number}", stack(run, F.relu(x)))
+            context.passing(f"{self.name}.{number}", stack(context, F.relu(x)))
             for number, (stack, x) in enumerate(zip(self._preprocess, before, strict=True))
         ]
         # Sums over the edges into each node: of the mixed operations, and of the channels that pass by.
@@ -115,7 +123,7 @@ class Cell:
         for number, source in enumerate(self._sources):
             if number >= 2:
                 node = self._node(nodes[0], mixed.pop(number, None), passed.pop(number, None))
-                nodes.append(run.passing(f"{self.name}.{number}", node))
+                nodes.append(context.passing(f"{self.name}.{number}", node))
             edges = self._cell.outgoing(number)
             if not edges:
                 continue
@@ -124,12 +132,12 @@ class Cell:
                 # Both parts are copied: parts of a tensor are not dense, and most calls want that.
                 split = x.split((self._through, x.shape[1] - self._through), 1)
                 x, beside = (part.contiguous(memory_format=_format(x)) for part in split)
-                y = bypass(run, beside)
+                y = bypass(context, beside)
                 for edge in edges:
-                    _add(passed, self._cell.edges[edge].target, y, _factor(gains, keep, edge))
-            for edge, y in source(run, x, gains):
+                    _add(passed, self._cell.edges[edge].target, y, _factor(edge_weights, keep, edge))
+            for edge, y in source(context, x, edge_weights):
                 _add(mixed, self._cell.edges[edge].target, y, None if keep is None else _by_sample(keep[edge]))
-        return run.passing(self.name, torch.cat([nodes[number] for number in self._cell.concat], 1))
+        return context.passing(self.name, torch.cat([nodes[number] for number in self._cell.concat], 1))
 
     def _node(self, like: Tensor, mixed: Tensor | None, passed: Tensor | None) -> Tensor:
         """An intermediate node from its two sums."""
@@ -142,9 +150,9 @@ class Cell:
         return shuffled((mixed, *passed.split(self._through, 1)))
 
 
-def _factor(gains: Gains | None, keep: Tensor | None, edge: int) -> Tensor | None:
+def _factor(edge_weights: EdgeWeights | None, keep: Tensor | None, edge: int) -> Tensor | None:
     """γ times drop-path of an edge; None where that is 1."""
-    gamma = None if gains is None else gains.edge(edge)
+    gamma = None if edge_weights is None else edge_weights.edge(edge)
     if keep is None:
         return gamma
     kept = _by_sample(keep[edge])

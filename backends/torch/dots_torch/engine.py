@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Device, Runtime, Setup, State
 from dots_core.network.layers import Layer
-from dots_torch.apply import apply
 from dots_torch.network import TorchNetwork
-from dots_torch.runtime import precision
+from dots_torch.run_layers import run_layers
+from dots_torch.runtime import device_context
 
 
 class TorchEngine:
@@ -38,12 +38,12 @@ class TorchEngine:
         return (*cuda, cpu)
 
     def check(self, runtime: Runtime) -> None:
-        precision(runtime)
+        device_context(runtime)
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> TorchNetwork:
-        return TorchNetwork(setup, weights, architecture, precision(setup.runtime))
+        return TorchNetwork(setup, weights, architecture, device_context(setup.runtime))
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -51,7 +51,7 @@ class TorchEngine:
         upstream: NDArray[np.floating],
         runtime: Runtime,
     ) -> State:
-        return apply(sequences, weights, images, upstream, precision(runtime))
+        return run_layers(sequences, weights, images, upstream, device_context(runtime))
 
 
 engine = TorchEngine()

@@ -40,15 +40,15 @@ def pointwise_at_stride_2_shifted(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(F.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2)), weight)
 
 
-def repeated_for_norm(gain: Tensor, channels: int) -> Tensor:
-    """Return a batch norm's weight that holds each gain for so many channels, in memory of its own (fault 2).
+def repeated_for_norm(edge_weight: Tensor, channels: int) -> Tensor:
+    """Return a batch norm's weight that holds each edge's weight for so many channels, in memory of its own (fault 2).
 
     Parameters
     ----------
-    gain : Tensor, shape (width,)
+    edge_weight : Tensor, shape (width,)
 
     Returns
     -------
     Tensor, shape (width·channels,)
     """
-    return gain[:, None].expand(-1, channels).contiguous().view(-1)
+    return edge_weight[:, None].expand(-1, channels).contiguous().view(-1)

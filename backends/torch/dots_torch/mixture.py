@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from dots_core.engine.batch import Draw
-from dots_core.engine.stacking import Family
+from dots_core.engine.stacking import StackedOperation
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.mixing import Blocks, Temperature
+from dots_core.search_space.mixing import SoftmaxGroups, Temperature
 from dots_core.search_space.operations import OPERATIONS
-from dots_torch.runtime import Precision
+from dots_torch.runtime import DeviceContext
 
 
-class BlockSoftmax:
-    """Softmax within blocks of logits, on a device (see `dots_core.search_space.mixing`)."""
+class GroupSoftmax:
+    """Softmax within groups of logits, on a device (see `dots_core.search_space.mixing`)."""
 
-    def __init__(self, blocks: Blocks, device: torch.device, dtype: torch.dtype) -> None:
-        self._gather = torch.from_numpy(blocks.gather).to(device)
-        self._padding = torch.from_numpy(blocks.padding).to(device)
-        self._scatter = torch.from_numpy(blocks.scatter).to(device)
-        self._mask = torch.from_numpy(blocks.mask.ravel()).to(device, dtype)
-        self._offsets = None if blocks.offsets is None else torch.from_numpy(blocks.offsets).to(device, dtype)
-        self._free = None if blocks.free is None else torch.from_numpy(blocks.free).to(device, dtype)
+    def __init__(self, groups: SoftmaxGroups, device: torch.device, dtype: torch.dtype) -> None:
+        self._gather = torch.from_numpy(groups.gather).to(device)
+        self._padding = torch.from_numpy(groups.padding).to(device)
+        self._scatter = torch.from_numpy(groups.scatter).to(device)
+        self._mask = torch.from_numpy(groups.mask.ravel()).to(device, dtype)
+        self._offsets = None if groups.offsets is None else torch.from_numpy(groups.offsets).to(device, dtype)
+        self._free = None if groups.free is None else torch.from_numpy(groups.free).to(device, dtype)
 
     def __call__(self, logits: Tensor, temperature: float, noise: Tensor | None = None) -> Tensor:
         """Return the softmax of (free·logits + offsets + noise) / temperature, 0 where masked."""
@@ -38,7 +38,7 @@ class BlockSoftmax:
         return (weights.reshape(-1).index_select(0, self._scatter) * self._mask).view_as(logits)
 
 
-class Gains:
+class EdgeWeights:
     """The weights of one type of cell in one pass, cut up as its families need them.
 
     Computed once a pass and shared by all cells of the type.
@@ -59,7 +59,7 @@ class Gains:
         self._gamma = None if gamma is None else gamma.unbind()
         self._cut: dict[tuple[int, ...], Tensor] = {}
 
-    def evaluated(self, family: Family) -> bool:
+    def evaluated(self, family: StackedOperation) -> bool:
         """Whether any operation of a family takes part in the pass."""
         return family.evaluated(self._draw)
 
@@ -96,20 +96,22 @@ def _index(values: list[int], device: torch.device) -> Tensor:
 
 
 class Mixture:
-    """α and γ of one type of cell: α = softmax(α′ / T_α) in blocks, γ = A · softmax(β′ / T_β) (DOTS eq. 2, 5-8)."""
+    """α and γ of one type of cell: α = softmax(α′ / T_α) in groups, γ = A · softmax(β′ / T_β) (DOTS eq. 2, 5-8)."""
 
-    def __init__(self, kind: str, cell: CellSpec, precision: Precision) -> None:
+    def __init__(self, kind: str, cell: CellSpec, device_context: DeviceContext) -> None:
         self._alpha_name, self._beta_name = f"alpha.{kind}", f"beta.{kind}"
-        self._precision = precision
-        device, dtype = precision.device, precision.dtype
+        self._device_context = device_context
+        device, dtype = device_context.device, device_context.dtype
         self._ones = torch.ones((len(cell.edges), len(OPERATIONS)), device=device, dtype=dtype)
-        self._alpha = BlockSoftmax(cell.operation_blocks, device, dtype) if cell.mixed else None
-        self._beta: BlockSoftmax | None = None
-        if cell.matrix is not None and cell.combination_blocks is not None:
-            self._beta = BlockSoftmax(cell.combination_blocks, device, dtype)
+        self._alpha = GroupSoftmax(cell.operation_groups, device, dtype) if cell.mixed else None
+        self._beta: GroupSoftmax | None = None
+        if cell.matrix is not None and cell.combination_groups is not None:
+            self._beta = GroupSoftmax(cell.combination_groups, device, dtype)
             self._shares = torch.from_numpy(cell.matrix.shares).to(device, dtype)
 
-    def __call__(self, architecture: Mapping[str, Tensor], temperature: Temperature, draw: Draw | None) -> Gains | None:
+    def __call__(
+        self, architecture: Mapping[str, Tensor], temperature: Temperature, draw: Draw | None
+    ) -> EdgeWeights | None:
         """Return the weights of one pass; None where operations and edges are added unweighted."""
         if self._alpha is None and self._beta is None:
             return None
@@ -119,10 +121,10 @@ class Mixture:
         if self._beta is not None:
             gamma = self._shares @ self._beta(architecture[self._beta_name], temperature.beta)
             table = table * gamma[:, None]
-        return Gains(table, gamma, draw)
+        return EdgeWeights(table, gamma, draw)
 
-    def _operations(self, softmax: BlockSoftmax, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
-        p = self._precision
+    def _operations(self, softmax: GroupSoftmax, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
+        p = self._device_context
         weights = softmax(alpha, temperature, None if draw is None else p.upload(draw.noise).to(p.dtype))
         if draw is None or draw.chosen is None:
             return weights

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dots_core.engine.stacking import StackedNetwork
 from dots_torch.cell import Cell
-from dots_torch.mixture import Gains
-from dots_torch.stack import Pass, Stack
+from dots_torch.mixture import EdgeWeights
+from dots_torch.stack import ForwardContext, Stack
 
 
 class Model:
@@ -23,7 +23,11 @@ class Model:
         self._head = Stack(network.head)
 
     def __call__(
-        self, run: Pass, images: Tensor, keep: Tensor | None, gains: Mapping[str, Gains | None]
+        self,
+        context: ForwardContext,
+        images: Tensor,
+        keep: Tensor | None,
+        edge_weights: Mapping[str, EdgeWeights | None],
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits and, in training, the auxiliary head's.
 
@@ -32,17 +36,17 @@ class Model:
         images : Tensor, shape (N, C, H, W)
         keep : Tensor, shape (cells, edges, N), or None
             Drop-path factors.
-        gains : mapping of cell type to Gains or None
+        edge_weights : mapping of cell type to EdgeWeights or None
         """
         x = images
         outputs = []
         for number, stem in enumerate(self._stems):
-            x = run.passing(f"stems.{number}", stem(run, F.relu(x) if stem.rectified else x))
+            x = context.passing(f"stems.{number}", stem(context, F.relu(x) if stem.rectified else x))
             outputs.append(x)
         before = (outputs[0], outputs[-1])
         auxiliary = None
         for number, cell in enumerate(self._cells):
-            before = (before[1], cell(run, before, gains[cell.kind], None if keep is None else keep[number]))
-            if run.training and self._auxiliary is not None and self._auxiliary[0] == number:
-                auxiliary = self._auxiliary[1](run, F.relu(before[1]))
-        return self._head(run, before[1]), auxiliary
+            before = (before[1], cell(context, before, edge_weights[cell.kind], None if keep is None else keep[number]))
+            if context.training and self._auxiliary is not None and self._auxiliary[0] == number:
+                auxiliary = self._auxiliary[1](context, F.relu(before[1]))
+        return self._head(context, before[1]), auxiliary

@@ -20,8 +20,8 @@ from dots_core.search_space.mixing import Temperature
 from dots_torch.mixture import Mixture
 from dots_torch.model import Model
 from dots_torch.optimizers import Adam, MomentumSGD, clipped
-from dots_torch.runtime import Precision, host
-from dots_torch.stack import Pass
+from dots_torch.runtime import DeviceContext, host
+from dots_torch.stack import ForwardContext
 from dots_torch.weights import Leaves, Stacks, flat_gradient, parts, views
 
 
@@ -39,19 +39,23 @@ class TorchNetwork:
     """The `dots_core.engine.protocol.UnrollingNetwork` verbs on PyTorch."""
 
     def __init__(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], precision: Precision
+        self,
+        setup: Setup,
+        weights: Mapping[str, NDArray],
+        architecture: Mapping[str, NDArray],
+        device_context: DeviceContext,
     ) -> None:
         self.setup = setup
         self.spec = spec = setup.spec
-        self._precision = precision
-        device, dtype = precision.device, precision.dtype
+        self._device_context = device_context
+        device, dtype = device_context.device, device_context.dtype
         network = self._network = StackedNetwork(spec)
         self._model = Model(network)
-        self._mixtures = {kind: Mixture(kind, spec.cell(kind), precision) for kind in spec.kinds()}
+        self._mixtures = {kind: Mixture(kind, spec.cell(kind), device_context) for kind in spec.kinds()}
 
-        self._flat = self._to_device(network.weights.join(weights, precision.numpy))
+        self._flat = self._to_device(network.weights.join(weights, device_context.numpy))
         self._weights = views(network.weights, self._flat)
-        self._flat_statistics = self._to_device(network.initial_statistics(precision.numpy))
+        self._flat_statistics = self._to_device(network.initial_statistics(device_context.numpy))
         self._statistics = views(network.statistics, self._flat_statistics)
         self._architecture = {
             name: torch.from_numpy(np.array(architecture[name])).to(device, dtype) for name in architecture_shapes(spec)
@@ -61,16 +65,16 @@ class TorchNetwork:
 
         # Gradients of all w, flat, under "w", and of architecture weights under their names.
         self._accumulated: dict[str, Tensor] = {}
-        # w while it is displaced: where it is brought back to.
-        self._settled: Tensor | None = None
+        # w while it is perturbed: where it is brought back to.
+        self._unperturbed: Tensor | None = None
         self._log: list[tuple[Tensor, Tensor]] = []
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
-        """Do `differentiate` and then `update`."""
-        self.differentiate(groups, batch, temperature)
+        """Do `accumulate_gradients` and then `update`."""
+        self.accumulate_gradients(groups, batch, temperature)
         self.update(groups, rates)
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         """Add ``factor`` times the training loss's gradient on one batch to what is accumulated.
@@ -82,13 +86,13 @@ class TorchNetwork:
         """
         check_groups(groups)
         names = self._names(groups)
-        with self._precision.scope():
+        with self._device_context.scope():
             inputs = self._inputs(batch)
             leaves = Leaves(self._weights if "w" in groups else [])
             architecture = self._required(names)
             weights: Stacks = leaves if "w" in groups else self._weights
-            run = Pass(weights, self._statistics, training=True, track=self._settled is None)
-            loss, logits, _ = self._loss(run, inputs, architecture, temperature)
+            context = ForwardContext(weights, self._statistics, training=True, track=self._unperturbed is None)
+            loss, logits, _ = self._loss(context, inputs, architecture, temperature)
             read = leaves.read
             found = self._differentiate(loss, [*read.values(), *(architecture[name] for name in names)])
             if "w" in groups:
@@ -97,7 +101,7 @@ class TorchNetwork:
                 self._accumulate(name, gradient, factor)
             self._record(loss, logits, inputs)
 
-    def differentiate_unrolled(
+    def accumulate_unrolled_gradients(
         self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
     ) -> None:
         """Accumulate the exact gradient of the validation loss at w after one step of SGD on the training batch.
@@ -105,29 +109,29 @@ class TorchNetwork:
         Raises
         ------
         UsageError
-            As `differentiate`.
+            As `accumulate_gradients`.
         """
         check_groups(groups)
         names = self._names(groups)
-        arena = self._network.weights
-        with self._precision.scope():
+        layout = self._network.weights
+        with self._device_context.scope():
             architecture = self._required(names)
             leaves = Leaves(self._weights)
-            run = Pass(leaves, self._statistics, training=True, track=self._settled is None)
-            loss, _, _ = self._loss(run, self._inputs(training), architecture, temperature)
+            context = ForwardContext(leaves, self._statistics, training=True, track=self._unperturbed is None)
+            loss, _, _ = self._loss(context, self._inputs(training), architecture, temperature)
             found = self._differentiate(loss, list(leaves.read.values()), create_graph=True)
             ahead = self._flat - rate * self._sgd.direction(self._joined(leaves.read, found))
 
             inputs = self._inputs(validation)
-            run = Pass(parts(arena, ahead), self._statistics, training=True, track=False)
-            loss, logits, _ = self._loss(run, inputs, architecture, temperature)
+            context = ForwardContext(parts(layout, ahead), self._statistics, training=True, track=False)
+            loss, logits, _ = self._loss(context, inputs, architecture, temperature)
             wanted = [architecture[name] for name in names]
             for name, gradient in zip(names, self._differentiate(loss, wanted), strict=True):
                 self._accumulate(name, gradient, 1.0)
             self._record(loss, logits, inputs)
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         """Update the named groups by the gradients accumulated for them."""
         check_groups(groups)
@@ -137,41 +141,41 @@ class TorchNetwork:
         gradients = []
         for name in names:
             gradient = self._used(name, self._architecture[name])
-            if addends is not None and name in addends:
-                gradient = gradient + self._precision.upload(addends[name]).to(gradient.dtype)
+            if extra_gradients is not None and name in extra_gradients:
+                gradient = gradient + self._device_context.upload(extra_gradients[name]).to(gradient.dtype)
             gradients.append(gradient)
         gradients = clipped(gradients, self.setup.optimizers.architecture_clip)
         for name, gradient in zip(names, gradients, strict=True):
             self._adam[name].update(gradient, rates.architecture)
 
     @torch.no_grad()
-    def look_ahead(self, rate: float) -> None:
-        """Displace w by one step of SGD, unclipped, on the gradient accumulated for it."""
-        self._settled = self._flat.clone()
+    def virtual_step(self, rate: float) -> None:
+        """Perturb w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        self._unperturbed = self._flat.clone()
         self._flat.sub_(self._sgd.direction(self._used("w", self._flat)), alpha=rate)
 
     @torch.no_grad()
-    def displace(self, radius: float) -> None:
-        """Displace w from where it stood before `look_ahead` along the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
+    def perturb_weights(self, radius: float) -> None:
+        """Perturb w from where it stood before `virtual_step` along the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
         gradient = self._accumulated["w"]
         norm = torch.linalg.vector_norm(gradient)
         step = torch.where(norm > 0, radius / norm, 0.0)
-        torch.add(self._settled, gradient * step, out=self._flat)
+        torch.add(self._unperturbed, gradient * step, out=self._flat)
 
     def gradient_norm(self) -> float:
         """Return the norm of the gradient accumulated for w."""
         return float(torch.linalg.vector_norm(self._accumulated["w"]))
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Bring w back to where it stood before `look_ahead`, and forget the gradient accumulated for it."""
-        assert self._settled is not None, "look_ahead comes first"
-        self._flat.copy_(self._settled)
-        self._settled = None
+    def restore_weights(self) -> None:
+        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
+        assert self._unperturbed is not None, "virtual_step comes first"
+        self._flat.copy_(self._unperturbed)
+        self._unperturbed = None
         self._accumulated.pop("w", None)
 
-    def drain(self) -> NDArray[np.float64]:
+    def pop_losses(self) -> NDArray[np.float64]:
         """Return loss and number of correct predictions of each differentiated loss since the last call."""
         if not self._log:
             return np.zeros((0, 2))
@@ -182,31 +186,31 @@ class TorchNetwork:
     @torch.no_grad()
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
-        with self._precision.scope():
+        with self._device_context.scope():
             inputs = replace(self._inputs(batch), keep=None)
-            run = Pass(self._weights, self._statistics, training=False, track=False)
-            logits, _ = self._forward(run, inputs, self._architecture, temperature)
+            context = ForwardContext(self._weights, self._statistics, training=False, track=False)
+            logits, _ = self._forward(context, inputs, self._architecture, temperature)
             loss = F.cross_entropy(logits, inputs.labels, reduction="sum")
             correct = (logits.argmax(1) == inputs.labels).sum()
         return float(loss), int(correct)
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
         """Run one training forward and backward pass and change nothing."""
-        with self._precision.scope():
+        with self._device_context.scope():
             inputs = self._inputs(batch)
             inputs.images.requires_grad_()
             leaves = Leaves(self._weights)
             architecture = self._required(list(self._architecture))
-            run = Pass(leaves, self._statistics, training=True, track=False, trace=trace)
-            loss, logits, auxiliary = self._loss(run, inputs, architecture, temperature)
-            traced, read = run.traced, leaves.read
+            context = ForwardContext(leaves, self._statistics, training=True, track=False, trace=trace)
+            loss, logits, auxiliary = self._loss(context, inputs, architecture, temperature)
+            traced, read = context.traced, leaves.read
             found = self._differentiate(loss, [*traced.values(), inputs.images, *architecture.values(), *read.values()])
         out: State = {"logits": host(logits), "loss": host(loss)}
         if auxiliary is not None:
             out["auxiliary_logits"] = host(auxiliary)
         for name, value in traced.items():
-            out[f"trace/{name}"] = host(value.to(self._precision.dtype))
-            out[f"trace.gradient/{name}"] = host(found.pop(0).to(self._precision.dtype))
+            out[f"trace/{name}"] = host(value.to(self._device_context.dtype))
+            out[f"trace.gradient/{name}"] = host(found.pop(0).to(self._device_context.dtype))
         out["gradient/images"] = host(found.pop(0))
         for name in architecture:
             out[f"gradient/{name}"] = host(found.pop(0))
@@ -232,7 +236,7 @@ class TorchNetwork:
 
     def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what `export_state` of any engine returned, cast to this network's dtype."""
-        flat = FlatState.of(self._network, state, self._precision.numpy)
+        flat = FlatState.of(self._network, state, self._device_context.numpy)
         pairs = [
             (self._flat, flat.weights),
             (self._sgd.buffer, flat.momentum),
@@ -246,7 +250,7 @@ class TorchNetwork:
             tensor.copy_(torch.from_numpy(array))
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(self._precision.device)
+        return torch.from_numpy(array).to(self._device_context.device)
 
     def _names(self, groups: tuple[str, ...]) -> list[str]:
         return [name for name in self._architecture if name.partition(".")[0] in groups]
@@ -257,27 +261,29 @@ class TorchNetwork:
         return {**self._architecture, **leaves}
 
     def _inputs(self, batch: Batch) -> _Inputs:
-        p = self._precision
+        p = self._device_context
         images = p.upload(batch.images).to(p.dtype).to(memory_format=p.memory_format)
         keep = None if batch.drop_path is None else p.upload(batch.drop_path).to(p.dtype)
         return _Inputs(images, p.upload(batch.labels), keep, batch.draws or {})
 
     def _forward(
-        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
+        self, context: ForwardContext, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits and, in training, the auxiliary head's."""
         # Architecture weights stay in full precision; only the network itself is autocast.
-        gains = {
+        edge_weights = {
             kind: mixture(architecture, temperature, inputs.draws.get(kind)) for kind, mixture in self._mixtures.items()
         }
-        with self._precision.autocast():
-            logits, auxiliary = self._model(run, inputs.images, inputs.keep, gains)
-        return logits.to(self._precision.dtype), None if auxiliary is None else auxiliary.to(self._precision.dtype)
+        with self._device_context.autocast():
+            logits, auxiliary = self._model(context, inputs.images, inputs.keep, edge_weights)
+        return logits.to(self._device_context.dtype), None if auxiliary is None else auxiliary.to(
+            self._device_context.dtype
+        )
 
     def _loss(
-        self, run: Pass, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
+        self, context: ForwardContext, inputs: _Inputs, architecture: Mapping[str, Tensor], temperature: Temperature
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        logits, auxiliary = self._forward(run, inputs, architecture, temperature)
+        logits, auxiliary = self._forward(context, inputs, architecture, temperature)
         smoothing = self.setup.loss.label_smoothing
         loss = F.cross_entropy(logits, inputs.labels, label_smoothing=smoothing)
         if auxiliary is not None:
@@ -291,7 +297,7 @@ class TorchNetwork:
         if not loss.requires_grad:
             # Sampled operations can leave no path at all.
             return [torch.zeros_like(tensor) for tensor in tensors]
-        scale = self._precision.loss_scale
+        scale = self._device_context.loss_scale
         found = torch.autograd.grad(
             loss * scale if scale != 1 else loss, tensors, allow_unused=True, create_graph=create_graph
         )

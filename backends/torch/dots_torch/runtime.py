@@ -23,7 +23,7 @@ _FLOAT16_LOSS_SCALE = 1024.0
 
 
 @dataclass(frozen=True)
-class Precision:
+class DeviceContext:
     """How tensors are stored and computed.
 
     Attributes
@@ -91,8 +91,8 @@ def host(tensor: Tensor) -> NDArray[np.floating]:
     return tensor.detach().contiguous().cpu().numpy()
 
 
-def precision(runtime: Runtime) -> Precision:
-    """Turn a runtime request into a `Precision`.
+def device_context(runtime: Runtime) -> DeviceContext:
+    """Turn a runtime request into a `DeviceContext`.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def precision(runtime: Runtime) -> Precision:
         raise UsageError("float16 runs on CUDA devices only; on cpu use --set precision=bfloat16 or float32")
     if runtime.precision not in ("float32", "float64", "tf32", *_AUTOCAST):
         raise UsageError(f"the torch engine has no precision '{runtime.precision}'")
-    return Precision(
+    return DeviceContext(
         device=device,
         dtype=torch.float64 if runtime.precision == "float64" else torch.float32,
         memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format,

@@ -12,13 +12,13 @@ from torch import Tensor
 from dots_core.engine import stacking
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.errors import UsageError
-from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, HalvingMax, Pool, ReLU, WindowAverage
+from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
 from dots_torch.weights import Stacks
 
 
 @dataclass
-class Pass:
+class ForwardContext:
     """What a forward pass reads.
 
     Attributes
@@ -49,7 +49,7 @@ class Pass:
         return x
 
 
-Step = Callable[[Pass, Tensor, "Tensor | None"], Tensor]
+Step = Callable[[ForwardContext, Tensor, "Tensor | None"], Tensor]
 
 
 class Stack:
@@ -59,14 +59,14 @@ class Stack:
         self.rectified = stack.rectified
         self._steps = tuple(_step(step) for step in stack.steps)
 
-    def __call__(self, run: Pass, x: Tensor, gain: Tensor | None = None) -> Tensor:
+    def __call__(self, context: ForwardContext, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Run the layers.
 
         Parameters
         ----------
         x : Tensor, shape (N, C, H, W)
             The shared input; already rectified if `rectified`.
-        gain : Tensor, shape (width,), optional
+        edge_weight : Tensor, shape (width,), optional
             Factor of each sequence's output.
 
         Returns
@@ -75,23 +75,23 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(run, x, gain)
+            x = step(context, x, edge_weight)
         return x
 
 
 def _step(step: stacking.Step) -> Step:
     if isinstance(step, ReLU):
-        return lambda run, x, gain: F.relu(x)
+        return lambda context, x, edge_weight: F.relu(x)
     if isinstance(step, Pool):
         return _pool(step)
-    if isinstance(step, HalvingMax):
-        return lambda run, x, gain: F.max_pool2d(x, 2, 2, ceil_mode=True)
+    if isinstance(step, MaxPool2x2):
+        return lambda context, x, edge_weight: F.max_pool2d(x, 2, 2, ceil_mode=True)
     if isinstance(step, WindowAverage):
-        return lambda run, x, gain: F.avg_pool2d(x, step.kernel, step.stride)
+        return lambda context, x, edge_weight: F.avg_pool2d(x, step.kernel, step.stride)
     if isinstance(step, GlobalAverage):
-        return lambda run, x, gain: x.mean((2, 3))
+        return lambda context, x, edge_weight: x.mean((2, 3))
     if isinstance(step, StackedLinear):
-        return lambda run, x, gain: F.linear(x, run.weights[step.weight], run.weights[step.bias])
+        return lambda context, x, edge_weight: F.linear(x, context.weights[step.weight], context.weights[step.bias])
     if isinstance(step, StackedNorm):
         return _norm(step)
     if isinstance(step, StackedPair):
@@ -100,27 +100,27 @@ def _step(step: stacking.Step) -> Step:
 
 
 def _norm(norm: StackedNorm) -> Step:
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
-        if run.training and x.numel() == x.shape[1]:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
+        if context.training and x.numel() == x.shape[1]:
             raise UsageError(
                 f"a batch norm of {x.shape[1]} channels gets one value for each and cannot take a variance of it; "
                 "train with larger batches or images"
             )
-        weight = None if norm.weight is None else run.weights[norm.weight]
-        bias = None if norm.bias is None else run.weights[norm.bias]
-        if norm.gained and gain is not None:
+        weight = None if norm.weight is None else context.weights[norm.weight]
+        bias = None if norm.bias is None else context.weights[norm.bias]
+        if norm.weighted and edge_weight is not None:
             # Scaling an edge's output is free when batch norm's own weight does it.
-            factor = repeated_for_norm(gain, norm.channels)
+            factor = repeated_for_norm(edge_weight, norm.channels)
             weight = factor if weight is None else factor * weight
             bias = None if bias is None else factor * bias
-        tracked = run.track or not run.training
+        tracked = context.track or not context.training
         return F.batch_norm(
             x,
-            run.statistics[norm.mean] if tracked else None,
-            run.statistics[norm.variance] if tracked else None,
+            context.statistics[norm.mean] if tracked else None,
+            context.statistics[norm.variance] if tracked else None,
             weight,
             bias,
-            run.training,
+            context.training,
             NORM_MOMENTUM,
             NORM_EPSILON,
         )
@@ -130,15 +130,15 @@ def _norm(norm: StackedNorm) -> Step:
 
 def _pool(layer: Pool) -> Step:
     if layer.kind == "max":
-        return lambda run, x, gain: F.max_pool2d(x, 3, layer.stride, 1)
-    return lambda run, x, gain: F.avg_pool2d(x, 3, layer.stride, 1, count_include_pad=False)
+        return lambda context, x, edge_weight: F.max_pool2d(x, 3, layer.stride, 1)
+    return lambda context, x, edge_weight: F.avg_pool2d(x, 3, layer.stride, 1, count_include_pad=False)
 
 
 def _shifted_pair(pair: StackedPair) -> Step:
-    def step(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
+    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
         halves = (
-            pointwise_at_stride_2(x, run.weights[pair.first]),
-            pointwise_at_stride_2_shifted(x, run.weights[pair.second]),
+            pointwise_at_stride_2(x, context.weights[pair.first]),
+            pointwise_at_stride_2_shifted(x, context.weights[pair.second]),
         )
         # Each half holds all edges; bring the two halves of an edge together.
         joined = torch.cat(halves, 1)
@@ -152,20 +152,20 @@ def _convolution(convolution: StackedConvolution) -> Step:
     plain = layer.of_every_second_pixel
     if plain is not None:
         convolve = _convolution(replace(convolution, layer=plain))
-        return lambda run, x, gain: convolve(run, x[:, :, ::2, ::2], gain)
+        return lambda context, x, edge_weight: convolve(context, x[:, :, ::2, ::2], edge_weight)
     geometry = (layer.stride, layer.padding, layer.dilation)
     if m == 1 or not convolution.shared:
         groups = layer.groups * m
-        return lambda run, x, gain: F.conv2d(x, run.weights[weight], None, *geometry, groups)
+        return lambda context, x, edge_weight: F.conv2d(x, context.weights[weight], None, *geometry, groups)
     if layer.groups == 1:
-        return lambda run, x, gain: F.conv2d(x, run.weights[weight], None, *geometry)
+        return lambda context, x, edge_weight: F.conv2d(x, context.weights[weight], None, *geometry)
     channels, k = layer.inputs, layer.kernel
 
-    def repeated(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
-        return F.conv2d(torch.cat([x] * m, 1), run.weights[weight], None, *geometry, channels * m)
+    def repeated(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
+        return F.conv2d(torch.cat([x] * m, 1), context.weights[weight], None, *geometry, channels * m)
 
-    def multiplied(run: Pass, x: Tensor, gain: Tensor | None) -> Tensor:
-        by_channel = run.weights[weight].view(m, channels, k * k).transpose(0, 1).reshape(-1, 1, k, k)
+    def multiplied(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
+        by_channel = context.weights[weight].view(m, channels, k * k).transpose(0, 1).reshape(-1, 1, k, k)
         return _swap(F.conv2d(x, by_channel, None, *geometry, channels), channels, m)
 
     # One depthwise call with m outputs a channel, or m copies of the input: the second is faster

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dots_core.engine.flat_layout import Arena
+from dots_core.engine.flat_layout import FlatLayout
 
 
 class Stacks(Protocol):
@@ -18,14 +18,14 @@ class Stacks(Protocol):
     def __getitem__(self, number: int, /) -> Tensor: ...
 
 
-def views(arena: Arena, flat: Tensor) -> list[Tensor]:
+def views(layout: FlatLayout, flat: Tensor) -> list[Tensor]:
     """Every stack as a view of the flat tensor, by stack number."""
-    return [flat.narrow(0, start, math.prod(shape)).view(shape) for start, shape in arena.stacks]
+    return [flat.narrow(0, start, math.prod(shape)).view(shape) for start, shape in layout.stacks]
 
 
-def parts(arena: Arena, flat: Tensor) -> list[Tensor]:
+def parts(layout: FlatLayout, flat: Tensor) -> list[Tensor]:
     """As `views`, for a flat tensor that is differentiated through: one backward call serves all stacks."""
-    shapes = [shape for _, shape in arena.stacks]
+    shapes = [shape for _, shape in layout.stacks]
     cut = flat.split([math.prod(shape) for shape in shapes])
     return [part.view(shape) for part, shape in zip(cut, shapes, strict=True)]
 
@@ -50,7 +50,7 @@ class Leaves:
         return leaf
 
 
-def flat_gradient(arena: Arena, gradients: Mapping[int, Tensor], like: Tensor) -> Tensor:
+def flat_gradient(layout: FlatLayout, gradients: Mapping[int, Tensor], like: Tensor) -> Tensor:
     """Join gradients of stacks, 0 where there is none.
 
     Parameters
@@ -61,16 +61,16 @@ def flat_gradient(arena: Arena, gradients: Mapping[int, Tensor], like: Tensor) -
 
     Returns
     -------
-    Tensor, shape (arena.size,)
+    Tensor, shape (layout.size,)
     """
     zero = like.new_zeros(1)
     pieces: list[Tensor] = []
     end = 0
     for number in sorted(gradients):
-        start, _ = arena.stacks[number]
+        start, _ = layout.stacks[number]
         if start > end:
             pieces.append(zero.expand(start - end))
         pieces.append(gradients[number].reshape(-1))
         end = start + gradients[number].numel()
-    pieces.append(zero.expand(arena.size - end))
+    pieces.append(zero.expand(layout.size - end))
     return torch.cat(pieces)

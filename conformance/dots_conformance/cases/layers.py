@@ -13,9 +13,9 @@ from dots_core.engine.stacking import Stacker
 from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
-    HalvingMax,
     Layer,
     Linear,
+    MaxPool2x2,
     Norm,
     Pool,
     ReLU,
@@ -74,7 +74,7 @@ def _single_layers(c: int) -> Iterator[tuple[str, Layer]]:
     for kind in ("max", "avg"):
         for stride in (1, 2):
             yield f"pool-{kind}-stride{stride}", Pool(kind, stride)
-    yield "halving-max", HalvingMax()
+    yield "halving-max", MaxPool2x2()
     yield "window-average", WindowAverage(3, 2)
     yield "global-average", GlobalAverage()
 
@@ -138,7 +138,7 @@ def _case(
         weights = drawn_arrays(seed, name, stacker.weights.shapes)
         x = images(seed, name, (SAMPLES, channels, *size))
         upstream = drawn(seed, name, "upstream", output_shape(sequences, SAMPLES, channels, size))
-        found = engine.apply(sequences, weights, x, upstream, runtime)
+        found = engine.run_layers(sequences, weights, x, upstream, runtime)
         if not np.isfinite(x).all():
             # What differentiates at a NaN is nobody's concern; that one is not swallowed is.
             found = {"output": found["output"]}

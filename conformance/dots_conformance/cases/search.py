@@ -19,7 +19,7 @@ from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Cosine, Exponential
 from dots_core.search.runner import Driver
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
-from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.mixing import SoftmaxGroups
 from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.topology import Topology
 
@@ -182,7 +182,10 @@ def _decisions(stage: Stage, cells: dict[str, CellSpec], architecture: dict[str,
     made = []
     for kind in CELL_TYPES:
         cell = cells[kind]
-        sorts: list[tuple[str, Blocks | None]] = [("alpha", cell.operation_blocks), ("beta", cell.combination_blocks)]
+        sorts: list[tuple[str, SoftmaxGroups | None]] = [
+            ("alpha", cell.operation_groups),
+            ("beta", cell.combination_groups),
+        ]
         for sort, blocks in sorts:
             if blocks is None:
                 continue
@@ -205,8 +208,8 @@ def _decisions(stage: Stage, cells: dict[str, CellSpec], architecture: dict[str,
 def _subject(cell: CellSpec, sort: str, members: Any, number: int) -> str:
     if sort == "alpha":
         return f"edge {cell.edges[int(members[0]) // len(OPERATIONS)].name}, group {number}"
-    assert cell.combination_blocks is not None
-    node = int(cell.combination_blocks.labels[members[0]])
+    assert cell.combination_groups is not None
+    node = int(cell.combination_groups.labels[members[0]])
     return f"edges out of node {node}" if cell.topology.side == "output" else f"node {node}"
 
 

@@ -16,7 +16,7 @@ from dots_core.engine.protocol import GROUPS, Engine, Loss, Network, Optimizers,
 from dots_core.engine.registry import load_engine
 from dots_core.engine.state import rounded_state
 from dots_core.plan.plan import Update
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 
 RATES = Rates(0.1, 0.01)
 _ARCHITECTURE = ("alpha", "beta")
@@ -80,7 +80,7 @@ def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
             label = stage.replace(" ", "-")
             quick = level == "bi-level" and stage != "hard partial"
             yield forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick)
-    # With constants that make every term of a look-ahead count.
+    # With constants that make every term of a virtual step count.
     decayed = replace(CASES["one cell"], optimizers=OPTIMIZERS["large-decay"], seed=seed)
     yield forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
     # Each of two updates is clipped for itself, the second with its regularisation.
@@ -132,7 +132,9 @@ def _step(built: Network, network: NetworkCase, level: str, step: int, batches: 
     """
     updates = LEVELS[level]
     stepper = Stepper(built, network.spec, updates, network.seed, level)
-    stepper.step(lambda number: network.batch(batches[number]), RATES, network.temperature, Moment(0, step, step + 1))
+    stepper.step(
+        lambda number: network.batch(batches[number]), RATES, network.temperature, StepPosition(0, step, step + 1)
+    )
 
 
 def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Path | None) -> Case:
@@ -143,7 +145,7 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Pa
             built = network.build(engine, runtime.precision, runtime.device)
             built.import_state(state)
             _step(built, network, level, taken, tuple(range(10 * taken, 10 * taken + len(LEVELS[level]))))
-            arrays[f"loss/after-{taken}"] = built.drain()[:, 0]
+            arrays[f"loss/after-{taken}"] = built.pop_losses()[:, 0]
             for key, value in built.export_state().items():
                 sort, _, tensor = key.partition("/")
                 arrays[f"{sort}/after-{taken}/{tensor}"] = value
@@ -163,7 +165,7 @@ def _growth(name: str, network: NetworkCase, steps: int, quick: bool) -> Case:
                 for sort in ("weights", "architecture", "statistics"):
                     flat = [value.ravel() for key, value in sorted(state.items()) if key.startswith(f"{sort}/")]
                     arrays[f"growth.{sort}/{number:03}"] = np.concatenate(flat)
-        for number, loss in enumerate(built.drain()[:, 0], start=1):
+        for number, loss in enumerate(built.pop_losses()[:, 0], start=1):
             arrays[f"growth.loss/{number:03}"] = np.asarray(loss)
         return Recording(arrays)
 

@@ -26,7 +26,7 @@ class StudyInterrupted(DotsError):
 
 
 @dataclass(frozen=True)
-class Conducted:
+class Executed:
     """Where a study stands.
 
     Attributes
@@ -66,7 +66,7 @@ def next_runs(study: Study, folder: Path) -> tuple[StudyRun, ...]:
     return ()
 
 
-def conduct(study: Study, folder: Path, runner: Runner, interrupted: Callable[[], bool]) -> Conducted:
+def execute(study: Study, folder: Path, runner: Runner, interrupted: Callable[[], bool]) -> Executed:
     """Have every run done that is not done yet.
 
     Parameters
@@ -89,7 +89,7 @@ def conduct(study: Study, folder: Path, runner: Runner, interrupted: Callable[[]
         if not interrupted():
             problems |= runner([_job(run, folder) for run in todo])
     missing = [run.name for run in known if not archive.done(run.name)]
-    return Conducted(tuple(known), problems, (*missing, *waiting))
+    return Executed(tuple(known), problems, (*missing, *waiting))
 
 
 def _job(run: StudyRun, folder: Path) -> Job:

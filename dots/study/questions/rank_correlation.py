@@ -18,7 +18,7 @@ from dots.study.study import Published, Row, Summary, Wave
 from dots_core.errors import UsageError
 from dots_core.search_space.derivation import best_operation, operation_scores
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.mixing import Blocks, block_softmax
+from dots_core.search_space.mixing import SoftmaxGroups, group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS
 
 Pair = tuple[int, int]
@@ -77,7 +77,7 @@ def operation_importance(searched: Searched, of: str) -> dict[Pair, float]:
         (DOTS §3.2; its earlier version, appendix A.1). ``"total"``: of all but that of ``none``.
     """
     cell = searched.cells["normal"]
-    weights = block_softmax(np.asarray(searched.architecture["alpha.normal"], np.float64), cell.operation_blocks)
+    weights = group_softmax(np.asarray(searched.architecture["alpha.normal"], np.float64), cell.operation_groups)
     others = [number for number, operation in enumerate(OPERATIONS) if operation != NONE]
     edges = last_edges(searched)
     reduce = np.max if of == "largest" else np.sum
@@ -90,7 +90,7 @@ def combination_importance(searched: Searched) -> dict[Pair, float]:
     cell = searched.cells["normal"]
     matrix = cell.matrix
     assert matrix is not None, "a search with a topology has its matrix"
-    beta = block_softmax(np.asarray(searched.architecture["beta.normal"], np.float64), Blocks(matrix.groups))
+    beta = group_softmax(np.asarray(searched.architecture["beta.normal"], np.float64), SoftmaxGroups(matrix.groups))
     found = {}
     for number, chosen in enumerate(matrix.combinations):
         if matrix.groups[number] == cell.nodes + 1:

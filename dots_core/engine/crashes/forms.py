@@ -13,9 +13,9 @@ from dots_core.engine.stacking import Stacker, edge_sequences
 from dots_core.network.layers import (
     Convolution,
     GlobalAverage,
-    HalvingMax,
     Layer,
     Linear,
+    MaxPool2x2,
     Norm,
     Pool,
     ReLU,
@@ -37,7 +37,7 @@ class Form:
     Attributes
     ----------
     sequences : tuple of layers, one an edge
-        As `dots_core.engine.protocol.Engine.apply` takes them.
+        As `dots_core.engine.protocol.Engine.run_layers` takes them.
     channels : int
         Of the input.
     size : (height, width)
@@ -83,7 +83,7 @@ class Form:
         weights = {name: _drawn(drawn, shape) for name, shape in stacker.weights.shapes.items()}
         images = _drawn(drawn, (self.samples, self.channels, *self.size))
         upstream = _drawn(drawn, output_shape(self.sequences, self.samples, self.channels, self.size))
-        return engine.apply(self.sequences, weights, images, upstream, runtime)
+        return engine.run_layers(self.sequences, weights, images, upstream, runtime)
 
 
 def _renamed(layer: Layer, name: str) -> Layer:
@@ -108,7 +108,7 @@ def _described(layer: Layer) -> str:
         return "affine batch norm" if layer.affine else "batch norm"
     if isinstance(layer, Pool):
         return f"{layer.kind} pool 3×3 stride {layer.stride}"
-    if isinstance(layer, HalvingMax):
+    if isinstance(layer, MaxPool2x2):
         return "max pool 2×2 stride 2"
     if isinstance(layer, WindowAverage):
         return f"average {layer.kernel}×{layer.kernel} stride {layer.stride}"

@@ -70,7 +70,7 @@ void norm(const T* x, T* out, Index count) {
 
 // By a vector of length `radius` along the gradient; by nothing where that is 0 or no number.
 template <class T>
-void displaced(const T* weights, const T* gradient, T* out, Index count, double radius) {
+void perturbed(const T* weights, const T* gradient, T* out, Index count, double radius) {
     const double length = std::sqrt(square_norm(gradient, count));
     const T step = length > 0 ? T(radius / length) : T(0);
 #pragma omp parallel for schedule(static)

@@ -29,32 +29,32 @@ class LoopbackNetwork:
         record = {"groups": groups, "rates": asdict(rates), "temperature": asdict(temperature)}
         self._process.ask("step", {**self._record, **record}, batch_to_arrays(batch))
 
-    def differentiate(
+    def accumulate_gradients(
         self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
     ) -> None:
         record = {"groups": groups, "temperature": asdict(temperature), "factor": factor}
-        self._process.ask("differentiate", {**self._record, **record}, batch_to_arrays(batch))
+        self._process.ask("accumulate_gradients", {**self._record, **record}, batch_to_arrays(batch))
 
     def update(
-        self, groups: tuple[str, ...], rates: Rates, addends: Mapping[str, NDArray[np.floating]] | None = None
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
-        self._process.ask("update", {**self._record, "groups": groups, "rates": asdict(rates)}, addends or {})
+        self._process.ask("update", {**self._record, "groups": groups, "rates": asdict(rates)}, extra_gradients or {})
 
-    def look_ahead(self, rate: float) -> None:
-        self._process.ask("look_ahead", {**self._record, "rate": rate})
+    def virtual_step(self, rate: float) -> None:
+        self._process.ask("virtual_step", {**self._record, "rate": rate})
 
-    def displace(self, radius: float) -> None:
-        self._process.ask("displace", {**self._record, "radius": radius})
+    def perturb_weights(self, radius: float) -> None:
+        self._process.ask("perturb_weights", {**self._record, "radius": radius})
 
     def gradient_norm(self) -> float:
         answer, _ = self._process.ask("gradient_norm", self._record)
         return answer["norm"]
 
-    def settle(self) -> None:
-        self._process.ask("settle", self._record)
+    def restore_weights(self) -> None:
+        self._process.ask("restore_weights", self._record)
 
-    def drain(self) -> NDArray[np.float64]:
-        _, arrays = self._process.ask("drain", self._record)
+    def pop_losses(self) -> NDArray[np.float64]:
+        _, arrays = self._process.ask("pop_losses", self._record)
         return arrays["rows"]
 
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
@@ -106,7 +106,7 @@ class LoopbackEngine:
         answer, _ = self._process.ask("build", {"setup": setup_to_record(setup)}, arrays)
         return LoopbackNetwork(self._process, answer["network"])
 
-    def apply(
+    def run_layers(
         self,
         sequences: tuple[tuple[Layer, ...], ...],
         weights: Mapping[str, NDArray],
@@ -117,7 +117,7 @@ class LoopbackEngine:
         layers = [[layer_to_record(layer) for layer in sequence] for sequence in sequences]
         arrays = {f"weights/{name}": value for name, value in weights.items()}
         arrays.update(images=images, upstream=upstream)
-        _, found = self._process.ask("apply", {"sequences": layers, "runtime": asdict(runtime)}, arrays)
+        _, found = self._process.ask("run_layers", {"sequences": layers, "runtime": asdict(runtime)}, arrays)
         return found
 
 

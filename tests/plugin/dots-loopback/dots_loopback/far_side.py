@@ -60,15 +60,15 @@ class FarSide:
             number = max(self.networks, default=-1) + 1
             self.networks[number] = network
             return {"network": number}, {}
-        assert verb == "apply"
+        assert verb == "run_layers"
         sequences = tuple(tuple(layer_from_record(layer) for layer in layers) for layers in record["sequences"])
         weights, runtime = _part(arrays, "weights/"), Runtime(**record["runtime"])
-        return {}, self.engine.apply(sequences, weights, arrays["images"], arrays["upstream"], runtime)
+        return {}, self.engine.run_layers(sequences, weights, arrays["images"], arrays["upstream"], runtime)
 
     def _of_a_network(self, network: Network, record: Record, arrays: Arrays) -> tuple[Record, Arrays]:
         verb = record["verb"]
-        if verb == "drain":
-            return {}, {"rows": network.drain()}
+        if verb == "pop_losses":
+            return {}, {"rows": network.pop_losses()}
         if verb == "architecture":
             return {}, dict(network.architecture())
         if verb == "export_state":
@@ -79,16 +79,16 @@ class FarSide:
         if verb == "update":
             network.update(tuple(record["groups"]), Rates(**record["rates"]), arrays)
             return {}, {}
-        if verb == "look_ahead":
-            network.look_ahead(record["rate"])
+        if verb == "virtual_step":
+            network.virtual_step(record["rate"])
             return {}, {}
-        if verb == "displace":
-            network.displace(record["radius"])
+        if verb == "perturb_weights":
+            network.perturb_weights(record["radius"])
             return {}, {}
         if verb == "gradient_norm":
             return {"norm": network.gradient_norm()}, {}
-        if verb == "settle":
-            network.settle()
+        if verb == "restore_weights":
+            network.restore_weights()
             return {}, {}
         return self._of_a_batch(network, record, arrays)
 
@@ -98,8 +98,8 @@ class FarSide:
         if verb == "step":
             network.step(tuple(record["groups"]), batch, Rates(**record["rates"]), temperature)
             return {}, {}
-        if verb == "differentiate":
-            network.differentiate(tuple(record["groups"]), batch, temperature, record["factor"])
+        if verb == "accumulate_gradients":
+            network.accumulate_gradients(tuple(record["groups"]), batch, temperature, record["factor"])
             return {}, {}
         if verb == "evaluate":
             loss, correct = network.evaluate(batch, temperature)

@@ -18,7 +18,7 @@ from dots_core.engine.stacking import Stacker
 from dots_core.engine.state import rounded_state
 from dots_core.network.layers import Layer
 from dots_core.plan.plan import Update
-from dots_core.search.step import Moment, Stepper
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.mixing import Temperature
 
 _RATES = Rates(0.1, 0.01)
@@ -28,7 +28,7 @@ Expected = tuple[State, list[State]]
 
 
 @dataclass(frozen=True, eq=False)
-class Situation:
+class NetworkSnapshot:
     """A network in a state, and a batch: where engines are compared.
 
     What the reference makes of it is computed once, however many engines are compared with it.
@@ -49,7 +49,7 @@ class Situation:
     _expected: dict[Any, Expected] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, case: NetworkCase, steps: int = 2) -> Situation:
+    def of(cls, case: NetworkCase, steps: int = 2) -> NetworkSnapshot:
         """Return a case after some steps of the reference engine."""
         network = case.build(load_engine("reference"), "float64")
         for number in range(steps):
@@ -91,7 +91,7 @@ class Situation:
         stacker = Stacker()
         stacker.stack((layers,))
         weights = {name: self.state[f"weights/{name}"] for name in stacker.weights.shapes}
-        return engine.apply((layers,), weights, x.astype(np.float32), upstream.astype(np.float32), runtime)
+        return engine.run_layers((layers,), weights, x.astype(np.float32), upstream.astype(np.float32), runtime)
 
     def expected_alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> Expected:
         """The same on the reference engine."""
@@ -118,23 +118,23 @@ class Act:
     """
 
     what: str
-    do: Callable[[Situation, Network], State] = field(repr=False)
+    do: Callable[[NetworkSnapshot, Network], State] = field(repr=False)
     fresh: bool = False
 
 
-def _step(situation: Situation, network: Network) -> State:
+def _step(situation: NetworkSnapshot, network: Network) -> State:
     network.step(GROUPS, situation.batch, _RATES, situation.temperature)
     return network.export_state()
 
 
-def _second_order(situation: Situation, network: Network) -> State:
+def _second_order(situation: NetworkSnapshot, network: Network) -> State:
     updates = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
     stepper = Stepper(network, situation.setup.spec, updates, 0, "locate")
-    stepper.step(lambda _: situation.batch, _RATES, situation.temperature, Moment(0, 0, 1))
+    stepper.step(lambda _: situation.batch, _RATES, situation.temperature, StepPosition(0, 0, 1))
     return network.export_state()
 
 
-def _evaluate(situation: Situation, network: Network) -> State:
+def _evaluate(situation: NetworkSnapshot, network: Network) -> State:
     loss, _ = network.evaluate(situation.batch, situation.temperature)
     return {"evaluation/loss": np.asarray(loss, np.float64)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.search_space.mixing import Blocks
+from dots_core.search_space.mixing import SoftmaxGroups
 from dots_core.search_space.operations import OPERATIONS
 from dots_jittor.arrays import Var, upload
 from dots_jittor.branching import fork, split
@@ -13,7 +13,7 @@ from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
 
 
-class Gains:
+class EdgeWeights:
     """Computed once a step and shared by all cells of the type.
 
     Parameters
@@ -50,7 +50,7 @@ class Gains:
         return self._cut[key]
 
 
-class SampledGains(Gains):
+class SampledEdgeWeights(EdgeWeights):
     """Of the chosen operations alone.
 
     What Jittor computes itself is the same whatever was chosen: another choice compiles nothing.
@@ -58,22 +58,28 @@ class SampledGains(Gains):
     Parameters
     ----------
     chosen : bool array, shape (edges, all operations)
-        One operation of each block.
+        One operation of each group.
     cells : int
         How many cells read each weight, once each.
     """
 
     def __init__(
-        self, ops: Primitives, table: Var, gamma: Var | None, chosen: NDArray[np.bool_], blocks: Blocks, cells: int
+        self,
+        ops: Primitives,
+        table: Var,
+        gamma: Var | None,
+        chosen: NDArray[np.bool_],
+        groups: SoftmaxGroups,
+        cells: int,
     ) -> None:
         super().__init__(table, gamma)
         flat = chosen.ravel()
-        index = np.array([members[np.argmax(flat[members])] for members in blocks.members], np.int32)
+        index = np.array([members[np.argmax(flat[members])] for members in groups.members], np.int32)
         picked = self._flat[upload(index)].reshape((1, len(index)))
         parts = split(picked, (1,) * len(index))
         self._copies = {
-            divmod(int(place), len(OPERATIONS)): list(fork(ops, part.reshape((1,)), cells))
-            for place, part in zip(index, parts, strict=True)
+            divmod(int(number), len(OPERATIONS)): list(fork(ops, part.reshape((1,)), cells))
+            for number, part in zip(index, parts, strict=True)
         }
 
     def column(self, operation: int, edges: tuple[int, ...]) -> Var:

@@ -12,7 +12,7 @@ import pytest
 from dots.config.plan import plan_of
 from dots.config.presets import preset_values
 from dots.config.schema import CONFIGS, parse_config
-from dots.console.progress import Silent, Talking
+from dots.console.progress import ConsoleProgress, NoProgress
 from dots.run.next_step import training_after
 from dots.run_directory.images import images_of, images_record, write_images_record
 from dots.run_directory.layout import config_text
@@ -87,9 +87,9 @@ def test_what_was_passed_over_is_recorded(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize(("observer", "lines"), [(Talking, 3), (Silent, 2)])
+@pytest.mark.parametrize(("observer", "lines"), [(ConsoleProgress, 3), (NoProgress, 2)])
 def test_one_line_tells_of_the_loading_and_one_of_each_doubt(
-    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], observer: Callable[[Path], Silent], lines: int
+    arrays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], observer: Callable[[Path], NoProgress], lines: int
 ):
     observer(tmp_path).images(images_of(config_with(data=str(arrays))))
     captured = capsys.readouterr()

@@ -12,22 +12,22 @@ from dots_core.engine.protocol import State
 from dots_core.engine.stacking import Stacker
 from dots_core.network.layers import Layer
 from dots_mindspore.differentiate import host, joined, parameters, parts, value_and_gradients
-from dots_mindspore.runtime import Place, upload
-from dots_mindspore.stack import Pass, Stack
+from dots_mindspore.runtime import DeviceContext, upload
+from dots_mindspore.stack import ForwardContext, Stack
 
 
-def apply(
+def run_layers(
     sequences: tuple[tuple[Layer, ...], ...],
     weights: Mapping[str, NDArray],
     images: NDArray[np.floating],
     upstream: NDArray[np.floating],
-    place: Place,
+    device_context: DeviceContext,
 ) -> State:
-    """Carry out `dots_core.engine.protocol.Engine.apply`."""
-    place.enter()
+    """Carry out `dots_core.engine.protocol.Engine.run_layers`."""
+    device_context.enter()
     stacker = Stacker()
     described = stacker.stack(sequences)
-    stack = Stack(described, place)
+    stack = Stack(described, device_context)
     flat = stacker.weights.join(weights, np.float32)
     leaves = parts(stacker.weights, upload(flat))
     moments = stacker.initial_statistics(np.float32)
@@ -35,8 +35,8 @@ def apply(
     direction = upload(np.asarray(upstream, np.float32))
 
     def objective(x: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
-        run = Pass(dict(zip(leaves, variables, strict=True)), statistics, training=True)
-        y = stack(run, ops.relu(x) if stack.rectified else x)
+        context = ForwardContext(dict(zip(leaves, variables, strict=True)), statistics, training=True)
+        y = stack(context, ops.relu(x) if stack.rectified else x)
         if described.shared:
             y = ops.concat([y] * described.width, 1)
         return ops.reduce_sum(y * direction), y

@@ -17,7 +17,7 @@ from dots.config.schema import CONFIGS, parse_config
 from dots_core.data import Augmentation, ImageData, Loader, from_arrays
 from dots_core.plan.plan import Plan, Update
 from dots_core.plan.schedules import Constant, Cosine, Linear, LinearDecay, Warmup
-from dots_core.search.batches import Feed
+from dots_core.search.batches import BatchSource
 from dots_core.search_space.named_cells import named_cell
 from dots_core.search_space.topology import Topology
 
@@ -270,7 +270,7 @@ def test_searches_on_imagenet_learn_from_a_tenth_of_each_class(name):
     images, labels = np.zeros((n, 8, 8), np.uint8), np.arange(n) % 2
     data = from_arrays(images, labels, images[:10], labels[:10], name="blank")
     searched = plan("search", name, batch=50)
-    feed = Feed(searched, data)
+    feed = BatchSource(searched, data)
     phase = searched.stages[0].phases[-1]
     architecture, weights = (feed.loader(searched.stages[0], phase, number).steps for number in (0, 1))
     assert (weights, architecture) == (0.1 * n / 50, 0.025 * n / 50)
@@ -290,7 +290,7 @@ def loader_of(searched: Plan, data: ImageData, split: str) -> Loader:
         if update.split == split
     )
     plain = replace(searched, augmentation=Augmentation(flip=False, crop=0))
-    return Feed(plain, data).loader(stage, phase, number)
+    return BatchSource(plain, data).loader(stage, phase, number)
 
 
 @pytest.mark.parametrize("settings", [{}, {"train_share": 0.5}, {"train_images": 120}])
@@ -302,14 +302,14 @@ def test_balanced_parts_are_disjoint_and_those_of_an_earlier_process(name, setti
     data = from_arrays(images, labels, images[:10], labels[:10], name="marked")
     searched = plan("search", name, balanced=True, batch=2, **settings)
     splits = sorted({u.split for stage in searched.stages for phase in stage.phases for u in phase.updates} - {"all"})
-    parts = [Feed(searched, data)._part(split) for split in splits]
-    again = [Feed(searched, data)._part(split) for split in splits]
+    parts = [BatchSource(searched, data)._part(split) for split in splits]
+    again = [BatchSource(searched, data)._part(split) for split in splits]
     share = 0.5 if "train_share" in settings else settings.get("train_images", 600) / 600
     for part, same in zip(parts, again, strict=True):
         np.testing.assert_array_equal(part, same)
         np.testing.assert_allclose(np.bincount(labels[part]) * len(splits), share * np.array([300, 200, 100]), atol=3)
     everything = np.sort(np.concatenate(parts))
-    np.testing.assert_array_equal(everything, Feed(searched, data)._part("all"))
+    np.testing.assert_array_equal(everything, BatchSource(searched, data)._part("all"))
     assert len(np.unique(everything)) == len(everything)
     loader = loader_of(searched, data, splits[0])
     whole = [batch.images for batch in loader.batches(3)]

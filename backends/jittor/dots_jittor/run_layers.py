@@ -11,36 +11,40 @@ from dots_core.engine.protocol import State
 from dots_core.engine.stacking import Stacker
 from dots_core.network.layers import Layer
 from dots_jittor.arrays import Views, download, upload
-from dots_jittor.runtime import Place
-from dots_jittor.stack import Constants, Pass, Stack, moved_statistics
+from dots_jittor.runtime import DeviceContext
+from dots_jittor.stack import Constants, ForwardContext, Stack, moved_statistics
 from dots_jittor.startup import jt
 
 
-def apply(
+def run_layers(
     sequences: tuple[tuple[Layer, ...], ...],
     weights: Mapping[str, NDArray],
     images: NDArray[np.floating],
     upstream: NDArray[np.floating],
-    place: Place,
+    device_context: DeviceContext,
 ) -> State:
-    """Carry out `dots_core.engine.protocol.Engine.apply`."""
+    """Carry out `dots_core.engine.protocol.Engine.run_layers`."""
     stacker = Stacker()
     described = stacker.stack(sequences)
     stack = Stack(described)
-    with place.scope():
-        x = upload(images.astype(place.dtype))
+    with device_context.scope():
+        x = upload(images.astype(device_context.dtype))
         x.start_grad()
-        leaves = Views(stacker.weights, upload(stacker.weights.join(weights, place.dtype)), differentiated=True)
-        statistics = upload(stacker.initial_statistics(place.dtype))
-        run = Pass(place.ops, leaves, Views(stacker.statistics, statistics), True, Constants(place.dtype))
-        y = stack(run, x)
+        leaves = Views(
+            stacker.weights, upload(stacker.weights.join(weights, device_context.dtype)), differentiated=True
+        )
+        statistics = upload(stacker.initial_statistics(device_context.dtype))
+        context = ForwardContext(
+            device_context.ops, leaves, Views(stacker.statistics, statistics), True, Constants(device_context.dtype)
+        )
+        y = stack(context, x)
         if described.shared:
             y = jt.concat([y] * described.width, 1)
         read = leaves.read.values()
-        found = jt.grad((y * upload(upstream.astype(place.dtype))).sum(), [x, *read])
+        found = jt.grad((y * upload(upstream.astype(device_context.dtype))).sum(), [x, *read])
         state: State = {"output": download(y), "gradient/images": download(found[0])}
-        gradient = download(leaves.flat(found[1:])) if read else np.zeros(0, place.dtype)
+        gradient = download(leaves.flat(found[1:])) if read else np.zeros(0, device_context.dtype)
         state.update(stacker.weights.split(gradient, "gradient/"))
-        statistics = moved_statistics(stacker.statistics, statistics, run)
+        statistics = moved_statistics(stacker.statistics, statistics, context)
         state.update(stacker.statistics.split(download(statistics), "statistics/"))
     return state
