@@ -240,6 +240,25 @@ class Stacker:
         """Return the flat running statistics that training starts from, shape (statistics.size,)."""
         return self.statistics.join(initial_moments(self.statistics.shapes), dtype)
 
+    def state(
+        self, output: NDArray[Any], images: NDArray[Any], weights: NDArray[Any], statistics: NDArray[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """Return what `dots_core.engine.protocol.Engine.run_layers` does.
+
+        Parameters
+        ----------
+        output : array
+        images : array
+            The gradient of the images.
+        weights : array, shape (weights.size,)
+            The flat gradient of the weights.
+        statistics : array, shape (statistics.size,)
+        """
+        state = {"output": output, "gradient/images": images}
+        state.update(self.weights.split(weights, "gradient/"))
+        state.update(self.statistics.split(statistics, "statistics/"))
+        return state
+
     def stack(self, sequences: tuple[tuple[Layer, ...], ...]) -> Stack:
         """Stack sequences whose layers are of the same kinds and sizes, and place their arrays."""
         layers = list(zip(*sequences, strict=True))

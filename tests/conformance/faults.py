@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import dots_core.engine
 from dots_core.engine.protocol import Engine
 
 
@@ -409,13 +410,17 @@ FAULTS = {
 }
 
 
+SHARED = ("forward", "mixture", "network", "tensors")
+"""Modules of `dots_core.engine` that engines share: copied along as ``core_<name>.py``, so that faults can be there."""
+
+
 def faulty_engine(source: str, fault: Fault, folder: Path, package: str) -> Engine:
     """Return the engine of a copy of an engine with one fault in it.
 
     Parameters
     ----------
     source : str
-        The package that is copied.
+        The package that is copied, with what of the core it shares with other engines.
     folder : Path
         Where to.
     package : str
@@ -425,8 +430,14 @@ def faulty_engine(source: str, fault: Fault, folder: Path, package: str) -> Engi
     assert original is not None
     home = folder / package
     shutil.copytree(Path(original).parent, home, ignore=shutil.ignore_patterns("__pycache__"))
+    core = Path(dots_core.engine.__path__[0])
+    for name in SHARED:
+        shutil.copy(core / f"{name}.py", home / f"core_{name}.py")
     for path in home.glob("*.py"):
-        path.write_text(path.read_text("utf-8").replace(source, package), "utf-8")
+        text = path.read_text("utf-8").replace(source, package)
+        for name in SHARED:
+            text = text.replace(f"dots_core.engine.{name} import", f"{package}.core_{name} import")
+        path.write_text(text, "utf-8")
     path = home / fault.file
     text = path.read_text("utf-8")
     assert text.count(fault.right) == 1, f"'{fault.right}' stands {text.count(fault.right)} times in {fault.file}"

@@ -286,13 +286,15 @@ def test_a_node_that_hears_none_only(partial):
 def test_a_chosen_operation_weighs_exactly_one():
     """1 on the way forward, to the last bit, however the softmax weight rounds; the others exactly 0."""
     import torch
-    from dots_torch.mixture import Mixture
-    from dots_torch.runtime import precision
+    from dots_torch.runtime import device_context
+    from dots_torch.tensors import TorchTensors
+
+    from dots_core.engine.mixture import Mixture
 
     cell = search_cell(3, sampling="hard")
     noise = Stream(0, "noise").normal(cell.operation_groups.shape).astype(np.float32)
     chosen = cell.operation_groups.largest(noise)
-    mixture = Mixture("normal", cell, precision(Runtime()))
+    mixture = Mixture("normal", cell, TorchTensors(device_context(Runtime())))
     alpha = torch.zeros(noise.shape, requires_grad=True)
     edge_weights = mixture({"alpha.normal": alpha}, Temperature(0.3), Draw(noise, chosen))
     table = torch.stack([edge_weights.column(o, tuple(range(len(cell.edges)))) for o in range(len(OPERATIONS))], 1)
@@ -308,7 +310,10 @@ def test_a_chosen_operation_weighs_exactly_one():
 @given(data=st.data())
 def test_block_softmax_and_its_gradient_agree_with_the_core(data):
     import torch
-    from dots_torch.mixture import GroupSoftmax
+    from dots_torch.runtime import device_context
+    from dots_torch.tensors import TorchTensors
+
+    from dots_core.engine.mixture import GroupSoftmax
 
     shape = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 5)))
     numbers = st.floats(-5, 5, width=32)
@@ -322,7 +327,7 @@ def test_block_softmax_and_its_gradient_agree_with_the_core(data):
     temperature = data.draw(st.floats(0.1, 10))
     blocks = SoftmaxGroups(labels, offsets, free)
     leaf = torch.from_numpy(logits).requires_grad_()
-    softmax = GroupSoftmax(blocks, torch.device("cpu"), torch.float64)
+    softmax = GroupSoftmax(blocks, TorchTensors(device_context(Runtime(precision="float64"))))
     weights = softmax(leaf, temperature, None if noise is None else torch.from_numpy(noise))
     (gradient,) = torch.autograd.grad(weights, leaf, torch.from_numpy(upstream))
     expected = group_softmax(logits, blocks, temperature, noise)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dots_core.engine.batch import Batch, Draw
-from dots_core.engine.flat_state import AdamState, FlatState
 from dots_core.engine.protocol import Rates, Setup, State, check_groups
 from dots_core.engine.stacking import StackedNetwork
+from dots_core.engine.state import AdamState, FlatState
 from dots_core.network.spec import architecture_shapes
 from dots_core.search_space.mixing import Temperature
 from dots_jittor.accumulated import Accumulated

@@ -11,9 +11,9 @@ from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch, Draw
-from dots_core.engine.flat_state import AdamState, FlatState
 from dots_core.engine.protocol import Rates, Setup, State, check_groups
 from dots_core.engine.stacking import StackedNetwork
+from dots_core.engine.state import AdamState, FlatState
 from dots_core.network.spec import architecture_shapes, traced_shapes
 from dots_core.search_space.mixing import Temperature
 from dots_mindspore.cell import Cell

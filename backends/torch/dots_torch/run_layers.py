@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dots_core.engine.protocol import State
 from dots_core.engine.stacking import Stacker
 from dots_core.network.layers import Layer
-from dots_torch.runtime import DeviceContext, host
+from dots_torch.runtime import DeviceContext
 from dots_torch.stack import ForwardContext, Stack
-from dots_torch.weights import views
+from dots_torch.tensors import Leaves, TorchTensors, flat_gradient, views
 
 
 def run_layers(
@@ -22,30 +22,23 @@ def run_layers(
     weights: Mapping[str, NDArray],
     images: NDArray[np.floating],
     upstream: NDArray[np.floating],
-    device_context: DeviceContext,
+    device: DeviceContext,
 ) -> State:
     """Carry out `dots_core.engine.protocol.Engine.run_layers`."""
-    stacker = Stacker()
+    stacker, tensors = Stacker(), TorchTensors(device)
     described = stacker.stack(sequences)
     stack = Stack(described)
-    device = device_context.device
-
-    def to_device(array: NDArray[np.floating]) -> torch.Tensor:
-        return torch.from_numpy(np.array(array, device_context.numpy)).to(device)
-
-    with device_context.scope():
-        x = to_device(images).to(memory_format=device_context.memory_format).requires_grad_()
-        flat = to_device(stacker.weights.join(weights, device_context.numpy))
-        leaves = [view.detach().requires_grad_() for view in views(stacker.weights, flat)]
-        statistics = to_device(stacker.initial_statistics(device_context.numpy))
+    with device.scope():
+        x = tensors.upload(images).to(memory_format=device.memory_format).requires_grad_()
+        flat = tensors.upload(stacker.weights.join(weights, device.numpy))
+        leaves = Leaves(views(stacker.weights, flat))
+        statistics = tensors.upload(stacker.initial_statistics(device.numpy))
         context = ForwardContext(leaves, views(stacker.statistics, statistics), training=True, track=True)
-        with device_context.autocast():
+        with device.autocast():
             y = stack(context, F.relu(x) if stack.rectified else x)
             if described.shared:
                 y = torch.cat([y] * described.width, 1)
-        found = torch.autograd.grad(y, [x, *leaves], to_device(upstream).to(y.dtype))
-    state: State = {"output": host(y.to(device_context.dtype)), "gradient/images": host(found[0])}
-    gradient = torch.cat([g.reshape(-1) for g in found[1:]]) if leaves else flat
-    state.update(stacker.weights.split(host(gradient), "gradient/"))
-    state.update(stacker.statistics.split(host(statistics), "statistics/"))
-    return state
+        found = torch.autograd.grad(y, [x, *leaves.read.values()], tensors.upload(upstream).to(y.dtype))
+        gradient = flat_gradient(stacker.weights, dict(zip(leaves.read, found[1:], strict=True)), flat)
+    host = tensors.download
+    return stacker.state(host(y), host(found[0]), host(gradient), host(statistics))

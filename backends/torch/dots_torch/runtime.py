@@ -86,11 +86,6 @@ class DeviceContext:
         return tensor
 
 
-def host(tensor: Tensor) -> NDArray[np.floating]:
-    """The values as a contiguous array, which may share the tensor's memory."""
-    return tensor.detach().contiguous().cpu().numpy()
-
-
 def device_context(runtime: Runtime) -> DeviceContext:
     """Turn a runtime request into a `DeviceContext`.
 

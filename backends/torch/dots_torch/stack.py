@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -11,10 +11,9 @@ from torch import Tensor
 
 from dots_core.engine import stacking
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.errors import UsageError
 from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
-from dots_torch.weights import Stacks
+from dots_torch.tensors import Stacks
 
 
 @dataclass
@@ -59,14 +58,14 @@ class Stack:
         self.rectified = stack.rectified
         self._steps = tuple(_step(step) for step in stack.steps)
 
-    def __call__(self, context: ForwardContext, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def __call__(self, context: ForwardContext, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Run the layers.
 
         Parameters
         ----------
         x : Tensor, shape (N, C, H, W)
             The shared input; already rectified if `rectified`.
-        edge_weight : Tensor, shape (width,), optional
+        weight : Tensor, shape (width,), optional
             Factor of each sequence's output.
 
         Returns
@@ -75,7 +74,7 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(context, x, edge_weight)
+            x = step(context, x, weight)
         return x
 
 
@@ -101,11 +100,6 @@ def _step(step: stacking.Step) -> Step:
 
 def _norm(norm: StackedNorm) -> Step:
     def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
-        if context.training and x.numel() == x.shape[1]:
-            raise UsageError(
-                f"a batch norm of {x.shape[1]} channels gets one value for each and cannot take a variance of it; "
-                "train with larger batches or images"
-            )
         weight = None if norm.weight is None else context.weights[norm.weight]
         bias = None if norm.bias is None else context.weights[norm.bias]
         if norm.weighted and edge_weight is not None:
@@ -179,10 +173,3 @@ def _swap(x: Tensor, outer: int, inner: int) -> Tensor:
         last = x.permute(0, 2, 3, 1).unflatten(3, (outer, inner, -1)).transpose(3, 4).flatten(3)
         return last.permute(0, 3, 1, 2)
     return x.unflatten(1, (outer, inner, -1)).transpose(1, 2).flatten(1, 3)
-
-
-def shuffled(parts: Sequence[Tensor]) -> Tensor:
-    """Interleave the channels of tensors of one shape: the first of each, the second of each, and so on."""
-    if parts[0].is_contiguous(memory_format=torch.channels_last):
-        return torch.stack([part.permute(0, 2, 3, 1) for part in parts], 4).flatten(3).permute(0, 3, 1, 2)
-    return torch.stack(list(parts), 2).flatten(1, 2)

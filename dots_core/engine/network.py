@@ -1,0 +1,311 @@
+"""A network's bookkeeping, the same in every engine: gradients accumulated and used, updates, state in and out."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dots_core.engine.batch import Batch
+from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.stacking import StackedNetwork
+from dots_core.engine.state import AdamState, FlatState
+from dots_core.engine.tensors import Tensor, Tensors
+from dots_core.errors import UsageError
+from dots_core.network.layers import Norm, output_size
+from dots_core.network.spec import NetworkSpec, architecture_shapes, auxiliary_layers, cell_layouts
+from dots_core.search_space.mixing import Temperature
+
+
+@dataclass
+class Gradients:
+    """What one training pass gave.
+
+    Attributes
+    ----------
+    loss : tensor, one value
+    logits : tensor, shape (N, classes)
+    auxiliary : tensor, shape (N, classes), or None
+        Logits of the auxiliary head.
+    correct : tensor, one value
+        Number of correct predictions.
+    found : dict of tensors
+        Gradients by name: ``"w"`` flat, architecture weights by theirs.
+    images : tensor, shape (N, C, H, W), or None
+        Gradient of the images, where it was wanted.
+    traced : dict of (tensor, tensor)
+        Value and gradient by name (`dots_core.network.spec.traced_shapes`), where they were wanted.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    auxiliary: Tensor | None
+    correct: Tensor
+    found: dict[str, Tensor]
+    images: Tensor | None = None
+    traced: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+class EngineNetwork(ABC):
+    """The verbs of `dots_core.engine.protocol.Network`; a subclass adds what its framework alone can do.
+
+    Attributes
+    ----------
+    setup : Setup
+    spec : NetworkSpec
+    stacked : StackedNetwork
+    tensors : Tensors
+    values : dict of tensors
+        ``"w"``, all weights as one vector laid out as ``stacked.weights``, and α′ and β′ by name.
+    """
+
+    def __init__(
+        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], tensors: Tensors
+    ) -> None:
+        self.setup, self.spec, self.tensors = setup, setup.spec, tensors
+        self.stacked = StackedNetwork(setup.spec)
+        with self.scope():
+            self.values = {"w": tensors.upload(self.stacked.weights.join(weights, tensors.dtype))}
+            self.values |= {name: tensors.upload(architecture[name]) for name in architecture_shapes(setup.spec)}
+            self._momentum = tensors.zeros_like(self.values["w"])
+            self._moments = {
+                name: (tensors.zeros_like(value), tensors.zeros_like(value))
+                for name, value in self.values.items()
+                if name != "w"
+            }
+            self._steps = dict.fromkeys(self._moments, 0)
+            self.put_statistics(self.stacked.initial_statistics(tensors.dtype))
+        self._accumulated: dict[str, Tensor] = {}
+        # w while it is perturbed: where it is brought back to.
+        self._unperturbed: Tensor | None = None
+        self._log: list[tuple[Tensor, Tensor]] = []
+
+    # A framework's own
+
+    @abstractmethod
+    def differentiate(
+        self,
+        names: Sequence[str],
+        batch: Batch,
+        temperature: Temperature,
+        move: bool,
+        images: bool = False,
+        trace: bool = False,
+    ) -> Gradients:
+        """Run one training forward and backward pass.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Keys of `values`; of these the gradients are wanted, others may be left out.
+        move : bool
+            Whether the running statistics move.
+        images, trace : bool
+            Whether the images' gradient, and what flows through the network, are wanted, too.
+        """
+
+    @abstractmethod
+    def classify(self, batch: Batch, temperature: Temperature) -> tuple[Tensor, Tensor]:
+        """Return the summed cross-entropy and number of correct predictions, with the running statistics."""
+
+    @abstractmethod
+    def put_statistics(self, flat: NDArray[Any]) -> None:
+        """Take over running statistics, laid out as ``stacked.statistics``."""
+
+    @abstractmethod
+    def take_statistics(self) -> NDArray[Any]:
+        """Return the running statistics, laid out as ``stacked.statistics``, in memory of their own."""
+
+    def scope(self) -> contextlib.AbstractContextManager[None]:
+        """Make the framework compute where and as exactly as this network does, for one call."""
+        return contextlib.nullcontext()
+
+    def flush(self) -> None:  # noqa: B027 (most frameworks begin at once)
+        """Have what was asked of a framework that computes later on its way; must not wait for it."""
+
+    # Verbs
+
+    def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
+        check_groups(groups)
+        with self.scope():
+            self._accumulate(groups, batch, temperature, 1.0)
+            self._update(groups, rates, {})
+            self.flush()
+
+    def accumulate_gradients(
+        self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float = 1.0
+    ) -> None:
+        check_groups(groups)
+        with self.scope():
+            self._accumulate(groups, batch, temperature, factor)
+            self.flush()
+
+    def update(
+        self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        check_groups(groups)
+        with self.scope():
+            self._update(groups, rates, extra_gradients or {})
+            self.flush()
+
+    def virtual_step(self, rate: float) -> None:
+        unclipped = replace(self.setup.optimizers, clip=0.0)
+        with self.scope():
+            self._unperturbed = self.tensors.copy(self.values["w"])
+            gradient = self._used("w")
+            self._assign("w", self.tensors.sgd(self._unperturbed, self._momentum, gradient, unclipped, rate)[0])
+            self.flush()
+
+    def perturb_weights(self, radius: float) -> None:
+        assert self._unperturbed is not None, "virtual_step comes first"
+        with self.scope():
+            self._assign("w", self.tensors.perturbed(self._unperturbed, self._accumulated["w"], radius))
+            self.flush()
+
+    def gradient_norm(self) -> float:
+        with self.scope():
+            return float(self.tensors.download(self.tensors.norm([self._accumulated["w"]])).item())
+
+    def restore_weights(self) -> None:
+        assert self._unperturbed is not None, "virtual_step comes first"
+        with self.scope():
+            self._assign("w", self._unperturbed)
+        self._unperturbed = None
+        self._accumulated.pop("w", None)
+
+    def pop_losses(self) -> NDArray[np.float64]:
+        rows = self.tensors.rows(self._log)
+        self._log.clear()
+        return rows
+
+    def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
+        with self.scope():
+            loss, correct = self.tensors.rows([self.classify(batch, temperature)])[0]
+        return float(loss), int(correct)
+
+    def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
+        check_norms(self.spec, len(batch.labels))
+        host = self.tensors.download
+        with self.scope():
+            given = self.differentiate(tuple(self.values), batch, temperature, move=False, images=True, trace=trace)
+            out: State = {"logits": host(given.logits), "loss": host(given.loss).reshape(())}
+            if given.auxiliary is not None:
+                out["auxiliary_logits"] = host(given.auxiliary)
+            for name, (value, gradient) in given.traced.items():
+                out[f"trace/{name}"], out[f"trace.gradient/{name}"] = host(value), host(gradient)
+            out["gradient/images"] = host(given.images)
+            for name in self._moments:
+                out[f"gradient/{name}"] = host(given.found[name])
+            out.update(self.stacked.weights.split(host(given.found["w"]), "gradient/"))
+        return out
+
+    def architecture(self) -> dict[str, NDArray[np.floating]]:
+        return {name: self.tensors.download(self.values[name]) for name in self._moments}
+
+    def export_state(self) -> State:
+        host = self.tensors.download
+        adam = {
+            name: AdamState(host(self.values[name]), host(first), host(second), self._steps[name])
+            for name, (first, second) in self._moments.items()
+        }
+        flat = FlatState(host(self.values["w"]), host(self._momentum), self.take_statistics(), adam)
+        return flat.canonical(self.stacked)
+
+    def import_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        flat, upload = FlatState.of(self.stacked, state, self.tensors.dtype), self.tensors.upload
+        with self.scope():
+            self._assign("w", upload(flat.weights))
+            self._momentum = self.tensors.assign(self._momentum, upload(flat.momentum))
+            self.put_statistics(flat.statistics)
+            for name, adam in flat.architecture.items():
+                self._assign(name, upload(adam.value))
+                self._move(name, upload(adam.first), upload(adam.second))
+                self._steps[name] = adam.steps
+
+    # Inside
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether w is away from where `restore_weights` brings it back to."""
+        return self._unperturbed is not None
+
+    def names(self, groups: tuple[str, ...]) -> list[str]:
+        """Return the keys of `values` that belong to parameter groups."""
+        return [name for name in self.values if name.partition(".")[0] in groups]
+
+    def record(self, loss: Tensor, correct: Tensor) -> None:
+        """Keep a loss, and the number of correct predictions, for `pop_losses`."""
+        self._log.append((loss, correct))
+
+    def add_gradient(self, name: str, gradient: Tensor, factor: float) -> None:
+        """Add ``factor`` times a gradient to what is accumulated."""
+        self._accumulated[name] = self.tensors.add_scaled(self._accumulated.get(name), gradient, factor)
+
+    def pending(self) -> list[Tensor]:
+        """Return all tensors that computations so far have changed, but the statistics."""
+        moments = [moment for pair in self._moments.values() for moment in pair]
+        losses = [value for pair in self._log[-1:] for value in pair]
+        return [*losses, *self.values.values(), self._momentum, *moments, *self._accumulated.values()]
+
+    def _accumulate(self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float) -> None:
+        check_norms(self.spec, len(batch.labels))
+        names = self.names(groups)
+        given = self.differentiate(names, batch, temperature, move=not self.perturbed)
+        for name in names:
+            self.add_gradient(name, given.found[name], factor)
+        self.record(given.loss, given.correct)
+
+    def _update(self, groups: tuple[str, ...], rates: Rates, extra: Mapping[str, NDArray[np.floating]]) -> None:
+        tensors, settings = self.tensors, self.setup.optimizers
+        gradients = {name: self._used(name) for name in self.names(groups)}
+        if "w" in gradients:
+            weights, momentum = tensors.sgd(
+                self.values["w"], self._momentum, gradients.pop("w"), settings, rates.weights
+            )
+            self._assign("w", weights)
+            self._momentum = tensors.assign(self._momentum, momentum)
+        for name in gradients:
+            if name in extra:
+                gradients[name] = tensors.add_scaled(gradients[name], tensors.upload(extra[name]), 1.0)
+        moved = tensors.clipped(list(gradients.values()), settings.architecture_clip)
+        for name, gradient in zip(gradients, moved, strict=True):
+            self._steps[name] += 1
+            value, first, second = tensors.adam(
+                self.values[name], *self._moments[name], gradient, settings, self._steps[name], rates.architecture
+            )
+            self._assign(name, value)
+            self._move(name, first, second)
+
+    def _used(self, name: str) -> Tensor:
+        """Take an accumulated gradient away; 0 where there is none."""
+        found = self._accumulated.pop(name, None)
+        return self.tensors.zeros_like(self.values[name]) if found is None else found
+
+    def _assign(self, name: str, value: Tensor) -> None:
+        self.values[name] = self.tensors.assign(self.values[name], value)
+
+    def _move(self, name: str, *moments: Tensor) -> None:
+        first, second = (self.tensors.assign(*pair) for pair in zip(self._moments[name], moments, strict=True))
+        self._moments[name] = (first, second)
+
+
+def check_norms(spec: NetworkSpec, samples: int) -> None:
+    """Raise `UsageError` if a batch norm would see a single value a channel in training: it has no variance."""
+    sizes = [layout.size for layout in cell_layouts(spec)]
+    auxiliary = auxiliary_layers(spec)
+    if auxiliary is not None:
+        size = sizes[auxiliary[0]]
+        for layer in auxiliary[1]:
+            size = output_size(layer, size)
+            if isinstance(layer, Norm):
+                sizes.append(size)
+    if samples * min(height * width for height, width in sizes) == 1:
+        raise UsageError(
+            "a batch norm gets one value for each channel and cannot take a variance of it; "
+            "train with larger batches or images"
+        )
