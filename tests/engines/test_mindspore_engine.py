@@ -54,12 +54,12 @@ def built(case, precision="float32"):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_composed_convolution_is_taken_only_where_the_device_asks_for_it(shared):
-    from dots_mindspore.runtime import DEVICES, place
+    from dots_mindspore.runtime import DEVICES, device_context
     from dots_mindspore.stack import Stack
 
     sequences = tuple(operation_layers(f"edge{e}", "sep_conv_3x3", 4, 1, False, True) for e in range(2))
     described = Stacker().stack(sequences)
-    here = place(Runtime())
+    here = device_context(Runtime())
     assert here.choices == DEVICES["cpu"]
     choices = here.choices if shared else replace(here.choices, composed_channels=0)
     count = len(Stack(described, replace(here, choices=choices))._steps)
@@ -91,7 +91,7 @@ def test_float16_stays_near_float32(name, monkeypatch):
 
 def test_gradients_that_overflow_float16_are_dropped():
     import mindspore
-    from dots_mindspore.differentiate import value_and_gradients
+    from dots_mindspore.tensors import value_and_gradients
 
     one, two = (mindspore.Tensor(np.full(3, value, np.float32)) for value in (1.0, 2.0))
 
@@ -136,7 +136,7 @@ def test_an_ascend_device_is_told_about_hf32(precision, monkeypatch):
     monkeypatch.setattr(mindspore, "set_deterministic", lambda on: asked.update(deterministic=on))
     for name in ("precision_mode", "conv_allow_hf32", "matmul_allow_hf32"):
         monkeypatch.setattr(options, name, lambda value, name=name: asked.update({name: value}))
-    runtime.place(Runtime("Ascend:1", precision)).enter()
+    runtime.device_context(Runtime("Ascend:1", precision)).enter()
     hf32 = precision == "tf32"
     assert asked == {
         "device": ("Ascend", 1),
@@ -158,7 +158,7 @@ def test_a_second_device_in_one_process_is_refused(monkeypatch):
     monkeypatch.setattr(runtime, "ascend_count", lambda: 1)
     monkeypatch.setattr(mindspore, "set_device", refuse)
     with pytest.raises(EngineMissing, match="device is set already"):
-        runtime.place(Runtime("ascend")).enter()
+        runtime.device_context(Runtime("ascend")).enter()
 
 
 def test_repeated_gradients_are_byte_equal():
@@ -245,7 +245,7 @@ def test_a_hard_sample_differentiates_only_by_the_weights_it_reads():
 def test_joining_is_the_inverse_of_cutting(data):
     """What was not cut out comes back as 0."""
     import mindspore
-    from dots_mindspore.differentiate import joined, parts
+    from dots_mindspore.tensors import joined, parts
 
     from dots_core.engine.flat_layout import FlatLayout
 
@@ -285,9 +285,9 @@ def test_halving_takes_the_maximum_of_what_is_there(size):
 def test_channels_are_split_and_shuffled_exactly(partial, by_convolution):
     import mindspore
     from dots_mindspore.channels import shuffler, splitter
-    from dots_mindspore.runtime import place
+    from dots_mindspore.runtime import device_context
 
-    here = place(Runtime())
+    here = device_context(Runtime())
     here = replace(here, choices=replace(here.choices, split_by_convolution=by_convolution))
     here.enter()
     x = Stream(0, "tests/channels").normal((3, 8, 5, 4)).astype(np.float32)
@@ -304,12 +304,14 @@ def test_channels_are_split_and_shuffled_exactly(partial, by_convolution):
 def test_a_chosen_operation_weighs_exactly_one():
     """1 + p − p is 1 only if the subtraction is done first."""
     import mindspore
-    from dots_mindspore.mixture import Mixture
+    from dots_mindspore.tensors import MindSporeTensors
+
+    from dots_core.engine.mixture import Mixture
 
     case = CASES["hard sampling"]
     cell, draw = case.spec.normal, case.batch().draws["normal"]
     architecture = {name: mindspore.Tensor(value) for name, value in case.architecture().items()}
-    edge_weights = Mixture("normal", cell).edge_weights(architecture, case.temperature, draw)
+    edge_weights = Mixture("normal", cell, MindSporeTensors())(architecture, case.temperature, draw)
     table = edge_weights.block(tuple(range(draw.chosen.shape[1])), tuple(range(len(cell.edges)))).asnumpy()
     assert np.array_equal(table, draw.chosen.astype(np.float32))
 
@@ -470,11 +472,11 @@ def test_standard_output_stays_clean():
     code = (
         "from dots_mindspore.engine import engine\n"
         "from dots_conformance.networks import CASES\n"
+        "from dots_core.engine.protocol import Rates\n"
         "assert engine.devices() and engine.versions()\n"
         "case = CASES['pairs']\n"
         "network = case.build(engine, 'float32')\n"
-        "network.step(('w', 'alpha', 'beta'), case.batch(), __import__('dots_core.engine.protocol').engine.Rates(), "
-        "case.temperature)\n"
+        "network.step(('w', 'alpha', 'beta'), case.batch(), Rates(), case.temperature)\n"
         "network.pop_losses()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)

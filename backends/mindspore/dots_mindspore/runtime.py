@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-from mindspore import Tensor
 
 from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
@@ -171,11 +170,6 @@ def ascend_count() -> int:
     """Return the number of Ascend devices, without starting one."""
     ascend = ms.device_context.ascend
     return int(ascend.device_count()) if ascend.is_available() else 0
-
-
-def upload(array: Any) -> Tensor:
-    """Bring an array to the device; MindSpore copies it when an operation first needs it."""
-    return Tensor.from_numpy(array.copy())
 
 
 def _limit_onednn() -> None:

@@ -12,7 +12,6 @@ from mindspore import Parameter, Tensor, ops
 
 from dots_core.engine import stacking
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.errors import UsageError
 from dots_core.network.layers import (
     NORM_EPSILON,
     NORM_MOMENTUM,
@@ -81,14 +80,14 @@ class Stack:
             else:
                 self._steps.append(_step(step, device_context))
 
-    def __call__(self, context: ForwardContext, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def __call__(self, context: ForwardContext, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Run the layers.
 
         Parameters
         ----------
         x : Tensor, shape (N, C, H, W)
             The shared input; already rectified if `rectified`.
-        edge_weight : Tensor, shape (width·channels,), optional
+        weight : Tensor, shape (width·channels,), optional
             Factor of each channel of the output.
 
         Returns
@@ -97,7 +96,7 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(context, x, edge_weight)
+            x = step(context, x, weight)
         return x
 
 
@@ -142,12 +141,6 @@ def _norm(norm: StackedNorm) -> Step:
             # Scaling an edge's output is free when batch norm's own weight does it.
             weight = edge_weight if norm.weight is None else edge_weight * weight
             bias = bias if norm.bias is None else edge_weight * bias
-        samples, _, height, width = x.shape
-        if context.training and samples * height * width == 1:
-            raise UsageError(
-                "a batch norm gets one value for each channel and cannot take a variance of it; "
-                "train with larger batches or images"
-            )
         normalise = in_training if context.training else in_evaluation
         return normalise(x, weight, bias, context.statistics[norm.mean], context.statistics[norm.variance])[0]
 

@@ -1,16 +1,65 @@
-"""Gradients, and tensors in and out of flat storage."""
+"""MindSpore's tensors, as the bookkeeping of `dots_core.engine` sees them; gradients; and flat storage cut up."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
 from dots_core.engine.flat_layout import FlatLayout
+from dots_core.engine.tensors import Tensors
+
+
+class MindSporeTensors(Tensors):
+    """Tensors on the process's device, in float32."""
+
+    dtype = np.float32
+
+    def __init__(self) -> None:
+        self._softmax = ops.Softmax(-1)
+
+    def upload(self, array: NDArray[Any]) -> Tensor:
+        # MindSpore copies it to the device when an operation first needs it.
+        return Tensor.from_numpy(np.array(array, np.float32))
+
+    def download(self, tensor: Tensor) -> NDArray[Any]:
+        return tensor.asnumpy().copy()
+
+    def indices(self, array: NDArray[np.integer]) -> Tensor:
+        return Tensor(array.astype(np.int32))
+
+    def gather(self, flat: Tensor, indices: Tensor) -> Tensor:
+        return ops.gather(flat, indices, 0)
+
+    def softmax(self, rows: Tensor) -> Tensor:
+        return self._softmax(rows)
+
+    def matvec(self, matrix: Tensor, vector: Tensor) -> Tensor:
+        return ops.reshape(ops.matmul(matrix, ops.reshape(vector, (-1, 1))), (-1,))
+
+    def detached(self, tensor: Tensor) -> Tensor:
+        return ops.stop_gradient(tensor)
+
+    def sqrt(self, tensor: Tensor) -> Tensor:
+        return ops.sqrt(tensor)
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        squares = [ops.reduce_sum(tensor * tensor) for tensor in tensors]
+        return ops.sqrt(sum(squares[1:], squares[0]))
+
+    def at_most(self, value: Tensor, most: float) -> Tensor:
+        return ops.minimum(value, most)
+
+    def where_positive(self, condition: Tensor, value: Tensor) -> Tensor:
+        return ops.where(condition > 0.0, value, ops.zeros_like(value))
+
+    def zeros_like(self, tensor: Tensor) -> Tensor:
+        return ops.zeros_like(tensor)
 
 
 def value_and_gradients(
@@ -39,11 +88,6 @@ def value_and_gradients(
         return found, gradients
     finite = ops.isfinite(ops.addn([ops.reduce_sum(gradient * 0.0) for gradient in gradients]))
     return found[1:], tuple(ops.where(finite, gradient / scale, ops.zeros_like(gradient)) for gradient in gradients)
-
-
-def host(tensor: Tensor) -> NDArray[Any]:
-    """The values as an array of its own."""
-    return tensor.asnumpy().copy()
 
 
 def parts(layout: FlatLayout, flat: Tensor, numbers: Iterable[int] | None = None) -> dict[int, Tensor]:
