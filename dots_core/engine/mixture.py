@@ -7,8 +7,10 @@ straight-through (GDAS eq. 6-7): exactly 1 on the way forward, the softmax weigh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dots_core.engine.batch import Draw
 from dots_core.engine.stacking import StackedOperation
@@ -31,14 +33,14 @@ class GroupSoftmax:
         self._offsets = None if groups.offsets is None else tensors.upload(groups.offsets)
         self._free = None if groups.free is None else tensors.upload(groups.free)
 
-    def __call__(self, logits: Tensor, temperature: float, noise: Tensor | None = None) -> Tensor:
+    def __call__(self, logits: Tensor, temperature: float, noise: NDArray[np.floating] | None = None) -> Tensor:
         """Return the softmax of (free·logits + offsets + noise) / temperature, 0 where masked."""
         shifted = logits if self._free is None else logits * self._free
         if self._offsets is not None:
             shifted = shifted + self._offsets
-        if noise is not None:
-            shifted = shifted + noise
         tensors = self._tensors
+        if noise is not None:
+            shifted = shifted + tensors.upload(noise)
         rows = tensors.gather(shifted.reshape((-1,)), self._gather)
         weights = tensors.softmax(rows / tensors.number(temperature, rows) + self._padding)
         scattered = tensors.gather(weights.reshape((-1,)), self._scatter) * self._mask
@@ -100,14 +102,22 @@ class EdgeWeights:
 
 
 class Mixture:
-    """Makes the weights of one type of cell."""
+    """Makes the weights of one type of cell.
+
+    Attributes
+    ----------
+    softmax : class
+        `GroupSoftmax`, or a framework's own of the same parameters and call.
+    """
+
+    softmax: Any = GroupSoftmax
 
     def __init__(self, kind: str, cell: CellSpec, tensors: Tensors) -> None:
         self._kind, self._tensors = kind, tensors
-        self._alpha = GroupSoftmax(cell.operation_groups, tensors) if cell.mixed else None
-        self._beta: GroupSoftmax | None = None
+        self._alpha: Any = self.softmax(cell.operation_groups, tensors) if cell.mixed else None
+        self._beta: Any = None
         if cell.matrix is not None and cell.combination_groups is not None:
-            self._beta = GroupSoftmax(cell.combination_groups, tensors)
+            self._beta = self.softmax(cell.combination_groups, tensors)
             self._shares = tensors.upload(cell.matrix.shares)
         self._ones = tensors.upload(np.ones((len(cell.edges), len(OPERATIONS))))
         self._indices: dict[Key, Tensor] = {}
@@ -125,16 +135,18 @@ class Mixture:
             chances = self._beta(architecture[f"beta.{self._kind}"], temperature.beta)
             gamma = self._tensors.matvec(self._shares, chances)
             table = table * gamma.reshape((-1, 1))
-        return self._cut_up(table, gamma, draw)
+        return self.cut_up(table, gamma, draw)
 
     def _operations(self, alpha: Tensor, temperature: float, draw: Draw | None) -> Tensor:
-        assert self._alpha is not None
-        tensors = self._tensors
-        weights = self._alpha(alpha, temperature, None if draw is None else tensors.upload(draw.noise))
-        if draw is None or draw.chosen is None:
-            return weights
-        one = tensors.number(1.0, weights)
-        return tensors.upload(draw.chosen) * (one + (weights - tensors.detached(weights)))
+        weights = self._alpha(alpha, temperature, None if draw is None else draw.noise)
+        return weights if draw is None or draw.chosen is None else self.chosen(weights, draw.chosen)
 
-    def _cut_up(self, table: Tensor, gamma: Tensor | None, draw: Draw | None) -> EdgeWeights:
+    def chosen(self, weights: Tensor, chosen: NDArray[np.bool_]) -> Tensor:
+        """Return 1 for what was chosen and 0 for the rest, with the gradient of the softmax weights."""
+        tensors = self._tensors
+        one = tensors.number(1.0, weights)
+        return tensors.upload(chosen) * (one + (weights - tensors.detached(weights)))
+
+    def cut_up(self, table: Tensor, gamma: Tensor | None, draw: Draw | None) -> EdgeWeights:
+        """Return what cells read of the table γ·α, shape (edges, all operations), and γ."""
         return EdgeWeights(table, gamma, draw, self._tensors, self._indices)

@@ -226,8 +226,8 @@ def _primitives():
         "mix": (((3, 2), image, image), lambda ops, f, x, y: [ops.mix(f, [x, y])]),
         "rectify": ((image,), lambda ops, x: [ops.rectify(x)]),
         "add": ((image,) * 6, lambda ops, *terms: [ops.add(terms)]),
-        "group_softmax": (((7,),), lambda ops, x: [ops.group_softmax(x, blocks, 0.7)]),
-        "block_softmax_shifted": (((7,),), lambda ops, x: [ops.group_softmax(x, shifted, 0.7, np.linspace(0, 1, 7))]),
+        "group_softmax": (((7,),), lambda ops, x: [_softmax(ops, blocks)(x, 0.7)]),
+        "group_softmax_shifted": (((7,),), lambda ops, x: [_softmax(ops, shifted)(x, 0.7, np.linspace(0, 1, 7))]),
         "cross_entropy": (
             ((3, 5),),
             lambda ops, x: list(ops.cross_entropy(x, _labels(), smoothing=0.1, share=0.3)),
@@ -236,30 +236,47 @@ def _primitives():
             (image, (2,), (4,), (4,)),
             lambda ops, x, scale, shift, mean: [ops.normalise_by(x, scale, shift, mean, mean * mean)],
         ),
-        "momentum_sgd": (((9,),) * 3, lambda ops, *vectors: list(ops.momentum_sgd(*vectors, _optimizers(), 0.1))),
+        "sgd": (((9,),) * 3, lambda ops, *vectors: list(_tensors(ops).sgd(*vectors, _optimizers(), 0.1))),
         "adam": (
             ((9,),) * 4,
-            lambda ops, g, x, m, v: list(ops.adam(g, x, m, v * v, _optimizers(), 3, 0.1)),
+            lambda ops, g, x, m, v: list(_tensors(ops).adam(x, m, v * v, g, _optimizers(), 3, 0.1)),
         ),
         "approach": (((9,),) * 2, lambda ops, old, new: [ops.approach(old, new, 0.1)]),
         "approach_some": (((9,),) * 2, lambda ops, old, new: [ops.approach_some(old, new, _some(9), 0.1)]),
-        "add_scaled": (((3, 3),) * 2, lambda ops, total, term: [ops.add_scaled(total, term, -0.3)]),
-        "norm": (((9,),), lambda ops, x: [ops.norm(x)]),
+        "add_scaled": (((3, 3),) * 2, lambda ops, total, term: [_tensors(ops).add_scaled(total, term, -0.3)]),
+        "clipped": (((9,), (2, 3)), lambda ops, *given: _tensors(ops).clipped(given, 0.5)),
+        "norm": (((9,),), lambda ops, x: [_tensors(ops).norm([x])]),
         "perturbed": (
             ((9,),) * 2,
-            lambda ops, w, g: [ops.perturbed(w, g, 0.1), ops.perturbed(w, g - g, 0.1)],
+            lambda ops, w, g: [_tensors(ops).perturbed(w, g, 0.1), _tensors(ops).perturbed(w, g - g, 0.1)],
         ),
     }
 
 
 PRIMITIVES = (
     *("depthwise", "pointwise", "normalise", "max_pool", "average_pool", "mix", "rectify", "add", "group_softmax"),
-    *("interleave", "block_softmax_shifted", "cross_entropy", "normalise_by", "momentum_sgd", "adam", "approach"),
-    *("approach_some", "add_scaled", "norm", "perturbed"),
+    *("interleave", "group_softmax_shifted", "cross_entropy", "normalise_by", "sgd", "adam", "approach"),
+    *("approach_some", "add_scaled", "norm", "perturbed", "clipped"),
 )
 WITHOUT_GRADIENT = (
-    *("normalise_by", "momentum_sgd", "adam", "approach", "approach_some", "add_scaled", "norm", "perturbed"),
+    *("normalise_by", "sgd", "adam", "approach", "approach_some", "add_scaled", "norm", "perturbed", "clipped"),
 )
+
+
+def _tensors(ops):
+    from dots_jittor import native
+    from dots_jittor.tensors import JittorTensors, NativeTensors
+
+    return (NativeTensors if ops is native else JittorTensors)(np.float64)
+
+
+def _softmax(ops, groups):
+    from dots_jittor import native
+    from dots_jittor.mixture import NativeSoftmax
+
+    from dots_core.engine.mixture import GroupSoftmax
+
+    return (NativeSoftmax if ops is native else GroupSoftmax)(groups, _tensors(ops))
 
 
 def _some(count):

@@ -328,7 +328,7 @@ def test_block_softmax_and_its_gradient_agree_with_the_core(data):
     blocks = SoftmaxGroups(labels, offsets, free)
     leaf = torch.from_numpy(logits).requires_grad_()
     softmax = GroupSoftmax(blocks, TorchTensors(device_context(Runtime(precision="float64"))))
-    weights = softmax(leaf, temperature, None if noise is None else torch.from_numpy(noise))
+    weights = softmax(leaf, temperature, noise)
     (gradient,) = torch.autograd.grad(weights, leaf, torch.from_numpy(upstream))
     expected = group_softmax(logits, blocks, temperature, noise)
     np.testing.assert_allclose(weights.detach().numpy(), expected, atol=1e-12)

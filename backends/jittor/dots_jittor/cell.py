@@ -1,162 +1,114 @@
-"""A cell, computed source by source."""
+"""What a cell does with feature maps on Jittor, and how the edges out of one of its nodes are run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from dots_core.engine import stacking
-from dots_core.engine.batch import Draw
+from dots_core.engine.forward import FeatureMaps, Weighted
+from dots_core.engine.mixture import EdgeWeights
 from dots_core.engine.stacking import StackedCell
 from dots_jittor.arrays import Var
 from dots_jittor.branching import fork, split
-from dots_jittor.edge_weights import EdgeWeights
+from dots_jittor.primitives import Primitives
 from dots_jittor.stack import ForwardContext, Stack
 from dots_jittor.startup import jt
 
 
-class Source:
-    """Everything that flows out of one node of a cell.
+class JittorMaps(FeatureMaps):
+    """Feature maps as Vars of Jittor; stacks rectify what they read themselves."""
 
-    Parameters
-    ----------
-    partial : int
-        K of `dots_core.search_space.cell.CellSpec.partial`.
-    alone : bool
-        Whether every edge's operations are on their own, because samples leave some out.
+    def __init__(self, ops: Primitives) -> None:
+        self.ops = ops
+
+    def relu(self, x: Var) -> Var:
+        return self.ops.rectify(x)
+
+    def concat(self, parts: Sequence[Var]) -> Var:
+        return jt.concat(list(parts), 1)
+
+    def split(self, x: Var, channels: Sequence[int]) -> Sequence[Var]:
+        return split(x, tuple(channels))
+
+    def combined(self, factors: Var, basis: Sequence[Var]) -> Sequence[Var]:
+        sums = factors.shape[0]
+        return split(self.ops.mix(factors, basis), (basis[0].shape[1],) * sums)
+
+    def shuffled(self, mixed: Var, rest: Var, parts: int) -> Var:
+        return self.ops.interleave(mixed, rest, parts)
+
+    def nothing(self, context: ForwardContext, like: Var, channels: int, size: tuple[int, int]) -> Var:
+        zeros = context.constants.zeros((like.shape[0], channels, *size))
+        return zeros.clone().start_grad() if context.trace else zeros
+
+    def add(self, terms: Sequence[Var]) -> Var:
+        return self.ops.add(terms)
+
+    def passed(self, pairs: Weighted, weights: EdgeWeights | None) -> Var:
+        basis = [y for _, y in pairs]
+        gamma = None if weights is None else weights.gamma(tuple(edge for edge, _ in pairs))
+        return self.add(basis) if gamma is None else self.ops.mix(gamma.reshape((1, -1)), basis)
+
+
+class JittorSource:
+    """Everything that flows out of one node of a cell (`dots_core.engine.forward.Source`), in as few kernels as can be.
+
+    What passes the operations by is weighted where it arrives, by `JittorMaps.passed`.
     """
 
-    def __init__(self, source: stacking.Source, partial: int, alone: bool) -> None:
-        self.edges = source.edges
-        self._partial, self._alone = partial, alone
-        self._separate = [(family, Stack(family.stack)) for family in source.separate]
-        self._common = [(family, Stack(family.stack)) for family in source.common]
+    def __init__(
+        self,
+        source: stacking.Source,
+        cell: StackedCell,
+        stack: Callable[[stacking.Stack], Stack],
+        maps: JittorMaps,
+    ) -> None:
+        self.edges, self._maps, self._partial = source.edges, maps, cell.cell.partial
+        # Whether every edge's operations are on their own, because samples leave some out.
+        self._alone = cell.cell.sampling == "hard"
+        self._separate = [(operation, stack(operation.stack)) for operation in source.separate]
+        self._common = [(operation, stack(operation.stack)) for operation in source.common]
         self._common_edges = source.common_edges
-        self._bypass = None if source.bypass is None else Stack(source.bypass)
+        self._bypass = None if source.bypass is None else stack(source.bypass)
 
-    def __call__(
-        self, context: ForwardContext, x: Var, edge_weights: EdgeWeights | None, draw: Draw | None
-    ) -> tuple[list[tuple[int, Var]], Var | None]:
-        """Return (edge number, weighted output) pairs, where an edge may appear more than once, and what passes by."""
-        passing = None
+    def __call__(self, context: ForwardContext, x: Var, weights: EdgeWeights | None) -> tuple[Weighted, Weighted]:
+        passed: Weighted = []
         if self._bypass is not None:
             through = x.shape[1] // self._partial
             x, rest = split(x, (through, x.shape[1] - through))
-            passing = self._bypass(context, rest)
+            y = self._bypass(context, rest)
+            passed = [(edge, y) for edge in self.edges]
         if self._alone:
-            assert edge_weights is not None
-            return self._edge_by_edge(context, x, edge_weights, draw), passing
-        return self._together(context, x, edge_weights), passing
+            assert weights is not None
+            return self._edge_by_edge(context, x, weights), passed
+        return self._together(context, x, weights), passed
 
-    def _together(self, context: ForwardContext, x: Var, edge_weights: EdgeWeights | None) -> list[tuple[int, Var]]:
+    def _together(self, context: ForwardContext, x: Var, weights: EdgeWeights | None) -> Weighted:
         terms: dict[tuple[int, ...], list[Var]] = {}
-        for family, stack in self._separate:
-            edge_weight = None if edge_weights is None else edge_weights.column(family.operation, family.edges)
-            terms.setdefault(family.edges, []).append(stack(context, x, edge_weight))
-        outputs: list[tuple[int, Var]] = []
-        families = [family for family, _ in self._common]
+        for operation, stack in self._separate:
+            column = None if weights is None else weights.column(operation.operation, operation.edges)
+            terms.setdefault(operation.edges, []).append(stack(context, x, column))
+        outputs: Weighted = []
         basis = [stack(context, x) for _, stack in self._common]
-        if basis and edge_weights is not None:
-            factors = edge_weights.block(tuple(family.operation for family in families), self._common_edges)
-            terms.setdefault(self._common_edges, []).append(context.ops.mix(factors, basis))
+        if basis and weights is not None:
+            factors = weights.block(tuple(each.operation for each, _ in self._common), self._common_edges)
+            terms.setdefault(self._common_edges, []).append(self._maps.ops.mix(factors, basis))
         else:
-            outputs += [(e, y) for family, y in zip(families, basis, strict=True) for e in family.edges]
+            outputs += [(e, y) for (each, _), y in zip(self._common, basis, strict=True) for e in each.edges]
         for edges, summands in terms.items():
-            total = context.ops.add(summands)
+            total = self._maps.add(summands)
             outputs += zip(edges, split(total, (total.shape[1] // len(edges),) * len(edges)), strict=True)
         return outputs
 
-    def _edge_by_edge(
-        self, context: ForwardContext, x: Var, edge_weights: EdgeWeights, draw: Draw | None
-    ) -> list[tuple[int, Var]]:
-        evaluated = [pair for pair in (*self._separate, *self._common) if pair[0].evaluated(draw)]
+    def _edge_by_edge(self, context: ForwardContext, x: Var, weights: EdgeWeights) -> Weighted:
+        ops = self._maps.ops
+        evaluated = [pair for pair in (*self._separate, *self._common) if weights.evaluated(pair[0])]
         terms: dict[int, list[Var]] = {}
-        for (family, stack), copy in zip(evaluated, fork(context.ops, x, len(evaluated)), strict=True):
-            (edge,) = family.edges
-            edge_weight = edge_weights.column(family.operation, family.edges)
-            shared = family.stack.shared
-            y = (
-                context.ops.mix(edge_weight.reshape((1, 1)), [stack(context, copy)])
-                if shared
-                else stack(context, copy, edge_weight)
-            )
-            terms.setdefault(edge, []).append(y)
-        return [(edge, context.ops.add(summands)) for edge, summands in terms.items()]
-
-
-class Cell:
-    """One cell of a network."""
-
-    def __init__(self, cell: StackedCell) -> None:
-        self.kind = cell.layout.kind
-        self._name = cell.layout.name
-        self._layout = cell.layout
-        self._cell = cell.cell
-        self._preprocess = [Stack(stack) for stack in cell.preprocess]
-        alone = cell.cell.sampling == "hard"
-        self._sources = [Source(source, cell.cell.partial, alone) for source in cell.sources]
-
-    def __call__(
-        self,
-        context: ForwardContext,
-        before: tuple[Var, Var],
-        edge_weights: EdgeWeights | None,
-        keep: Var | None,
-        draw: Draw | None,
-    ) -> Var:
-        """Run the cell.
-
-        Parameters
-        ----------
-        before : two Vars
-            Outputs of the two previous cells, c_{k−2} first.
-        edge_weights : EdgeWeights or None
-            None: edges are added unweighted.
-        keep : Var, shape (edges, N), optional
-            Drop-path factors.
-        draw : Draw, optional
-        """
-        nodes = [
-            context.keep(f"{self._name}.{number}", stack(context, before[number]))
-            for number, stack in enumerate(self._preprocess)
-        ]
-        pending: dict[int, list[Var]] = {}
-        passing: dict[int, list[tuple[int, Var]]] = {}
-        for number, source in enumerate(self._sources):
-            if number >= 2:
-                node = self._node(
-                    context, nodes[0].shape[0], pending.pop(number, []), passing.pop(number, []), edge_weights
-                )
-                nodes.append(context.keep(f"{self._name}.{number}", node))
-            if not source.edges:
-                continue
-            outputs, rest = source(context, nodes[number], edge_weights, draw)
-            for edge, y in outputs:
-                pending.setdefault(self._cell.edges[edge].target, []).append(_kept(y, keep, edge))
-            for edge in () if rest is None else source.edges:
-                passing.setdefault(self._cell.edges[edge].target, []).append((edge, _kept(rest, keep, edge)))
-        return context.keep(self._name, jt.concat([nodes[number] for number in self._cell.concat], 1))
-
-    def _node(
-        self,
-        context: ForwardContext,
-        samples: int,
-        terms: list[Var],
-        passing: list[tuple[int, Var]],
-        edge_weights: EdgeWeights | None,
-    ) -> Var:
-        """An intermediate node, from what its edges bring."""
-        if terms:
-            mixed = context.ops.add(terms)
-        else:
-            # Samples chose `none` on every edge.
-            channels = self._layout.channels // self._cell.partial
-            mixed = context.constants.zeros((samples, channels, *self._layout.size))
-            mixed = mixed.clone().start_grad() if context.trace else mixed
-        if not passing:
-            return mixed
-        basis = [y for _, y in passing]
-        factors = None if edge_weights is None else edge_weights.edges(tuple(edge for edge, _ in passing))
-        rest = context.ops.add(basis) if factors is None else context.ops.mix(factors, basis)
-        return context.ops.interleave(mixed, rest, self._cell.partial)
-
-
-def _kept(y: Var, keep: Var | None, edge: int) -> Var:
-    return y if keep is None else y * keep[edge].reshape((-1, 1, 1, 1))
+        for (operation, stack), copy in zip(evaluated, fork(ops, x, len(evaluated)), strict=True):
+            column = weights.column(operation.operation, operation.edges)
+            if operation.stack.shared:
+                y = ops.mix(column.reshape((1, 1)), [stack(context, copy)])
+            else:
+                y = stack(context, copy, column)
+            terms.setdefault(operation.edges[0], []).append(y)
+        return [(edge, ops.add(summands)) for edge, summands in terms.items()]

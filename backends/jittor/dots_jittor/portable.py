@@ -6,13 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dots_core.engine.protocol import Optimizers
 from dots_core.network.layers import NORM_EPSILON
-from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var, upload
-from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
 from dots_jittor.window import Window
 
@@ -127,21 +123,6 @@ def interleave(first: Var, rest: Var, parts: int) -> Var:
     return joined.reshape((n, parts, channels // parts, h * w)).transpose((0, 2, 1, 3)).reshape((n, channels, h, w))
 
 
-def group_softmax(
-    logits: Var, groups: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
-) -> Var:
-    if noise is not None or groups.offsets is not None or groups.free is not None:
-        free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(groups, noise))
-        logits = logits * free + shifts
-    gather = upload(groups.gather.ravel().astype(np.int32))
-    rows = logits.reshape((-1,))[gather].reshape(groups.gather.shape) / _number(temperature, logits)
-    # What fills a row up repeats its first entry, so the maximum is that of the group.
-    powers = jt.exp(rows - rows.max(1, keepdims=True).detach()) * upload((~groups.padding).astype(str(logits.dtype)))
-    weights = (powers / powers.sum(1, keepdims=True)).reshape((-1,))
-    scattered = weights[upload(groups.scatter.astype(np.int32))] * upload(groups.mask.ravel().astype(str(logits.dtype)))
-    return scattered.reshape(logits.shape)
-
-
 def cross_entropy(logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
     classes = logits.shape[1]
     centred = logits - logits.max(1, keepdims=True).detach()
@@ -152,48 +133,9 @@ def cross_entropy(logits: Var, labels: Var, smoothing: float, share: float) -> t
     return (losses * targets).sum(), (best == labels).sum().cast(logits.dtype)
 
 
-def momentum_sgd(gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float) -> tuple[Var, Var]:
-    if settings.clip:
-        gradient = clipped(gradient, settings.clip)
-    moved = _number(settings.momentum, buffer) * buffer + gradient + _number(settings.weight_decay, weights) * weights
-    return weights - _number(rate, weights) * moved, moved
-
-
-def clipped(gradient: Var, clip: float) -> Var:
-    norm = jt.sqrt((gradient * gradient).sum())
-    factor = _number(clip, gradient) / (norm + _number(1e-6, gradient))
-    return gradient * jt.minimum(factor, _number(1.0, gradient))
-
-
-def adam(
-    gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
-) -> tuple[Var, Var, Var]:
-    b1, b2 = settings.betas
-    gradient = gradient + _number(settings.architecture_weight_decay, values) * values
-    first = _number(b1, first) * first + _number(1 - b1, first) * gradient
-    second = _number(b2, second) * second + _number(1 - b2, second) * gradient * gradient
-    scale = jt.sqrt(second) * _number(1 / math.sqrt(1 - b2**step), second) + _number(settings.epsilon, second)
-    return values - _number(rate / (1 - b1**step), values) * first / scale, first, second
-
-
 def approach(old: Var, target: Var, share: float) -> Var:
     return _number(1 - share, old) * old + _number(share, target) * target
 
 
 def approach_some(old: Var, target: Var, moves: Var, share: float) -> Var:
     return jt.ternary(moves.bool(), approach(old, target, share), old)
-
-
-def add_scaled(total: Var, term: Var, factor: float) -> Var:
-    return total + _number(factor, term) * term
-
-
-def norm(x: Var) -> Var:
-    return jt.sqrt((x * x).sum()).reshape((1,))
-
-
-def perturbed(weights: Var, gradient: Var, radius: float) -> Var:
-    length = norm(gradient)
-    # Where the gradient is 0, or no number, the weights stay.
-    step = jt.ternary(length > 0, _number(radius, length) / length, _number(0.0, length))
-    return weights + step * gradient

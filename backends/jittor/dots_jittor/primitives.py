@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine.protocol import Optimizers
 from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var
 from dots_jittor.window import Window
@@ -85,12 +84,6 @@ class Primitives(Protocol):
         """
         ...
 
-    def group_softmax(
-        self, logits: Var, groups: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
-    ) -> Var:
-        """Softmax within each group, 0 where masked; see `dots_core.search_space.mixing.group_softmax`."""
-        ...
-
     def cross_entropy(self, logits: Var, labels: Var, smoothing: float, share: float) -> tuple[Var, Var]:
         """Cross-entropy with label smoothing, summed over samples and multiplied by ``share``.
 
@@ -112,40 +105,12 @@ class Primitives(Protocol):
         """`normalise` by given moments, each of shape (C,)."""
         ...
 
-    def momentum_sgd(
-        self, gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float
-    ) -> tuple[Var, Var]:
-        """Return new weights and buffer of vectors; the rule is `dots_core.engine.protocol.Optimizers`'."""
-        ...
-
-    def clipped(self, gradient: Var, clip: float) -> Var:
-        """Return gradient·min(1, clip/(‖gradient‖₂ + 1e-6)), of a vector."""
-        ...
-
-    def adam(
-        self, gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
-    ) -> tuple[Var, Var, Var]:
-        """Return new values and moments, after update number ``step``, counted from 1."""
-        ...
-
     def approach(self, old: Var, target: Var, share: float) -> Var:
         """Return (1 − share)·old + share·target, of vectors."""
         ...
 
     def approach_some(self, old: Var, target: Var, moves: Var, share: float) -> Var:
         """`approach` where ``moves``, uint8, is 1; the old values where it is 0."""
-        ...
-
-    def add_scaled(self, total: Var, term: Var, factor: float) -> Var:
-        """Return total + factor·term, of one shape."""
-        ...
-
-    def norm(self, x: Var) -> Var:
-        """Return ‖x‖₂ of a vector, shape (1,)."""
-        ...
-
-    def perturbed(self, weights: Var, gradient: Var, radius: float) -> Var:
-        """Return weights + radius·gradient/‖gradient‖₂, of vectors; the weights where the gradient is 0."""
         ...
 
 

@@ -13,6 +13,7 @@ from dots_core.errors import EngineMissing, UsageError
 from dots_jittor import native, portable
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
+from dots_jittor.tensors import JittorTensors, NativeTensors
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class DeviceContext:
     dtype: type[np.floating]
     cuda: bool
     ops: Primitives
+
+    def tensors(self) -> JittorTensors:
+        """Return the tensors of a network that computes here."""
+        return (JittorTensors if self.cuda else NativeTensors)(self.dtype)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:

@@ -11,7 +11,6 @@ from numpy.typing import DTypeLike
 from dots_core.engine import stacking
 from dots_core.engine.flat_layout import FlatLayout
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.errors import UsageError
 from dots_core.network.layers import NORM_MOMENTUM, Convolution, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
@@ -71,7 +70,7 @@ class ForwardContext:
     moments: dict[int, Var] = field(default_factory=dict)
     traced: dict[str, Var] = field(default_factory=dict)
 
-    def keep(self, name: str, x: Var) -> Var:
+    def passing(self, name: str, x: Var) -> Var:
         """Return a tensor on its way, kept if the pass is traced."""
         if self.trace:
             self.traced[name] = x
@@ -86,7 +85,7 @@ def moved_statistics(layout: FlatLayout, statistics: Var, context: ForwardContex
     layout : FlatLayout
         Of the statistics.
     statistics : Var, shape (layout.size,)
-    run : ForwardContext
+    context : ForwardContext
         In training. Statistics of layers it did not come through stay.
     """
     if not context.moments:
@@ -109,6 +108,8 @@ Step = Callable[[ForwardContext, Var, "Var | None"], Var]
 class Stack:
     """A stack's steps as calls of Jittor. It rectifies its input itself where that must be rectified."""
 
+    rectified = False
+
     def __init__(self, stack: stacking.Stack) -> None:
         self._steps: list[Step] = []
         rectify = stack.rectified
@@ -124,14 +125,14 @@ class Stack:
         if rectify:
             self._steps.append(_rectify)
 
-    def __call__(self, context: ForwardContext, x: Var, edge_weight: Var | None = None) -> Var:
+    def __call__(self, context: ForwardContext, x: Var, weight: Var | None = None) -> Var:
         """Run the layers.
 
         Parameters
         ----------
         x : Var, shape (N, C, H, W)
             The shared input.
-        edge_weight : Var, shape (width,), optional
+        weight : Var, shape (width,), optional
             Factor of each sequence's output.
 
         Returns
@@ -140,7 +141,7 @@ class Stack:
             As `dots_core.engine.stacking.Stack.shared` says.
         """
         for step in self._steps:
-            x = step(context, x, edge_weight)
+            x = step(context, x, weight)
         return x
 
 
@@ -200,11 +201,6 @@ def _norm(norm: StackedNorm) -> Step:
             scale = edge_weight if norm.weight is None else _spread(edge_weight, channels) * scale
             shift = shift if norm.bias is None else _spread(edge_weight, channels) * shift
         if context.training:
-            if x.shape[0] * x.shape[2] * x.shape[3] == 1:
-                raise UsageError(
-                    "a batch norm sees a single value a channel, whose variance is undefined; "
-                    "use a larger batch or larger images"
-                )
             y, context.moments[norm.mean] = context.ops.normalise(x, scale, shift)
             return y
         return context.ops.normalise_by(
