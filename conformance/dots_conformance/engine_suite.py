@@ -379,7 +379,7 @@ class EngineSuite:
 
     @pytest.mark.parametrize("stride", [1, 2])
     @pytest.mark.parametrize("operation", [o for o in OPERATIONS if o != NONE])
-    def test_apply_agrees_with_the_reference(self, engine: Engine, operation: str, stride: int) -> None:
+    def test_run_layers_agrees_with_the_reference(self, engine: Engine, operation: str, stride: int) -> None:
         if operation == SKIP and stride == 1:
             pytest.skip("the identity has no layers")
         sequences = tuple(operation_layers(f"edge{e}", operation, 4, stride, True, True) for e in range(3))

@@ -34,6 +34,7 @@ def rows(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.release("reference", "jittor", "search")
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_a_run_killed_on_one_engine_ends_on_another(backend, backends, kind, tmp_path):
     second = other(backends, backend)
@@ -64,6 +65,7 @@ def test_a_run_killed_on_one_engine_ends_on_another(backend, backends, kind, tmp
         assert mine["learning_rate"] == theirs["learning_rate"]
 
 
+@pytest.mark.release("reference", "mindspore", "jittor", "train")
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_what_one_engine_learned_evaluates_on_all(backend, backends, kind, tmp_path):
     """The same loss within rounding, the same predictions."""

@@ -34,6 +34,7 @@ def test_search_writes_a_run_and_prints_the_cell(backend, tmp_path):
     assert len(list((run / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.release("mindspore")
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(backend, tmp_path):
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         done = dots(*tiny_search(backend, tmp_path / name, "--seed", seed, "-q"))

@@ -134,6 +134,7 @@ def test_what_cannot_be_done_is_refused(arguments, said, tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.release("mindspore", "jittor")
 def test_locating_finds_nothing_in_an_engine_that_agrees(backend, tmp_path):
     assert dots(*tiny_search(backend, tmp_path / "run", "-q")).returncode == 0
     done = dots("conformance", "locate", "--backend", backend, "--checkpoint", tmp_path / "run")

@@ -93,6 +93,7 @@ def test_every_epoch_says_how_the_search_stands(backend, tmp_path):
         assert words in done.stdout, words
 
 
+@pytest.mark.release("torch")
 def test_measuring_the_gap_changes_nothing_else(backend, tmp_path):
     """With one measured after every epoch, with none, and in a search without topology."""
     for place, topology in (("two", "topology.epochs=2"), ("one", "topology.epochs=0")):
@@ -153,6 +154,7 @@ def test_two_skips_end_the_operation_search(backend, tmp_path):
     assert document["report"] == str(tmp_path / "run" / "report.html")
 
 
+@pytest.mark.release("torch")
 def test_a_killed_run_with_an_early_stop_ends_byte_equal(backend, tmp_path):
     """Stopped again and again: how long the ranking has been stable survives in the checkpoints."""
     arguments = [*EARLY, *STILL]

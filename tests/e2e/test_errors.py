@@ -217,6 +217,7 @@ def test_resuming_on_other_images_is_refused(backend, tmp_path):
     refused(dots(*tiny_search(backend, run, "--resume", "--data", root)), 5, "other images")
 
 
+@pytest.mark.release("mindspore", "jittor")
 def test_no_space_left_is_told_and_nothing_is_lost(backend, tmp_path):
     """A limit on the size of files stands in for a full disk: both are errors of the same system call."""
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -87,6 +87,7 @@ def test_exact_second_order_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.release("v1", "snas", "gdas+dots", "fixed", "2")
 @pytest.mark.engine(ENGINE)
 @pytest.mark.parametrize(
     ("preset", "stop"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from command import environment
 
 SETTINGS = {
@@ -33,6 +34,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.release("mindspore", "jittor")
 def test_search_or_say_how_to_start_them(backend, tmp_path):
     """A fork leaves the threads of most frameworks behind; whatever waits for them waits for ever."""
     (tmp_path / "script.py").write_text(SCRIPT % (backend, SETTINGS))

@@ -22,6 +22,7 @@ def _start(arguments):
     return subprocess.Popen(command_line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.release("mindspore", "jittor", "reference", "train")
 @pytest.mark.parametrize("kind", ["search", "train"])
 def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
     """One uninterrupted run against runs that together are killed many times, from start-up to the last file."""
@@ -56,6 +57,7 @@ def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
         number += 1
 
 
+@pytest.mark.release("130")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
     assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
@@ -76,6 +78,7 @@ def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
     assert contents(run) == contents(tmp_path / "whole")
 
 
+@pytest.mark.release("torch")
 @pytest.mark.any_engine
 @pytest.mark.parametrize("name", ["save", "rename"])
 def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, tmp_path):
@@ -109,6 +112,7 @@ main()
         assert contents(run) == expected
 
 
+@pytest.mark.release("torch", "reference")
 def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, tmp_path):
     """Killed as soon as the first epoch is saved: the first step of the new process already drops paths."""
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -106,7 +106,7 @@ class Processes:
             self._server.kill()
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-thread", "two-threads"])
+@pytest.fixture(scope="module", params=[1, 2], ids=["one_thread", "two_threads"])
 def processes(request):
     found = Processes(request.param)
     yield found
@@ -149,6 +149,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
+@pytest.mark.release("two_threads")
 @pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=str)
 def test_every_command_of_a_page_ends_well(page, processes, supposed, tmp_path):
     folder = tmp_path / "here"

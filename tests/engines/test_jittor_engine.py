@@ -35,6 +35,7 @@ class TestJittorFloat32(JittorSuite):
     precision = "float32"
 
 
+@pytest.mark.release
 class TestJittorFloat64(JittorSuite):
     precision = "float64"
 

@@ -65,6 +65,7 @@ def test_doctor_finds_that_it_works(site: Path, tmp_path: Path) -> None:
     assert "loopback: works" in done.stdout
 
 
+@pytest.mark.release
 def test_it_passes_the_whole_suite_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     folder = tmp_path / "empty"
