@@ -11,8 +11,17 @@ from typing import Any, Protocol
 
 from dots_core.engine import stacking
 from dots_core.engine.mixture import EdgeWeights
-from dots_core.engine.stacking import StackedCell, StackedNetwork, StackedOperation
+from dots_core.engine.stacking import (
+    StackedCell,
+    StackedConvolution,
+    StackedLinear,
+    StackedNetwork,
+    StackedNorm,
+    StackedOperation,
+    StackedPair,
+)
 from dots_core.engine.tensors import Tensor
+from dots_core.network.layers import GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 
 Weighted = list[tuple[int, Tensor]]
 """Edge numbers and weighted outputs; an edge may appear more than once."""
@@ -33,8 +42,24 @@ class Context(Protocol):
         ...
 
 
-class Stack(Protocol):
-    """A stack of layers (`dots_core.engine.stacking.Stack`), run by a framework.
+Step = Callable[[Any, Tensor, "Tensor | None"], Tensor]
+"""One step of a stack: of a context, an input and the weights of the stack's sequences."""
+
+_METHODS = {
+    ReLU: "relu",
+    Pool: "pool",
+    MaxPool2x2: "max_pool_2x2",
+    WindowAverage: "window_average",
+    GlobalAverage: "global_average",
+    StackedLinear: "linear",
+    StackedNorm: "norm",
+    StackedPair: "shifted_pair",
+    StackedConvolution: "convolution",
+}
+
+
+class Stack(ABC):
+    """A stack's steps (`dots_core.engine.stacking.Stack`) as calls of a framework, one method a kind of step.
 
     Attributes
     ----------
@@ -42,11 +67,60 @@ class Stack(Protocol):
         Whether it reads a rectified tensor; where its engine rectifies within the stack, it does not.
     """
 
-    rectified: bool
+    def __init__(self, stack: stacking.Stack) -> None:
+        self.rectified = stack.rectified
+        self._steps = [self.made(step) for step in stack.steps]
 
     def __call__(self, context: Any, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Run the layers on ``x``, shape (N, C, H, W), and weigh the output of each sequence."""
-        ...
+        """Run the steps.
+
+        Parameters
+        ----------
+        x : tensor, shape (N, C, H, W)
+            The shared input; already rectified if `rectified`.
+        weight : tensor, optional
+            Factor of each sequence's output (`FeatureMaps.column`).
+
+        Returns
+        -------
+        tensor
+            As `dots_core.engine.stacking.Stack.shared` says.
+        """
+        for step in self._steps:
+            x = step(context, x, weight)
+        return x
+
+    def made(self, step: stacking.Step) -> Step:
+        """Return the call that a step is."""
+        made: Step = getattr(self, _METHODS[type(step)])(step)
+        return made
+
+    @abstractmethod
+    def relu(self, layer: ReLU) -> Step: ...
+
+    @abstractmethod
+    def pool(self, layer: Pool) -> Step: ...
+
+    @abstractmethod
+    def max_pool_2x2(self, layer: MaxPool2x2) -> Step: ...
+
+    @abstractmethod
+    def window_average(self, layer: WindowAverage) -> Step: ...
+
+    @abstractmethod
+    def global_average(self, layer: GlobalAverage) -> Step: ...
+
+    @abstractmethod
+    def linear(self, step: StackedLinear) -> Step: ...
+
+    @abstractmethod
+    def norm(self, step: StackedNorm) -> Step: ...
+
+    @abstractmethod
+    def shifted_pair(self, step: StackedPair) -> Step: ...
+
+    @abstractmethod
+    def convolution(self, step: StackedConvolution) -> Step: ...
 
 
 class FeatureMaps(ABC):
@@ -85,6 +159,10 @@ class FeatureMaps(ABC):
     def scaled(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return maps times a factor that has one entry, or one for each sample: shape (N, 1, 1, 1)."""
         return x * factor
+
+    def by_edge(self, keep: Tensor) -> Any:
+        """Return drop-path factors, shape (cells, edges, N, 1, 1, 1), so that ``[cell][edge]`` is one edge's."""
+        return keep
 
     def column(self, weights: EdgeWeights, operation: StackedOperation, channels: int) -> Tensor:
         """Return an operation's weights as a stack takes them; its edges have so many channels each."""

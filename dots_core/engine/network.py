@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.engine import stacking
 from dots_core.engine.batch import Batch
-from dots_core.engine.protocol import Rates, Setup, State, check_groups
-from dots_core.engine.stacking import StackedNetwork
+from dots_core.engine.forward import FeatureMaps, Forward, Source
+from dots_core.engine.mixture import Mixture
+from dots_core.engine.protocol import Device, Rates, Runtime, Setup, State, check_groups
+from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.engine.state import AdamState, FlatState
 from dots_core.engine.tensors import Tensor, Tensors
 from dots_core.errors import UsageError
-from dots_core.network.layers import Norm, output_size
+from dots_core.network.layers import Layer, Norm, output_size
 from dots_core.network.spec import NetworkSpec, architecture_shapes, auxiliary_layers, cell_layouts
 from dots_core.search_space.mixing import Temperature
 
@@ -60,15 +63,31 @@ class EngineNetwork(ABC):
     spec : NetworkSpec
     stacked : StackedNetwork
     tensors : Tensors
+    maps : FeatureMaps
     values : dict of tensors
         ``"w"``, all weights as one vector laid out as ``stacked.weights``, and α′ and β′ by name.
+
+    Parameters
+    ----------
+    stack : callable
+        Makes the framework's `dots_core.engine.forward.Stack` of a description.
+    source : class
+        `dots_core.engine.forward.Source`, or the framework's own of the same parameters and call.
     """
 
     def __init__(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], tensors: Tensors
+        self,
+        setup: Setup,
+        weights: Mapping[str, NDArray],
+        architecture: Mapping[str, NDArray],
+        tensors: Tensors,
+        stack: Callable[[stacking.Stack], Any],
+        maps: FeatureMaps,
+        source: Callable[..., Any] = Source,
     ) -> None:
-        self.setup, self.spec, self.tensors = setup, setup.spec, tensors
+        self.setup, self.spec, self.tensors, self.maps = setup, setup.spec, tensors, maps
         self.stacked = StackedNetwork(setup.spec)
+        self._forward = Forward(self.stacked, stack, maps, source)
         with self.scope():
             self.values = {"w": tensors.upload(self.stacked.weights.join(weights, tensors.dtype))}
             self.values |= {name: tensors.upload(architecture[name]) for name in architecture_shapes(setup.spec)}
@@ -80,6 +99,7 @@ class EngineNetwork(ABC):
             }
             self._steps = dict.fromkeys(self._moments, 0)
             self.put_statistics(self.stacked.initial_statistics(tensors.dtype))
+            self._mixtures = {kind: self.mixture(kind) for kind in self.spec.kinds()}
         self._accumulated: dict[str, Tensor] = {}
         # w while it is perturbed: where it is brought back to.
         self._unperturbed: Tensor | None = None
@@ -114,12 +134,20 @@ class EngineNetwork(ABC):
         """Return the summed cross-entropy and number of correct predictions, with the running statistics."""
 
     @abstractmethod
+    def cross_entropy(self, logits: Tensor, targets: Any, weight: float = 1.0) -> Tensor:
+        """Return the batch's mean cross-entropy with label smoothing, times a weight; what targets are is its own."""
+
+    @abstractmethod
     def put_statistics(self, flat: NDArray[Any]) -> None:
         """Take over running statistics, laid out as ``stacked.statistics``."""
 
     @abstractmethod
     def take_statistics(self) -> NDArray[Any]:
         """Return the running statistics, laid out as ``stacked.statistics``, in memory of their own."""
+
+    def mixture(self, kind: str) -> Mixture:
+        """Return what makes the weights of a type of cell."""
+        return Mixture(kind, self.spec.cell(kind), self.tensors)
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
         """Make the framework compute where and as exactly as this network does, for one call."""
@@ -227,7 +255,41 @@ class EngineNetwork(ABC):
                 self._move(name, upload(adam.first), upload(adam.second))
                 self._steps[name] = adam.steps
 
-    # Inside
+    # For a framework's own
+
+    def forward(
+        self,
+        context: Any,
+        images: Tensor,
+        batch: Batch,
+        architecture: Mapping[str, Tensor],
+        temperature: Temperature,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits and, in training, the auxiliary head's; drop-path acts in training alone."""
+        draws, keep = batch.draws or {}, None
+        if context.training and batch.drop_path is not None:
+            keep = self.maps.by_edge(self.tensors.upload(batch.drop_path[..., None, None, None]))
+        weights = {
+            kind: mixture(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
+        }
+        return self._forward(context, images, weights, keep)
+
+    def loss(
+        self,
+        context: Any,
+        images: Tensor,
+        targets: Any,
+        batch: Batch,
+        architecture: Mapping[str, Tensor],
+        temperature: Temperature,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the training loss, logits and the auxiliary head's."""
+        logits, auxiliary = self.forward(context, images, batch, architecture, temperature)
+        loss = self.cross_entropy(logits, targets)
+        if auxiliary is not None:
+            extra = self.cross_entropy(auxiliary, targets, self.setup.loss.auxiliary_weight)
+            loss = self.maps.add([loss, extra])
+        return loss, logits, auxiliary
 
     @property
     def perturbed(self) -> bool:
@@ -251,6 +313,8 @@ class EngineNetwork(ABC):
         moments = [moment for pair in self._moments.values() for moment in pair]
         losses = [value for pair in self._log[-1:] for value in pair]
         return [*losses, *self.values.values(), self._momentum, *moments, *self._accumulated.values()]
+
+    # Inside
 
     def _accumulate(self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float) -> None:
         check_norms(self.spec, len(batch.labels))
@@ -292,6 +356,74 @@ class EngineNetwork(ABC):
     def _move(self, name: str, *moments: Tensor) -> None:
         first, second = (self.tensors.assign(*pair) for pair in zip(self._moments[name], moments, strict=True))
         self._moments[name] = (first, second)
+
+
+class FrameworkEngine(ABC):
+    """The front of an engine whose networks are `EngineNetwork`: a subclass says what its framework has.
+
+    Attributes
+    ----------
+    name : str
+    network : class
+        Its networks: of a setup, weights, architecture weights and a device.
+    """
+
+    name: str
+    network: Callable[..., Any]
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """See `dots_core.engine.protocol.Engine.versions`."""
+
+    @abstractmethod
+    def devices(self) -> tuple[Device, ...]:
+        """See `dots_core.engine.protocol.Engine.devices`."""
+
+    @abstractmethod
+    def device(self, runtime: Runtime) -> Any:
+        """Return where and as exactly as a runtime asks for to compute, or refuse (``Engine.check``)."""
+
+    @abstractmethod
+    def differentiate(
+        self,
+        stacker: Stacker,
+        described: stacking.Stack,
+        weights: NDArray[Any],
+        images: NDArray[np.floating],
+        upstream: NDArray[np.floating],
+        device: Any,
+    ) -> tuple[NDArray[Any], ...]:
+        """Run one stack in training, forward and backward (``Engine.run_layers``).
+
+        Parameters
+        ----------
+        stacker : Stacker
+            It has placed the arrays of the one stack.
+        weights : array, shape (stacker.weights.size,)
+
+        Returns
+        -------
+        output, image gradient, flat gradient of the weights, flat statistics : arrays
+        """
+
+    def check(self, runtime: Runtime) -> None:
+        self.device(runtime)
+
+    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Any:
+        return self.network(setup, weights, architecture, self.device(setup.runtime))
+
+    def run_layers(
+        self,
+        sequences: tuple[tuple[Layer, ...], ...],
+        weights: Mapping[str, NDArray],
+        images: NDArray[np.floating],
+        upstream: NDArray[np.floating],
+        runtime: Runtime,
+    ) -> State:
+        device, stacker = self.device(runtime), Stacker()
+        described = stacker.stack(sequences)
+        flat = stacker.weights.join(weights, np.float64)
+        return stacker.state(*self.differentiate(stacker, described, flat, images, upstream, device))
 
 
 def check_norms(spec: NetworkSpec, samples: int) -> None:

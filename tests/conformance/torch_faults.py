@@ -11,11 +11,12 @@ from faults import Fault
 TORCH_FAULTS = {
     "biased running variance": Fault(
         "stack.py",
-        "        return F.batch_norm(\n",
-        "        if context.training and tracked:\n"
-        "            biased = x.detach().var((0, 2, 3)) * x.shape[1] / x.numel()\n"
-        "            context.statistics[norm.variance].data.sub_(NORM_MOMENTUM / (1 - NORM_MOMENTUM) * biased)\n"
-        "        return F.batch_norm(\n",
+        "            return F.batch_norm(\n",
+        "            if context.training and tracked:\n"
+        "                biased = x.detach().var((0, 2, 3)) * x.shape[1] / x.numel()\n"
+        "                moved = NORM_MOMENTUM / (1 - NORM_MOMENTUM) * biased\n"
+        "                context.statistics[step.variance].data.sub_(moved)\n"
+        "            return F.batch_norm(\n",
         "layers/norm/c4-*",
         "statistics/norm.running_var",
         "update: running statistics.*running_var",
@@ -139,9 +140,9 @@ TORCH_FAULTS = {
         ("derived",),
     ),
     "auxiliary loss unweighted": Fault(
-        "network.py",
-        "loss = loss + settings.auxiliary_weight * extra",
-        "loss = loss + extra",
+        "core_network.py",
+        "(auxiliary, targets, self.setup.loss.auxiliary_weight)",
+        "(auxiliary, targets)",
         "networks/derived/darts_v2",
         "loss",
         "forward: loss",

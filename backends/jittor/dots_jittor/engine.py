@@ -1,22 +1,25 @@
-"""The engine's front: versions, devices, build."""
+"""The engine's front: versions, devices, networks and single stacks."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib
 import platform
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine.protocol import Device, Runtime, Setup, State
-from dots_core.network.layers import Layer
+from dots_core.engine import stacking
+from dots_core.engine.network import FrameworkEngine
+from dots_core.engine.protocol import Device, Runtime
+from dots_core.engine.stacking import Stacker
 from dots_jittor import onednn
+from dots_jittor.arrays import Views
 from dots_jittor.network import JittorNetwork
-from dots_jittor.run_layers import run_layers
-from dots_jittor.runtime import device_context
+from dots_jittor.runtime import DeviceContext, device_context
+from dots_jittor.stack import Constants, ForwardContext, Stack, moved_statistics
 from dots_jittor.startup import jt
 
 
@@ -25,10 +28,11 @@ def _threads() -> int:
     return int(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
 
 
-class JittorEngine:
+class JittorEngine(FrameworkEngine):
     """Jittor, on CPU or CUDA."""
 
     name = "jittor"
+    network = JittorNetwork
 
     def versions(self) -> dict[str, str]:
         utils = importlib.import_module("jittor_utils")
@@ -50,21 +54,31 @@ class JittorEngine:
         cpu = Device("cpu", f"{platform.machine()}, {_threads()} threads")
         return (Device("cuda", "the first CUDA device"), cpu) if jt.has_cuda else (cpu,)
 
-    def check(self, runtime: Runtime) -> None:
-        device_context(runtime)
+    def device(self, runtime: Runtime) -> DeviceContext:
+        return device_context(runtime)
 
-    def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> JittorNetwork:
-        return JittorNetwork(setup, weights, architecture, device_context(setup.runtime))
-
-    def run_layers(
+    def differentiate(
         self,
-        sequences: tuple[tuple[Layer, ...], ...],
-        weights: Mapping[str, NDArray],
+        stacker: Stacker,
+        described: stacking.Stack,
+        weights: NDArray[Any],
         images: NDArray[np.floating],
         upstream: NDArray[np.floating],
-        runtime: Runtime,
-    ) -> State:
-        return run_layers(sequences, weights, images, upstream, device_context(runtime))
+        device: DeviceContext,
+    ) -> tuple[NDArray[Any], ...]:
+        tensors, stack = device.tensors(), Stack(described)
+        with device.scope():
+            x = tensors.upload(images).start_grad()
+            leaves = Views(stacker.weights, tensors.upload(weights), differentiated=True)
+            statistics = tensors.upload(stacker.initial_statistics(device.dtype))
+            seen = Views(stacker.statistics, statistics)
+            context = ForwardContext(device.ops, leaves, seen, True, Constants(device.dtype))
+            y = stack(context, x)
+            y = jt.concat([y] * described.width, 1) if described.shared else y
+            found = jt.grad((y * tensors.upload(upstream)).sum(), [x, *leaves.read.values()])
+            host = tensors.download
+            gradient = host(leaves.flat(found[1:])) if leaves.read else weights
+            return host(y), host(found[0]), gradient, host(moved_statistics(stacker.statistics, statistics, context))
 
 
 engine = JittorEngine()

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.forward import Forward
 from dots_core.engine.network import EngineNetwork, Gradients
 from dots_core.engine.protocol import Setup
 from dots_core.search_space.mixing import Temperature
@@ -29,15 +28,15 @@ class JittorNetwork(EngineNetwork):
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], device: DeviceContext
     ) -> None:
         self._device = device
-        super().__init__(setup, weights, architecture, device.tensors())
-        self._forward_pass = Forward(self.stacked, Stack, JittorMaps(device.ops), JittorSource)
-        kinds = [cell.layout.kind for cell in self.stacked.cells]
-        with self.scope():
+        with device.scope():
             self._constants = Constants(device.dtype)
-            self._mixtures = {
-                kind: JittorMixture(kind, self.spec.cell(kind), self.tensors, device.ops, kinds.count(kind))
-                for kind in self.spec.kinds()
-            }
+        super().__init__(
+            setup, weights, architecture, device.tensors(), Stack, JittorMaps(device.ops), source=JittorSource
+        )
+
+    def mixture(self, kind: str) -> JittorMixture:
+        cells = sum(cell.layout.kind == kind for cell in self.stacked.cells)
+        return JittorMixture(kind, self.spec.cell(kind), self.tensors, self._device.ops, cells)
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
         return self._device.scope()
@@ -67,7 +66,9 @@ class JittorNetwork(EngineNetwork):
         x = self.tensors.upload(batch.images)
         if images:
             x.start_grad()
-        loss, correct, logits, auxiliary = self._loss(context, x, batch, {**architecture, **wanted}, temperature)
+        labels = _labels(batch)
+        loss, logits, auxiliary = self.loss(context, x, labels, batch, {**architecture, **wanted}, temperature)
+        _, correct = self._device.ops.cross_entropy(logits.detach(), labels, smoothing=0.0, share=1.0)
         weights = list(context.weights.read.values()) if "w" in names else []
         asked = [*context.traced.values(), *([x] if images else []), *wanted.values(), *weights]
         found = list(jt.grad(loss, asked)) if asked else []
@@ -84,7 +85,7 @@ class JittorNetwork(EngineNetwork):
     def classify(self, batch: Batch, temperature: Temperature) -> tuple[Var, Var]:
         with jt.no_grad():
             context, images = self._context(training=False), self.tensors.upload(batch.images)
-            logits, _ = self._forward(context, images, None, batch, self.values, temperature)
+            logits, _ = self.forward(context, images, batch, self.values, temperature)
             return self._device.ops.cross_entropy(logits, _labels(batch), smoothing=0.0, share=1.0)
 
     def _context(self, training: bool, differentiated: bool = False, trace: bool = False) -> ForwardContext:
@@ -92,41 +93,9 @@ class JittorNetwork(EngineNetwork):
         statistics = Views(self.stacked.statistics, self._statistics)
         return ForwardContext(self._device.ops, weights, statistics, training, self._constants, trace)
 
-    def _forward(
-        self,
-        context: ForwardContext,
-        images: Var,
-        keep: Any,
-        batch: Batch,
-        architecture: Mapping[str, Var],
-        temperature: Temperature,
-    ) -> tuple[Var, Var | None]:
-        """Return logits and, in training, the auxiliary head's."""
-        draws = batch.draws or {}
-        weights = {
-            kind: mixture(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
-        }
-        return self._forward_pass(context, images, weights, keep)
-
-    def _loss(
-        self,
-        context: ForwardContext,
-        images: Var,
-        batch: Batch,
-        architecture: Mapping[str, Var],
-        temperature: Temperature,
-    ) -> tuple[Var, Var, Var, Var | None]:
-        """Return the training loss, the number of correct predictions, logits and the auxiliary head's."""
-        keep = None if batch.drop_path is None else self.tensors.upload(batch.drop_path[..., None, None, None])
-        logits, auxiliary = self._forward(context, images, keep, batch, architecture, temperature)
-        ops, settings, labels = self._device.ops, self.setup.loss, _labels(batch)
-        share = 1 / len(batch.labels)
-        loss, correct = ops.cross_entropy(logits, labels, settings.label_smoothing, share)
-        if auxiliary is not None:
-            weighted = settings.auxiliary_weight * share
-            extra, _ = ops.cross_entropy(auxiliary, labels, settings.label_smoothing, weighted)
-            loss = ops.add([loss, extra])
-        return loss, correct, logits, auxiliary
+    def cross_entropy(self, logits: Var, targets: Var, weight: float = 1.0) -> Var:
+        share = weight / targets.shape[0]
+        return self._device.ops.cross_entropy(logits, targets, self.setup.loss.label_smoothing, share)[0]
 
 
 def _labels(batch: Batch) -> Var:

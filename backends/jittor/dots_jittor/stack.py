@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from dots_core.engine import stacking
+from dots_core.engine import forward, stacking
 from dots_core.engine.flat_layout import FlatLayout
+from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.network.layers import NORM_MOMENTUM, Convolution, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
+from dots_core.network.layers import NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
@@ -102,112 +102,107 @@ def moved_statistics(layout: FlatLayout, statistics: Var, context: ForwardContex
     return context.ops.approach_some(statistics, batch, upload(moves), NORM_MOMENTUM).stop_grad()
 
 
-Step = Callable[[ForwardContext, Var, "Var | None"], Var]
-
-
-class Stack:
-    """A stack's steps as calls of Jittor. It rectifies its input itself where that must be rectified."""
-
-    rectified = False
+class Stack(forward.Stack):
+    """A stack's steps as calls of Jittor, its input rectified where that must be; edges have weights (width,)."""
 
     def __init__(self, stack: stacking.Stack) -> None:
+        self.rectified = False
         self._steps: list[Step] = []
-        rectify = stack.rectified
+        # Whether the next step must rectify; convolutions do so in their own kernel.
+        self._rectify = stack.rectified
         for step in stack.steps:
-            folds = isinstance(step, (StackedConvolution, StackedPair))
-            if rectify and not folds:
-                self._steps.append(_rectify)
             if isinstance(step, ReLU):
-                rectify = True
+                self._rectify = True
                 continue
-            self._steps.append(_step(step, rectify))
-            rectify = False
-        if rectify:
-            self._steps.append(_rectify)
+            if self._rectify and not isinstance(step, (StackedConvolution, StackedPair)):
+                self._steps.append(self.relu(ReLU()))
+            self._steps.append(self.made(step))
+            self._rectify = False
+        if self._rectify:
+            self._steps.append(self.relu(ReLU()))
 
-    def __call__(self, context: ForwardContext, x: Var, weight: Var | None = None) -> Var:
-        """Run the layers.
+    def relu(self, layer: ReLU) -> Step:
+        return lambda context, x, edges: context.ops.rectify(x)
 
-        Parameters
-        ----------
-        x : Var, shape (N, C, H, W)
-            The shared input.
-        weight : Var, shape (width,), optional
-            Factor of each sequence's output.
+    def pool(self, layer: Pool) -> Step:
+        window = Window(3, layer.stride, 1)
+        if layer.kind == "max":
+            return lambda context, x, edges: context.ops.max_pool(x, window)
+        return lambda context, x, edges: context.ops.average_pool(x, window)
 
-        Returns
-        -------
-        Var
-            As `dots_core.engine.stacking.Stack.shared` says.
-        """
-        for step in self._steps:
-            x = step(context, x, weight)
-        return x
-
-
-def _rectify(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-    return context.ops.rectify(x)
-
-
-def _step(step: stacking.Step, rectify: bool) -> Step:
-    if isinstance(step, Pool):
-        window = Window(3, step.stride, 1)
-        if step.kind == "max":
-            return lambda context, x, edge_weight: context.ops.max_pool(x, window)
-        return lambda context, x, edge_weight: context.ops.average_pool(x, window)
-    if isinstance(step, MaxPool2x2):
+    def max_pool_2x2(self, layer: MaxPool2x2) -> Step:
         halving = Window(2, 2, over=True)
-        return lambda context, x, edge_weight: context.ops.max_pool(x, halving)
-    if isinstance(step, WindowAverage):
-        unpadded = Window(step.kernel, step.stride)
-        return lambda context, x, edge_weight: context.ops.average_pool(x, unpadded)
-    if isinstance(step, GlobalAverage):
-        return _global_average
-    if isinstance(step, StackedLinear):
-        return _linear(step)
-    if isinstance(step, StackedNorm):
-        return _norm(step)
-    if isinstance(step, StackedPair):
-        return _shifted_pair(step, rectify)
-    assert isinstance(step, StackedConvolution)
-    return _convolution(step, rectify)
+        return lambda context, x, edges: context.ops.max_pool(x, halving)
 
+    def window_average(self, layer: WindowAverage) -> Step:
+        unpadded = Window(layer.kernel, layer.stride)
+        return lambda context, x, edges: context.ops.average_pool(x, unpadded)
 
-def _global_average(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-    # The gradient of Jittor's mean divides in float32, whatever the type.
-    _, channels, height, width = x.shape
-    return x.sum(dims=(2, 3)) * context.constants.vector(1 / (height * width), channels)
+    def global_average(self, layer: GlobalAverage) -> Step:
+        def averaged(context: ForwardContext, x: Var, edges: Var | None) -> Var:
+            # The gradient of Jittor's mean divides in float32, whatever the type.
+            _, channels, height, width = x.shape
+            return x.sum(dims=(2, 3)) * context.constants.vector(1 / (height * width), channels)
 
+        return averaged
 
-def _linear(linear: StackedLinear) -> Step:
-    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-        weight, bias = context.weights[linear.weight], context.weights[linear.bias]
-        n, inputs = x.shape
-        outputs = weight.shape[0]
-        y = context.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
-        return y.reshape((n, outputs)) + bias
+    def linear(self, step: StackedLinear) -> Step:
+        def product(context: ForwardContext, x: Var, edges: Var | None) -> Var:
+            weight, bias = context.weights[step.weight], context.weights[step.bias]
+            n, inputs = x.shape
+            outputs = weight.shape[0]
+            y = context.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
+            return y.reshape((n, outputs)) + bias
 
-    return step
+        return product
 
+    def norm(self, step: StackedNorm) -> Step:
+        channels = step.width * step.channels
 
-def _norm(norm: StackedNorm) -> Step:
-    channels = norm.width * norm.channels
+        def normalised(context: ForwardContext, x: Var, edges: Var | None) -> Var:
+            scale = context.constants.vector(1, channels) if step.weight is None else context.weights[step.weight]
+            shift = context.constants.vector(0, channels) if step.bias is None else context.weights[step.bias]
+            if step.weighted and edges is not None:
+                # Scaling an edge's output is free when batch norm's own weight does it.
+                scale = edges if step.weight is None else _spread(edges, channels) * scale
+                shift = shift if step.bias is None else _spread(edges, channels) * shift
+            if context.training:
+                y, context.moments[step.mean] = context.ops.normalise(x, scale, shift)
+                return y
+            moments = (context.statistics[step.mean], context.statistics[step.variance])
+            return context.ops.normalise_by(x, scale, shift, *moments)
 
-    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-        scale = context.constants.vector(1, channels) if norm.weight is None else context.weights[norm.weight]
-        shift = context.constants.vector(0, channels) if norm.bias is None else context.weights[norm.bias]
-        if norm.weighted and edge_weight is not None:
-            # Scaling an edge's output is free when batch norm's own weight does it.
-            scale = edge_weight if norm.weight is None else _spread(edge_weight, channels) * scale
-            shift = shift if norm.bias is None else _spread(edge_weight, channels) * shift
-        if context.training:
-            y, context.moments[norm.mean] = context.ops.normalise(x, scale, shift)
-            return y
-        return context.ops.normalise_by(
-            x, scale, shift, context.statistics[norm.mean], context.statistics[norm.variance]
-        )
+        return normalised
 
-    return step
+    def shifted_pair(self, step: StackedPair) -> Step:
+        rectify = self._rectify
+
+        def joined(context: ForwardContext, x: Var, edges: Var | None) -> Var:
+            first = context.ops.pointwise(x, context.weights[step.first], 1, rectify, stride=2)
+            second = context.ops.pointwise(x, context.weights[step.second], 1, rectify, stride=2, offset=1)
+            # Each half holds all edges; bring the two halves of an edge together.
+            n, _, h, w = first.shape
+            halves = [y.reshape((n, step.width, y.shape[1] // step.width, h * w)) for y in (first, second)]
+            return jt.concat(halves, 2).reshape((n, first.shape[1] + second.shape[1], h, w))
+
+        return joined
+
+    def convolution(self, step: StackedConvolution) -> Step:
+        layer, weight, rectify = step.layer, step.weight, self._rectify
+        if layer.groups > 1:
+            window = Window(layer.kernel, layer.stride, layer.padding, layer.dilation)
+            return lambda context, x, edges: context.ops.depthwise(x, context.weights[weight], window, rectify)
+        # On a shared input the edges' weights, stacked, are one convolution with more outputs.
+        groups = 1 if step.shared else step.width
+        if layer.kernel == 1 and layer.stride == 1 and layer.padding == 0:
+            return lambda context, x, edges: context.ops.pointwise(x, context.weights[weight], groups, rectify)
+
+        def dense(context: ForwardContext, x: Var, edges: Var | None) -> Var:
+            x = context.ops.rectify(x) if rectify else x
+            geometry = (layer.stride, layer.padding, layer.dilation)
+            return jt.nn.conv2d(x, context.weights[weight], None, *geometry, groups)
+
+        return dense
 
 
 def _spread(values: Var, channels: int) -> Var:
@@ -216,35 +211,3 @@ def _spread(values: Var, channels: int) -> Var:
     if count == channels:
         return values
     return values.reshape((count, 1)).broadcast((count, channels // count)).reshape((channels,))
-
-
-def _shifted_pair(pair: StackedPair, rectify: bool) -> Step:
-    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-        first = context.ops.pointwise(x, context.weights[pair.first], 1, rectify, stride=2)
-        second = context.ops.pointwise(x, context.weights[pair.second], 1, rectify, stride=2, offset=1)
-        # Each half holds all edges; bring the two halves of an edge together.
-        n, _, h, w = first.shape
-        halves = [y.reshape((n, pair.width, y.shape[1] // pair.width, h * w)) for y in (first, second)]
-        return jt.concat(halves, 2).reshape((n, first.shape[1] + second.shape[1], h, w))
-
-    return step
-
-
-def _convolution(convolution: StackedConvolution, rectify: bool) -> Step:
-    layer, weight, width = convolution.layer, convolution.weight, convolution.width
-    if layer.groups > 1:
-        window = Window(layer.kernel, layer.stride, layer.padding, layer.dilation)
-        return lambda context, x, edge_weight: context.ops.depthwise(x, context.weights[weight], window, rectify)
-    # On a shared input the edges' weights, stacked, are one convolution with more outputs.
-    groups = 1 if convolution.shared else width
-    if layer.kernel == 1 and layer.stride == 1 and layer.padding == 0:
-        return lambda context, x, edge_weight: context.ops.pointwise(x, context.weights[weight], groups, rectify)
-    return _dense(layer, weight, groups, rectify)
-
-
-def _dense(layer: Convolution, weight: int, groups: int, rectify: bool) -> Step:
-    def step(context: ForwardContext, x: Var, edge_weight: Var | None) -> Var:
-        x = context.ops.rectify(x) if rectify else x
-        return jt.nn.conv2d(x, context.weights[weight], None, layer.stride, layer.padding, layer.dilation, groups)
-
-    return step

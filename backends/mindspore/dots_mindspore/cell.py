@@ -49,5 +49,8 @@ class MindSporeMaps(FeatureMaps):
     def nothing(self, context: Any, like: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
         return ops.zeros((like.shape[0], channels, *size), ms.float32)
 
+    def by_edge(self, keep: Tensor) -> list[tuple[Tensor, ...]]:
+        return [ops.unbind(cell, 0) for cell in ops.unbind(keep, 0)]
+
     def column(self, weights: EdgeWeights, operation: StackedOperation, channels: int) -> Tensor:
         return weights.channels(operation.operation, operation.edges, channels)

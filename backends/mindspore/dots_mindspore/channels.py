@@ -10,10 +10,10 @@ from mindspore import Tensor, ops
 from dots_mindspore.runtime import DeviceContext
 
 
-def splitter(sizes: tuple[int, ...], device_context: DeviceContext) -> Callable[[Tensor], Sequence[Tensor]]:
+def splitter(sizes: tuple[int, ...], device: DeviceContext) -> Callable[[Tensor], Sequence[Tensor]]:
     """Return a function that cuts a tensor along channels into parts of the given sizes, again and again."""
     period = sum(sizes)
-    if not device_context.choices.split_by_convolution:
+    if not device.choices.split_by_convolution:
         return lambda y: ops.split(y, list(sizes) * (y.shape[1] // period), 1)
     select = [ops.Conv2D(size, 1) for size in sizes]
     kernels: dict[int, list[Tensor]] = {}
@@ -32,9 +32,9 @@ def splitter(sizes: tuple[int, ...], device_context: DeviceContext) -> Callable[
     return split
 
 
-def shuffler(channels: int, partial: int, device_context: DeviceContext) -> Callable[[Tensor], Tensor]:
+def shuffler(channels: int, partial: int, device: DeviceContext) -> Callable[[Tensor], Tensor]:
     """Return a function that brings channel (g, c) of (partial, channels/partial) to (c, g)."""
-    if not device_context.choices.split_by_convolution:
+    if not device.choices.split_by_convolution:
 
         def shuffle(y: Tensor) -> Tensor:
             n, _, height, width = y.shape

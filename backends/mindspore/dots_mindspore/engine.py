@@ -1,25 +1,30 @@
-"""The engine's front: versions, devices, build."""
+"""The engine's front: versions, devices, networks and single stacks."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from typing import Any
 
 import mindspore as ms
 import numpy as np
+from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.engine.protocol import Device, Runtime, Setup, State
-from dots_core.network.layers import Layer
+from dots_core.engine import stacking
+from dots_core.engine.network import FrameworkEngine
+from dots_core.engine.protocol import Device, Runtime
+from dots_core.engine.stacking import Stacker
 from dots_mindspore.network import MindSporeNetwork
-from dots_mindspore.run_layers import run_layers
-from dots_mindspore.runtime import ascend_count, device_context
+from dots_mindspore.runtime import DeviceContext, ascend_count, device_context
+from dots_mindspore.stack import ForwardContext, Stack
+from dots_mindspore.tensors import MindSporeTensors, joined, parameters, parts, value_and_gradients
 
 
-class MindSporeEngine:
+class MindSporeEngine(FrameworkEngine):
     """MindSpore, on CPU or Ascend."""
 
     name = "mindspore"
+    network = MindSporeNetwork
 
     def versions(self) -> dict[str, str]:
         # One thread, whatever the machine has: see `dots_mindspore.runtime`.
@@ -29,23 +34,38 @@ class MindSporeEngine:
         ascend = [Device(f"ascend:{i}", "Ascend NPU") for i in range(ascend_count())]
         return (*ascend, Device("cpu", f"{platform.machine()}, convolutions on 1 thread"))
 
-    def check(self, runtime: Runtime) -> None:
-        device_context(runtime)
+    def device(self, runtime: Runtime) -> DeviceContext:
+        return device_context(runtime)
 
-    def build(
-        self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
-    ) -> MindSporeNetwork:
-        return MindSporeNetwork(setup, weights, architecture, device_context(setup.runtime))
-
-    def run_layers(
+    def differentiate(
         self,
-        sequences: tuple[tuple[Layer, ...], ...],
-        weights: Mapping[str, NDArray],
+        stacker: Stacker,
+        described: stacking.Stack,
+        weights: NDArray[Any],
         images: NDArray[np.floating],
         upstream: NDArray[np.floating],
-        runtime: Runtime,
-    ) -> State:
-        return run_layers(sequences, weights, images, upstream, device_context(runtime))
+        device: DeviceContext,
+    ) -> tuple[NDArray[Any], ...]:
+        device.enter()
+        tensors, stack = MindSporeTensors(), Stack(described, device)
+        leaves = parts(stacker.weights, tensors.upload(weights))
+        moments = stacker.initial_statistics(np.float32)
+        statistics = parameters(stacker.statistics, moments)
+        direction = tensors.upload(upstream)
+
+        def objective(x: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
+            context = ForwardContext(dict(zip(leaves, variables, strict=True)), statistics, training=True)
+            y = stack(context, ops.relu(x) if stack.rectified else x)
+            y = ops.concat([y] * described.width, 1) if described.shared else y
+            return ops.reduce_sum(y * direction), y
+
+        host = tensors.download
+        (_, y), found = value_and_gradients(objective, (tensors.upload(images), *leaves.values()))
+        if leaves:
+            weights = host(joined(stacker.weights, dict(zip(leaves, found[1:], strict=True))))
+        if statistics:
+            moments = np.concatenate([host(parameter) for parameter in statistics.values()])
+        return host(y), host(found[0]), weights, moments
 
 
 engine = MindSporeEngine()

@@ -12,10 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from numpy.typing import NDArray
 
-from dots_core.engine import stacking
 from dots_core.engine.batch import Batch
-from dots_core.engine.forward import Forward
-from dots_core.engine.mixture import Mixture
 from dots_core.engine.network import EngineNetwork, Gradients
 from dots_core.engine.protocol import Setup
 from dots_core.network.spec import traced_shapes
@@ -34,13 +31,10 @@ class MindSporeNetwork(EngineNetwork):
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], device: DeviceContext
     ) -> None:
         self._device = device
-        super().__init__(setup, weights, architecture, MindSporeTensors())
-        self._forward_pass = Forward(self.stacked, self._stack, MindSporeMaps(device))
-        self._mixtures = {kind: Mixture(kind, self.spec.cell(kind), self.tensors) for kind in self.spec.kinds()}
         self._cut: _Cut | None = None
-
-    def _stack(self, stack: stacking.Stack) -> Stack:
-        return Stack(stack, self._device)
+        super().__init__(
+            setup, weights, architecture, MindSporeTensors(), lambda stack: Stack(stack, device), MindSporeMaps(device)
+        )
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
         self._device.enter()
@@ -79,7 +73,7 @@ class MindSporeNetwork(EngineNetwork):
             context.weights = given["weights"] or stacks
             context.probes = given["probes"]
             x = given["images"].get(0, inputs.images)
-            return self._loss(context, x, inputs, {**self.values, **given["architecture"]}, temperature)
+            return self.loss(context, x, inputs, batch, {**self.values, **given["architecture"]}, temperature)
 
         flat = tuple(tensor for group in variables.values() for tensor in group.values())
         (loss, logits, auxiliary), gradients = value_and_gradients(objective, flat, self._device.loss_scale)
@@ -98,7 +92,7 @@ class MindSporeNetwork(EngineNetwork):
         read = reads(self.stacked, batch.draws)
         statistics = {number: self._statistics[number] for number in read.statistics}
         context = ForwardContext(self._stacks(read), statistics, training=False)
-        logits, _ = self._forward(context, inputs.images, None, batch, self.values, temperature)
+        logits, _ = self.forward(context, inputs.images, batch, self.values, temperature)
         # Evaluation does not smooth labels.
         losses = _taint(statistics) - ops.reduce_sum(ops.log_softmax(logits) * inputs.one_hot)
         return losses, inputs.correct(logits)
@@ -107,9 +101,9 @@ class MindSporeNetwork(EngineNetwork):
         upload = self.tensors.upload
         one_hot = np.eye(self.spec.classes, dtype=np.float32)[batch.labels]
         smoothing = self.setup.loss.label_smoothing
-        targets = (1.0 - smoothing) * one_hot + np.float32(smoothing / self.spec.classes)
+        smoothed = (1.0 - smoothing) * one_hot + np.float32(smoothing / self.spec.classes)
         labels = Tensor.from_numpy(batch.labels.astype(np.int32))
-        return _Inputs(batch, upload(batch.images), upload(one_hot), upload(targets), labels)
+        return _Inputs(upload(batch.images), upload(one_hot), upload(smoothed), labels)
 
     def _stacks(self, read: Reads) -> dict[int, Tensor]:
         """The weights that a pass reads, cut out anew where w has changed or other weights are read."""
@@ -125,39 +119,9 @@ class MindSporeNetwork(EngineNetwork):
         initial = self.stacked.initial_statistics(np.float32)
         return parameters(self.stacked.statistics, initial, read.statistics)
 
-    def _forward(
-        self,
-        context: ForwardContext,
-        images: Tensor,
-        keep: Any,
-        batch: Batch,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return logits and, in training, the auxiliary head's."""
-        draws = batch.draws or {}
-        weights = {
-            kind: mixture(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
-        }
-        return self._forward_pass(context, images, weights, keep)
-
-    def _loss(
-        self,
-        context: ForwardContext,
-        images: Tensor,
-        inputs: _Inputs,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        keep = None
-        if inputs.batch.drop_path is not None:
-            factors = self.tensors.upload(inputs.batch.drop_path[..., None, None, None])
-            keep = [ops.unbind(cell, 0) for cell in ops.unbind(factors, 0)]
-        logits, auxiliary = self._forward(context, images, keep, inputs.batch, architecture, temperature)
-        loss = inputs.cross_entropy(logits)
-        if auxiliary is not None:
-            loss = loss + self.setup.loss.auxiliary_weight * inputs.cross_entropy(auxiliary)
-        return loss, logits, auxiliary
+    def cross_entropy(self, logits: Tensor, targets: _Inputs, weight: float = 1.0) -> Tensor:
+        share = -weight / len(targets.labels)
+        return ops.reduce_sum(ops.log_softmax(logits) * targets.smoothed) * share
 
 
 def _like(variables: Mapping[str, Mapping[Any, Tensor]], flat: Sequence[Tensor]) -> dict[str, dict[Any, Tensor]]:
@@ -177,17 +141,12 @@ class _Cut:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """One batch on the device; draws stay on the host, where they decide what is computed."""
+    """A batch's images and labels on the device."""
 
-    batch: Batch
     images: Tensor
     one_hot: Tensor
-    targets: Tensor
+    smoothed: Tensor
     labels: Tensor
-
-    def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Mean over the batch, shape ()."""
-        return ops.reduce_sum(ops.log_softmax(logits) * self.targets) * (-1.0 / len(self.labels))
 
     def correct(self, logits: Tensor) -> Tensor:
         """Number of correct predictions, shape ()."""

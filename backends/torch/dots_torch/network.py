@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.forward import Forward
-from dots_core.engine.mixture import Mixture
 from dots_core.engine.network import EngineNetwork, Gradients, check_norms
 from dots_core.engine.protocol import Setup, check_groups
 from dots_core.search_space.mixing import Temperature
@@ -32,9 +30,7 @@ class TorchNetwork(EngineNetwork):
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], device: DeviceContext
     ) -> None:
         self._device = device
-        super().__init__(setup, weights, architecture, TorchTensors(device))
-        self._forward_pass = Forward(self.stacked, Stack, TorchMaps())
-        self._mixtures = {kind: Mixture(kind, self.spec.cell(kind), self.tensors) for kind in self.spec.kinds()}
+        super().__init__(setup, weights, architecture, TorchTensors(device), Stack, TorchMaps())
         self._weights = views(self.stacked.weights, self.values["w"])
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
@@ -64,7 +60,7 @@ class TorchNetwork(EngineNetwork):
         x, labels = self._images(batch), self._device.upload(batch.labels)
         if images:
             x.requires_grad_()
-        loss, logits, auxiliary = self._loss(context, x, labels, batch, architecture, temperature)
+        loss, logits, auxiliary = self.loss(context, x, labels, batch, architecture, temperature)
         traced = context.traced
         found = self._gradients(
             loss, [*traced.values(), *([x] if images else []), *wanted.values(), *leaves.read.values()]
@@ -88,7 +84,7 @@ class TorchNetwork(EngineNetwork):
             leaves = Leaves(self._weights)
             context = ForwardContext(leaves, self._statistics, training=True, track=not self.perturbed)
             labels = self._device.upload(training.labels)
-            loss, _, _ = self._loss(context, self._images(training), labels, training, architecture, temperature)
+            loss, _, _ = self.loss(context, self._images(training), labels, training, architecture, temperature)
             found = self._gradients(loss, list(leaves.read.values()), create_graph=True)
             gradient = self._joined(leaves, found)
             ahead = self.values["w"] - rate * self.tensors.direction(
@@ -97,7 +93,7 @@ class TorchNetwork(EngineNetwork):
 
             labels = self._device.upload(validation.labels)
             context = ForwardContext(parts(self.stacked.weights, ahead), self._statistics, training=True, track=False)
-            loss, logits, _ = self._loss(
+            loss, logits, _ = self.loss(
                 context, self._images(validation), labels, validation, architecture, temperature
             )
             for name, gradient in zip(wanted, self._gradients(loss, list(wanted.values())), strict=True):
@@ -107,7 +103,7 @@ class TorchNetwork(EngineNetwork):
     @torch.no_grad()
     def classify(self, batch: Batch, temperature: Temperature) -> tuple[Tensor, Tensor]:
         context = ForwardContext(self._weights, self._statistics, training=False, track=False)
-        logits, _ = self._forward(context, self._images(batch), None, batch, self.values, temperature)
+        logits, _ = self.forward(context, self._images(batch), batch, self.values, temperature)
         labels = self._device.upload(batch.labels)
         return F.cross_entropy(logits, labels, reduction="sum"), _correct(logits, labels)
 
@@ -120,44 +116,23 @@ class TorchNetwork(EngineNetwork):
         device = self._device
         return device.upload(batch.images).to(device.dtype).to(memory_format=device.memory_format)
 
-    def _forward(
+    def forward(
         self,
         context: ForwardContext,
         images: Tensor,
-        keep: Any,
         batch: Batch,
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return logits and, in training, the auxiliary head's."""
-        draws = batch.draws or {}
-        # Architecture weights stay in full precision; only the network itself is autocast.
-        weights = {
-            kind: mixture(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
-        }
+        # Architecture weights are no inputs of what autocast lowers, and stay in full precision.
         with self._device.autocast():
-            logits, auxiliary = self._forward_pass(context, images, weights, keep)
+            logits, auxiliary = super().forward(context, images, batch, architecture, temperature)
         dtype = self._device.dtype
         return logits.to(dtype), None if auxiliary is None else auxiliary.to(dtype)
 
-    def _loss(
-        self,
-        context: ForwardContext,
-        images: Tensor,
-        labels: Tensor,
-        batch: Batch,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the training loss, logits and the auxiliary head's."""
-        keep = None if batch.drop_path is None else self.tensors.upload(batch.drop_path[..., None, None, None])
-        logits, auxiliary = self._forward(context, images, keep, batch, architecture, temperature)
-        settings = self.setup.loss
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-        if auxiliary is not None:
-            extra = F.cross_entropy(auxiliary, labels, label_smoothing=settings.label_smoothing)
-            loss = loss + settings.auxiliary_weight * extra
-        return loss, logits, auxiliary
+    def cross_entropy(self, logits: Tensor, targets: Tensor, weight: float = 1.0) -> Tensor:
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.setup.loss.label_smoothing)
+        return loss if weight == 1.0 else weight * loss
 
     def _gradients(self, loss: Tensor, tensors: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
         if not tensors:

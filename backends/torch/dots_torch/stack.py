@@ -1,15 +1,15 @@
-"""One stack of layers (`dots_core.engine.stacking`), run with PyTorch."""
+"""One stack of layers (`dots_core.engine.stacking`), run with PyTorch, in whichever memory format its input comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dots_core.engine import stacking
+from dots_core.engine import forward
+from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
@@ -48,123 +48,88 @@ class ForwardContext:
         return x
 
 
-Step = Callable[[ForwardContext, Tensor, "Tensor | None"], Tensor]
+class Stack(forward.Stack):
+    """A stack's steps as calls of PyTorch; the weights of its sequences have shape (width,)."""
 
+    def relu(self, layer: ReLU) -> Step:
+        return lambda context, x, edges: F.relu(x)
 
-class Stack:
-    """A stack's steps as calls of PyTorch."""
+    def pool(self, layer: Pool) -> Step:
+        if layer.kind == "max":
+            return lambda context, x, edges: F.max_pool2d(x, 3, layer.stride, 1)
+        return lambda context, x, edges: F.avg_pool2d(x, 3, layer.stride, 1, count_include_pad=False)
 
-    def __init__(self, stack: stacking.Stack) -> None:
-        self.rectified = stack.rectified
-        self._steps = tuple(_step(step) for step in stack.steps)
+    def max_pool_2x2(self, layer: MaxPool2x2) -> Step:
+        return lambda context, x, edges: F.max_pool2d(x, 2, 2, ceil_mode=True)
 
-    def __call__(self, context: ForwardContext, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Run the layers.
+    def window_average(self, layer: WindowAverage) -> Step:
+        return lambda context, x, edges: F.avg_pool2d(x, layer.kernel, layer.stride)
 
-        Parameters
-        ----------
-        x : Tensor, shape (N, C, H, W)
-            The shared input; already rectified if `rectified`.
-        weight : Tensor, shape (width,), optional
-            Factor of each sequence's output.
+    def global_average(self, layer: GlobalAverage) -> Step:
+        return lambda context, x, edges: x.mean((2, 3))
 
-        Returns
-        -------
-        Tensor
-            As `dots_core.engine.stacking.Stack.shared` says.
-        """
-        for step in self._steps:
-            x = step(context, x, weight)
-        return x
+    def linear(self, step: StackedLinear) -> Step:
+        return lambda context, x, edges: F.linear(x, context.weights[step.weight], context.weights[step.bias])
 
+    def norm(self, step: StackedNorm) -> Step:
+        def normalised(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            weight = None if step.weight is None else context.weights[step.weight]
+            bias = None if step.bias is None else context.weights[step.bias]
+            if step.weighted and edges is not None:
+                # Scaling an edge's output is free when batch norm's own weight does it.
+                factor = repeated_for_norm(edges, step.channels)
+                weight = factor if weight is None else factor * weight
+                bias = None if bias is None else factor * bias
+            tracked = context.track or not context.training
+            return F.batch_norm(
+                x,
+                context.statistics[step.mean] if tracked else None,
+                context.statistics[step.variance] if tracked else None,
+                weight,
+                bias,
+                context.training,
+                NORM_MOMENTUM,
+                NORM_EPSILON,
+            )
 
-def _step(step: stacking.Step) -> Step:
-    if isinstance(step, ReLU):
-        return lambda context, x, edge_weight: F.relu(x)
-    if isinstance(step, Pool):
-        return _pool(step)
-    if isinstance(step, MaxPool2x2):
-        return lambda context, x, edge_weight: F.max_pool2d(x, 2, 2, ceil_mode=True)
-    if isinstance(step, WindowAverage):
-        return lambda context, x, edge_weight: F.avg_pool2d(x, step.kernel, step.stride)
-    if isinstance(step, GlobalAverage):
-        return lambda context, x, edge_weight: x.mean((2, 3))
-    if isinstance(step, StackedLinear):
-        return lambda context, x, edge_weight: F.linear(x, context.weights[step.weight], context.weights[step.bias])
-    if isinstance(step, StackedNorm):
-        return _norm(step)
-    if isinstance(step, StackedPair):
-        return _shifted_pair(step)
-    return _convolution(step)
+        return normalised
 
+    def shifted_pair(self, step: StackedPair) -> Step:
+        def joined(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            halves = (
+                pointwise_at_stride_2(x, context.weights[step.first]),
+                pointwise_at_stride_2_shifted(x, context.weights[step.second]),
+            )
+            # Each half holds all edges; bring the two halves of an edge together.
+            y = torch.cat(halves, 1)
+            return y if step.width == 1 else _swap(y, 2, step.width)
 
-def _norm(norm: StackedNorm) -> Step:
-    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
-        weight = None if norm.weight is None else context.weights[norm.weight]
-        bias = None if norm.bias is None else context.weights[norm.bias]
-        if norm.weighted and edge_weight is not None:
-            # Scaling an edge's output is free when batch norm's own weight does it.
-            factor = repeated_for_norm(edge_weight, norm.channels)
-            weight = factor if weight is None else factor * weight
-            bias = None if bias is None else factor * bias
-        tracked = context.track or not context.training
-        return F.batch_norm(
-            x,
-            context.statistics[norm.mean] if tracked else None,
-            context.statistics[norm.variance] if tracked else None,
-            weight,
-            bias,
-            context.training,
-            NORM_MOMENTUM,
-            NORM_EPSILON,
-        )
+        return joined
 
-    return step
+    def convolution(self, step: StackedConvolution) -> Step:
+        layer, weight, m = step.layer, step.weight, step.width
+        plain = layer.of_every_second_pixel
+        if plain is not None:
+            convolve = self.convolution(replace(step, layer=plain))
+            return lambda context, x, edges: convolve(context, x[:, :, ::2, ::2], edges)
+        geometry = (layer.stride, layer.padding, layer.dilation)
+        if m == 1 or not step.shared:
+            groups = layer.groups * m
+            return lambda context, x, edges: F.conv2d(x, context.weights[weight], None, *geometry, groups)
+        if layer.groups == 1:
+            return lambda context, x, edges: F.conv2d(x, context.weights[weight], None, *geometry)
+        channels, k = layer.inputs, layer.kernel
 
+        def repeated(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            return F.conv2d(torch.cat([x] * m, 1), context.weights[weight], None, *geometry, channels * m)
 
-def _pool(layer: Pool) -> Step:
-    if layer.kind == "max":
-        return lambda context, x, edge_weight: F.max_pool2d(x, 3, layer.stride, 1)
-    return lambda context, x, edge_weight: F.avg_pool2d(x, 3, layer.stride, 1, count_include_pad=False)
+        def multiplied(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            by_channel = context.weights[weight].view(m, channels, k * k).transpose(0, 1).reshape(-1, 1, k, k)
+            return _swap(F.conv2d(x, by_channel, None, *geometry, channels), channels, m)
 
-
-def _shifted_pair(pair: StackedPair) -> Step:
-    def step(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
-        halves = (
-            pointwise_at_stride_2(x, context.weights[pair.first]),
-            pointwise_at_stride_2_shifted(x, context.weights[pair.second]),
-        )
-        # Each half holds all edges; bring the two halves of an edge together.
-        joined = torch.cat(halves, 1)
-        return joined if pair.width == 1 else _swap(joined, 2, pair.width)
-
-    return step
-
-
-def _convolution(convolution: StackedConvolution) -> Step:
-    layer, weight, m = convolution.layer, convolution.weight, convolution.width
-    plain = layer.of_every_second_pixel
-    if plain is not None:
-        convolve = _convolution(replace(convolution, layer=plain))
-        return lambda context, x, edge_weight: convolve(context, x[:, :, ::2, ::2], edge_weight)
-    geometry = (layer.stride, layer.padding, layer.dilation)
-    if m == 1 or not convolution.shared:
-        groups = layer.groups * m
-        return lambda context, x, edge_weight: F.conv2d(x, context.weights[weight], None, *geometry, groups)
-    if layer.groups == 1:
-        return lambda context, x, edge_weight: F.conv2d(x, context.weights[weight], None, *geometry)
-    channels, k = layer.inputs, layer.kernel
-
-    def repeated(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
-        return F.conv2d(torch.cat([x] * m, 1), context.weights[weight], None, *geometry, channels * m)
-
-    def multiplied(context: ForwardContext, x: Tensor, edge_weight: Tensor | None) -> Tensor:
-        by_channel = context.weights[weight].view(m, channels, k * k).transpose(0, 1).reshape(-1, 1, k, k)
-        return _swap(F.conv2d(x, by_channel, None, *geometry, channels), channels, m)
-
-    # One depthwise call with m outputs a channel, or m copies of the input: the second is faster
-    # where the library has a fast plain depthwise kernel, which for dilated ones it has not.
-    return multiplied if layer.dilation > 1 else repeated
+        # One depthwise call with m outputs a channel, or m copies of the input: the second is faster
+        # where the library has a fast plain depthwise kernel, which for dilated ones it has not.
+        return multiplied if layer.dilation > 1 else repeated
 
 
 def _swap(x: Tensor, outer: int, inner: int) -> Tensor:
