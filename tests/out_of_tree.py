@@ -1,4 +1,4 @@
-"""Engines that exist only for a test, found the way any installed engine is found."""
+"""Engines, and members of registries, that exist only for a test, found the way any installed ones are found."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import os
 from pathlib import Path
 
 
-def install(folder: Path, name: str, source: str) -> dict[str, str]:
-    """Write a module that holds an ``engine`` and its entry point; return the environment that finds it."""
+def install(
+    folder: Path, name: str, source: str, group: str = "dots.backends", holds: str = "engine"
+) -> dict[str, str]:
+    """Write a module that holds an object, and its entry point; return the environment that finds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}_engine.py").write_text(source, "utf-8")
+    (folder / f"{name}_{holds}.py").write_text(source, "utf-8")
     record = folder / f"{name}-1.0.dist-info"
     record.mkdir()
     (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", "utf-8")
-    (record / "entry_points.txt").write_text(f"[dots.backends]\n{name} = {name}_engine:engine\n", "utf-8")
+    (record / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}_{holds}:{holds}\n", "utf-8")
     path = os.pathsep.join(part for part in (str(folder), os.environ.get("PYTHONPATH", "")) if part)
     return {"PYTHONPATH": path}
 

@@ -24,7 +24,7 @@ from dots_core.plan.schedules import Constant, Exponential, Linear, rate_schedul
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.operations import attention_constants, operation_set
-from dots_core.search_space.topology import Topology
+from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 
 def plan_of(config: Config) -> Plan:
@@ -139,7 +139,7 @@ def _updates(section: StageSection, space: str, shuffle: bool = True) -> tuple[U
     Two levels: α, β, then w (DARTS; TopoNAS alg. 1, lines 8-10). Mixed levels: w, then α, then β
     (lines 4-6). Where α and β learn from the same half, one update serves both.
     """
-    searched = ("alpha",) if space in ("none", "fixed") else ("alpha", "beta")
+    searched = ("alpha", "beta") if TOPOLOGY_SPACES[space].searched else ("alpha",)
     if section.level == "one":
         # Here λ·r(β) is part of the loss of everything.
         return (Update(("w", *searched), "all", shuffle, regularisation=section.regularisation),)

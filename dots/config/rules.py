@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dots.config.schema import SearchConfig, SpaceSection, StageSection, TemperatureSection, WeightsSection
 from dots_core.errors import UsageError
 from dots_core.search_space.operations import CONVOLUTIONS, NONE, SKIP, attention_constants, grouping, operation_set
-
-_COMBINATIONS = ("k-edges", "arbitrary")
-_WITHOUT_BETA = ("none", "fixed")
+from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 
 def check_composition(config: SearchConfig) -> None:
@@ -88,7 +86,7 @@ def _check_operation_search(config: SearchConfig, candidates: tuple[str, ...]) -
             f"multiple of {2 * section.partial_channels}, because the part that passes is halved in reduction cells; "
             "change one of them"
         )
-    if section.edges.space in _WITHOUT_BETA and section.beta_temperature != TemperatureSection():
+    if not TOPOLOGY_SPACES[section.edges.space].searched and section.beta_temperature != TemperatureSection():
         raise UsageError(
             f"operation.beta_temperature is set, but operation.edges.space is {section.edges.space}, which has no "
             "beta; choose a space that is searched, or leave the temperature out"
@@ -116,21 +114,23 @@ def _check_stage(name: str, section: StageSection, space: str, side: str, edges:
     """Check what both stages have; ``edges`` is the section that the topology's keys are in."""
     if section.warmup > section.epochs:
         raise UsageError(f"{name}.warmup is {section.warmup}, more than {name}.epochs, {section.epochs}")
-    if side == "output" and space not in _COMBINATIONS:
+    searched = TOPOLOGY_SPACES[space].searched
+    two_sided = " or ".join(each.name for each in TOPOLOGY_SPACES if "output" in each.sides)
+    if side not in TOPOLOGY_SPACES[space].sides:
         raise UsageError(
-            f"{edges}.side is output, but in {edges}.space={space} no combinations compete; set {edges}.space=k-edges "
-            f"or arbitrary, or {edges}.side=input"
+            f"{edges}.side is {side}, but in {edges}.space={space} no combinations compete; set "
+            f"{edges}.space={two_sided}, or {edges}.side=input"
         )
     _check_level(name, section)
-    if section.splits == "thirds" and space in _WITHOUT_BETA:
+    if section.splits == "thirds" and not searched:
         raise UsageError(
             f"{name}.splits is thirds, one of them for beta, but {edges}.space={space} has no beta; set "
             f"{name}.splits=halves, or choose a space that is searched"
         )
-    if section.regularisation and (side != "output" or space in _WITHOUT_BETA):
+    if section.regularisation and (side != "output" or not searched):
         raise UsageError(
             f"{name}.regularisation keeps nodes from being left without input, which only the output side does; set "
-            f"{edges}.side=output with {edges}.space=k-edges or arbitrary, or {name}.regularisation=0"
+            f"{edges}.side=output with {edges}.space={two_sided}, or {name}.regularisation=0"
         )
 
 

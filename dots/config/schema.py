@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from dots_core import bounds
 from dots_core.errors import QUOTED, UsageError, nearest, quoted
 from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -23,8 +25,16 @@ Pixels = Annotated[int, Field(ge=0, le=bounds.SIDE)]
 Batch = Annotated[int, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0, lt=1)]
-Edges = Literal["none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid"]
+Edges = Annotated[str, AfterValidator(lambda name: _one_of(TOPOLOGY_SPACES.names, name))]
 Side = Literal["input", "output"]
+
+
+def _one_of(names: tuple[str, ...], name: str) -> str:
+    """Return a name that is among some; they may be more than when this module was read."""
+    if name not in names:
+        listed = [f"'{each}'" for each in names]
+        raise PydanticCustomError("literal_error", f"input should be {', '.join(listed[:-1])} or {listed[-1]}")
+    return name
 
 
 class Section(BaseModel):

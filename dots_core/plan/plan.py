@@ -201,7 +201,7 @@ class Stage:
             )
         topology = self.cells.topology if isinstance(self.cells, (CellSpec, Retained)) else Topology()
         regularised = any(update.regularisation for phase in self.phases for update in phase.updates)
-        if regularised and (topology.side != "output" or not topology.chooses):
+        if regularised and (topology.side != "output" or not topology.kind.chooses):
             raise UsageError(
                 f"stage {self.name} regularises β of a topology whose nodes always keep an input; leave the "
                 "regularisation out, or search combinations on the output side"

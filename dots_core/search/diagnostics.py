@@ -82,7 +82,7 @@ def decisions(
             if (edge.source, edge.target) in kept:
                 candidates = {o: float(scores[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
                 found += _decided(kind, "alpha", edge.name, candidates, kept[edge.source, edge.target])
-        if beta is not None and cell.topology.space != "edge-softmax":
+        if beta is not None and cell.topology.kind.decides_by_beta:
             found += _combination_decisions(kind, cell, beta)
         else:
             found += _edge_decisions(kind, cell, edge_strengths(cell, alpha, beta, temperature), set(kept))
@@ -118,10 +118,7 @@ def _combination_decisions(kind: str, cell: CellSpec, beta: NDArray[np.float64])
     beta = cell.combination_groups.shifted(beta)
     for members in cell.combination_groups.members:
         candidates = {combination_name(cell, int(n)): float(beta[n]) for n in members}
-        best = members[int(np.argmax(beta[members]))]
-        if cell.topology.space == "edge-sigmoid" and not beta[members[0]] > 0:
-            best = members[1]  # an edge of weight ½, a tie, is dropped: `dots_core.search_space.derivation.kept_edges`
-        chosen = combination_name(cell, int(best))
+        chosen = combination_name(cell, cell.topology.kind.chosen(members, beta))
         found += _decided(kind, "beta", combination_place(cell, int(members[0])), candidates, chosen)
     return found
 
@@ -134,16 +131,13 @@ def combination_name(cell: CellSpec, number: int) -> str:
     """
     assert cell.matrix is not None
     edges = [cell.edges[n] for n in cell.matrix.combinations[number]]
-    if cell.topology.space == "edge-sigmoid":
-        return "kept" if edges else "dropped"
-    return ",".join(str(e.target if cell.topology.side == "output" else e.source) for e in edges)
+    return cell.topology.kind.combination_name(cell.topology, edges)
 
 
 def combination_place(cell: CellSpec, number: int) -> str:
     """Return whose edges a combination is of: the node, or the edge that is kept or not by itself."""
     assert cell.matrix is not None
-    group = int(cell.matrix.groups[number])
-    return cell.edges[group].name if cell.topology.space == "edge-sigmoid" else str(group)
+    return cell.topology.kind.place(int(cell.matrix.groups[number]), cell.edges)
 
 
 def retention_margin(
@@ -248,8 +242,8 @@ def summarise_architecture(
             beta.setdefault(combination_place(cell, n), {})[combination_name(cell, n)] = _rounded(weight)
         shares = cell.matrix.shares @ weights
         record.setdefault("beta", {})[kind] = beta
-        alone = cell.topology.space == "edge-sigmoid"
-        record.setdefault("competing", {})[kind] = "alone" if alone else cell.topology.side
+        competing = "alone" if cell.topology.kind.alone else cell.topology.side
+        record.setdefault("competing", {})[kind] = competing
         record.setdefault("gamma", {})[kind] = {
             edge.name: _rounded(share) for edge, share in zip(cell.edges, shares, strict=True)
         }

@@ -47,7 +47,7 @@ def discretised(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArr
     hard = dict(state)
     for kind in spec.kinds():
         cell = spec.cell(kind)
-        if not cell.topology.chooses or cell.matrix is None or cell.combination_groups is None:
+        if not cell.topology.kind.chooses or cell.matrix is None or cell.combination_groups is None:
             return None
         chosen = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         alpha = np.zeros_like(state[f"architecture/alpha.{kind}"])

@@ -18,6 +18,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.plan.early_stop import Stability, convolution_ranking
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.search.batches import BatchSource, endless
+from dots_core.search.cell_records import cell_to_record
 from dots_core.search.diagnostics import (
     ArchitectureSummary,
     completed,
@@ -31,7 +32,6 @@ from dots_core.search.progress import Progress, Sums
 from dots_core.search.sampling import Sampler
 from dots_core.search.step import Stepper, StepPosition, due
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
-from dots_core.search_space.cell_records import cell_to_record
 from dots_core.search_space.derivation import derive, retain
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature

@@ -18,7 +18,7 @@ from dots_core.errors import UsageError, nearest
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups
 from dots_core.search_space.operations import NONE, OPERATIONS, check_operations, grouping
-from dots_core.search_space.topology import Topology, TopologyMatrix, topology_matrix
+from dots_core.search_space.topology import Topology, TopologyMatrix
 
 CELL_TYPES = ("normal", "reduce")
 SAMPLINGS = ("none", "soft", "hard")
@@ -117,7 +117,7 @@ class CellSpec:
     @cached_property
     def matrix(self) -> TopologyMatrix | None:
         """The topology's matrix A, or None where γ ≡ 1."""
-        return topology_matrix(self.topology, self.edges)
+        return self.topology.kind.matrix(self.topology, self.edges)
 
     @cached_property
     def combination_groups(self) -> SoftmaxGroups | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype, Node
 from dots_core.search_space.mixing import Temperature, group_scores, group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS
-from dots_core.search_space.topology import Topology
+from dots_core.search_space.topology import Topology, strongest
 
 RETENTIONS = ("groups", "top-1", "top-2")
 
@@ -115,10 +115,10 @@ def decide(
 ) -> Derived:
     """Derive the genotype from the architecture weights of both cell types.
 
-    Each edge takes the arg-max of α over its operations without ``none``, whatever their groups. Edges are kept as the
-    cell's topology says (`Topology.space`): the arg-max combination of each group of edges that
-    compete; where no topology was searched, by the DARTS policy: a node keeps the two incoming edges
-    whose best operation other than ``none`` weighs most.
+    Each edge takes the arg-max of α over its operations without ``none``, whatever their groups. Edges are
+    kept as the cell's topology space says (`dots_core.search_space.topology.TopologySpace.kept`): the arg-max
+    combination of each group of edges that compete; where no topology was searched, by the DARTS policy: a
+    node keeps the two incoming edges whose best operation other than ``none`` weighs most.
 
     Choices among a node's output edges, and edges each on its own, can leave a node without input.
     Such a node gets the incoming edge with the largest γ times weight of its best operation; among
@@ -140,46 +140,18 @@ def decide(
         alpha = np.asarray(architecture[f"alpha.{kind}"])
         beta = architecture.get(f"beta.{kind}")
         strengths = edge_strengths(cell, alpha, beta, temperature)
-        kept = kept_edges(cell, strengths, beta)
+        kept = cell.topology.kind.kept(cell.topology, cell.edges, strengths, beta)
         scores = operation_scores(cell, alpha, temperature)
         nodes: list[Node] = []
         for target in range(2, cell.nodes + 2):
             numbers = [n for n in kept if cell.edges[n].target == target]
             if not numbers:
-                numbers = _strongest(cell, target, strengths, 1)
+                numbers = strongest(cell.edges, target, strengths, 1)
                 repairs.append(Repair(kind, target, cell.edges[numbers[0]].name))
             nodes.append(tuple((best_operation(cell.edges[n], scores[n]), cell.edges[n].source) for n in numbers))
         fields[kind] = tuple(nodes)
     genotype = Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
     return Derived(genotype, tuple(repairs))
-
-
-def kept_edges(cell: CellSpec, strengths: Sequence[float], beta: NDArray[np.floating] | None) -> list[int]:
-    """Return the numbers of the edges that a topology keeps, ascending; a node may be left without.
-
-    Parameters
-    ----------
-    strengths : sequence of float
-        As `edge_strengths` returns them.
-    beta : array β′, shape (combinations,), or None where no topology was searched
-    """
-    topology = cell.topology
-    if topology.space == "fixed":
-        return list(range(len(cell.edges)))
-    if topology.chooses:
-        assert beta is not None
-        return _best_edges(cell, beta)
-    if topology.space == "edge-sigmoid":
-        assert beta is not None
-        return [number for number in range(len(cell.edges)) if float(beta[2 * number]) > 0]
-    kept: list[int] = []
-    for target in range(2, cell.nodes + 2):
-        kept += _strongest(cell, target, strengths, topology.edges_per_node)
-    return sorted(kept)
-
-
-def _strongest(cell: CellSpec, target: int, strengths: Sequence[float], count: int) -> list[int]:
-    return sorted(sorted(cell.incoming(target), key=lambda n: (-strengths[n], n))[:count])
 
 
 def operation_scores(
@@ -215,17 +187,6 @@ def best_operation(edge: Edge, scores: NDArray[np.floating]) -> str:
 
 def _alpha_temperature(cell: CellSpec, temperature: Temperature | None) -> float:
     return 1.0 if cell.matrix is None or temperature is None else temperature.alpha
-
-
-def _best_edges(cell: CellSpec, beta: NDArray[np.floating]) -> list[int]:
-    assert cell.matrix is not None
-    assert cell.combination_groups is not None
-    beta = np.asarray(beta)
-    kept: list[int] = []
-    for members in cell.combination_groups.members:
-        kept += cell.matrix.combinations[members[int(np.argmax(beta[members]))]]
-    # An edge may be held by several groups' choices.
-    return sorted(set(kept))
 
 
 def edge_strengths(

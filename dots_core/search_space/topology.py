@@ -2,11 +2,13 @@
 
 Edges compete in groups: the combinations of them that may be kept are listed, of a node's incoming
 or outgoing edges, and column c of A holds the share that each edge gets when combination c is chosen.
-A new space is a new function that returns A; no engine changes.
+A new space is an object that returns A and says which edges it keeps; no engine changes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,8 +17,8 @@ from numpy.typing import NDArray
 
 from dots_core.errors import UsageError, nearest
 from dots_core.search_space.edge import Edge
+from dots_core.search_space.registry import Registry
 
-SPACES = ("none", "fixed", "k-edges", "arbitrary", "edge-softmax", "edge-sigmoid")
 SIDES = ("input", "output")
 
 
@@ -27,13 +29,7 @@ class Topology:
     Attributes
     ----------
     space : str
-        ``"none"``: γ ≡ 1, nothing is searched; the DARTS policy derives the edges. ``"fixed"``:
-        γ ≡ 1 and every edge the cell has is kept (the path of eDARTS, §III-B). ``"k-edges"``: all
-        subsets of ``edges_per_node`` edges of a node (DOTS eq. 5-8; 2 gives its pairs).
-        ``"arbitrary"``: all non-empty subsets (DOTS eq. 11-13). ``"edge-softmax"``: a softmax over
-        a node's single edges, the strongest are kept (the edge normalisation of PC-DARTS; DOTS table
-        4a). ``"edge-sigmoid"``: γ = σ(β′/T) edge by edge, those above ½ are kept (DOTS table 4a,
-        which prints no threshold; it is ours).
+        The name of one of `TOPOLOGY_SPACES`.
     edges_per_node : int
         k of ``"k-edges"``, and how many edges ``"none"`` and ``"edge-softmax"`` derive; a node with
         fewer edges keeps them all.
@@ -55,23 +51,22 @@ class Topology:
     side: str = "input"
 
     def __post_init__(self) -> None:
-        if self.space not in SPACES:
-            hint = nearest(self.space, SPACES)
-            raise UsageError(f"unknown topology space '{self.space}'{hint}; known: {', '.join(SPACES)}")
+        space = TOPOLOGY_SPACES[self.space]
         if self.side not in SIDES:
             raise UsageError(f"unknown side '{self.side}'{nearest(self.side, SIDES)}; known: {', '.join(SIDES)}")
         if self.edges_per_node < 1:
             raise UsageError(f"edges_per_node is {self.edges_per_node}; a node keeps at least one edge")
-        if self.side == "output" and self.space not in ("k-edges", "arbitrary"):
+        if self.side not in space.sides:
+            listed = " and ".join(f"'{each.name}'" for each in TOPOLOGY_SPACES if self.side in each.sides)
             raise UsageError(
                 f"the topology space '{self.space}' has no output side: only combinations of edges, "
-                "'k-edges' and 'arbitrary', can compete among the edges out of a node"
+                f"{listed}, can compete among the edges out of a node"
             )
 
     @property
-    def chooses(self) -> bool:
-        """Whether the space lists combinations of edges of which one is derived for each group."""
-        return self.space in ("k-edges", "arbitrary")
+    def kind(self) -> TopologySpace:
+        """The space itself."""
+        return TOPOLOGY_SPACES[self.space]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,54 +90,248 @@ class TopologyMatrix:
     free: NDArray[np.bool_]
 
 
-def topology_matrix(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix | None:
-    """Write a topology space out for a cell's edges; None where nothing is searched."""
-    if topology.space in ("none", "fixed"):
+class TopologySpace(ABC):
+    """One way in which the edges of a cell compete. All that depends on which it is stands here.
+
+    Attributes
+    ----------
+    name : str
+    about : str
+        What it is and where it comes from, for tables.
+    searched : bool
+        Whether there is β to be learned.
+    sides : tuple of str
+        Which of `SIDES` it can be on.
+    chooses : bool
+        Whether one combination of edges is derived for each group of edges that compete.
+    alone : bool
+        Whether each edge competes with its own absence.
+    """
+
+    name: str
+    about: str
+    searched: bool = True
+    sides: tuple[str, ...] = ("input",)
+    chooses: bool = False
+    alone: bool = False
+
+    @abstractmethod
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix | None:
+        """Write the space out for a cell's edges; None where nothing is searched."""
+
+    @abstractmethod
+    def kept(
+        self,
+        topology: Topology,
+        edges: tuple[Edge, ...],
+        strengths: Sequence[float],
+        beta: NDArray[np.floating] | None,
+    ) -> list[int]:
+        """Return the numbers of the edges that are kept, ascending; a node may be left without.
+
+        Parameters
+        ----------
+        strengths : sequence of float
+            How much each edge weighs (`dots_core.search_space.derivation.edge_strengths`).
+        beta : array β′, shape (combinations,), or None where nothing is searched
+        """
+
+    @property
+    def decides_by_beta(self) -> bool:
+        """Whether β alone decides on edges, and not how much they weigh."""
+        return self.chooses or self.alone
+
+    def chosen(self, members: NDArray[np.int64], beta: NDArray[np.floating]) -> int:
+        """Return which combination of a group is chosen: of ``members``, its numbers."""
+        return int(members[int(np.argmax(beta[members]))])
+
+    def combination_name(self, topology: Topology, edges: Sequence[Edge]) -> str:
+        """Return a combination's edges by their other ends, for example ``"0,1"``."""
+        return ",".join(str(e.target if topology.side == "output" else e.source) for e in edges)
+
+    def place(self, group: int, edges: tuple[Edge, ...]) -> str:
+        """Return whose edges a group is of: the node, or the edge that is kept or not by itself."""
+        return str(group)
+
+
+TOPOLOGY_SPACES: Registry[TopologySpace] = Registry("topology space", "dots.topologies")
+"""All topology spaces; a package adds its own by an entry point of the group ``dots.topologies``."""
+
+
+def strongest(edges: tuple[Edge, ...], target: int, strengths: Sequence[float], count: int) -> list[int]:
+    """Return the numbers of a node's strongest incoming edges, ascending; of equals the first."""
+    incoming = [number for number, edge in enumerate(edges) if edge.target == target]
+    return sorted(sorted(incoming, key=lambda n: (-strengths[n], n))[:count])
+
+
+class _Strongest(TopologySpace):
+    """Every node keeps its strongest edges."""
+
+    def kept(
+        self,
+        topology: Topology,
+        edges: tuple[Edge, ...],
+        strengths: Sequence[float],
+        beta: NDArray[np.floating] | None,
+    ) -> list[int]:
+        found: list[int] = []
+        for target in sorted({edge.target for edge in edges}):
+            found += strongest(edges, target, strengths, topology.edges_per_node)
+        return sorted(found)
+
+
+class _None(_Strongest):
+    name = "none"
+    about = "γ ≡ 1, nothing is searched; a node keeps the edges whose best operation weighs most (the DARTS policy)"
+    searched = False
+
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> None:
         return None
-    if topology.space == "edge-sigmoid":
-        return _edge_sigmoid(len(edges))
-    columns: list[tuple[int, ...]] = []
-    groups: list[int] = []
-    shares: list[float] = []
-    by_node: dict[int, list[int]] = {}
-    for number, edge in enumerate(edges):
-        by_node.setdefault(edge.target if topology.side == "input" else edge.source, []).append(number)
-    last_two = sorted(by_node)[-2:]
-    for node in sorted(by_node):
-        competing = by_node[node]
-        m = len(competing)
-        if topology.space == "k-edges":
-            single = topology.side == "output" and node in last_two
-            sizes = [min(1 if single else topology.edges_per_node, m)]
-        elif topology.space == "edge-softmax":
-            sizes = [1]
-        else:
-            sizes = list(range(1, m + 1))
-        for size in sizes:
-            for chosen in combinations(competing, size):
-                columns.append(chosen)
-                groups.append(node)
-                shares.append(_share(topology, size, m))
-    matrix = np.zeros((len(edges), len(columns)))
-    for number, chosen in enumerate(columns):
-        matrix[list(chosen), number] = shares[number]
-    return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64), np.ones(len(columns), bool))
 
 
-def _edge_sigmoid(edges: int) -> TopologyMatrix:
-    """Each edge as a group of two: the edge, and nothing at a fixed logit of 0."""
-    matrix = np.zeros((edges, 2 * edges))
-    matrix[np.arange(edges), 2 * np.arange(edges)] = 1.0
-    columns = tuple(combination for edge in range(edges) for combination in ((edge,), ()))
-    return TopologyMatrix(matrix, columns, np.repeat(np.arange(edges), 2), np.tile([True, False], edges))
+class _Fixed(TopologySpace):
+    name = "fixed"
+    about = "γ ≡ 1, and every edge the cell has is kept (the path of eDARTS, §III-B)"
+    searched = False
+
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> None:
+        return None
+
+    def kept(
+        self,
+        topology: Topology,
+        edges: tuple[Edge, ...],
+        strengths: Sequence[float],
+        beta: NDArray[np.floating] | None,
+    ) -> list[int]:
+        return list(range(len(edges)))
 
 
-def _share(topology: Topology, size: int, competing: int) -> float:
-    """Share of each edge of a combination of some size, of so many edges that compete."""
-    if not topology.scaled:
-        return 1.0
-    if topology.side == "input":
-        return 1.0 / size
-    if topology.space == "k-edges":
+class Combinations(TopologySpace):
+    """Subsets of the edges that compete, of some sizes."""
+
+    sides: tuple[str, ...] = SIDES
+    chooses = True
+
+    def sizes(self, topology: Topology, competing: int, last: bool) -> Sequence[int]:
+        """Return how many edges a combination may hold, of so many that compete.
+
+        Parameters
+        ----------
+        last : bool
+            Whether they are of the last two nodes with edges that compete.
+        """
+        raise NotImplementedError
+
+    def output_share(self, size: int, competing: int) -> float:
+        """Return the scaled share of an edge on the output side: the inverse of its share of combinations."""
+        raise NotImplementedError
+
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix:
+        columns: list[tuple[int, ...]] = []
+        groups: list[int] = []
+        shares: list[float] = []
+        by_node: dict[int, list[int]] = {}
+        for number, edge in enumerate(edges):
+            by_node.setdefault(edge.target if topology.side == "input" else edge.source, []).append(number)
+        last_two = sorted(by_node)[-2:]
+        for node in sorted(by_node):
+            m = len(by_node[node])
+            for size in self.sizes(topology, m, node in last_two):
+                for combination in combinations(by_node[node], size):
+                    columns.append(combination)
+                    groups.append(node)
+                    shares.append(self._share(topology, size, m))
+        matrix = np.zeros((len(edges), len(columns)))
+        for number, combination in enumerate(columns):
+            matrix[list(combination), number] = shares[number]
+        return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64), np.ones(len(columns), bool))
+
+    def _share(self, topology: Topology, size: int, competing: int) -> float:
+        if not topology.scaled:
+            return 1.0
+        return 1.0 / size if topology.side == "input" else self.output_share(size, competing)
+
+    def kept(
+        self,
+        topology: Topology,
+        edges: tuple[Edge, ...],
+        strengths: Sequence[float],
+        beta: NDArray[np.floating] | None,
+    ) -> list[int]:
+        written = self.matrix(topology, edges)
+        assert beta is not None
+        beta = np.asarray(beta)
+        found: set[int] = set()  # an edge may be held by several groups' choices
+        for group in np.unique(written.groups):
+            found.update(written.combinations[self.chosen(np.flatnonzero(written.groups == group), beta)])
+        return sorted(found)
+
+
+class _KEdges(Combinations):
+    name = "k-edges"
+    about = "all subsets of edges_per_node edges of a node (DOTS eq. 5-8; 2 gives its pairs)"
+
+    def sizes(self, topology: Topology, competing: int, last: bool) -> Sequence[int]:
+        single = topology.side == "output" and last
+        return (min(1 if single else topology.edges_per_node, competing),)
+
+    def output_share(self, size: int, competing: int) -> float:
         return competing / size
-    return (2.0**competing - 1.0) / 2.0 ** (competing - 1)
+
+
+class _Arbitrary(Combinations):
+    name = "arbitrary"
+    about = "all non-empty subsets of a node's edges (DOTS eq. 11-13)"
+
+    def sizes(self, topology: Topology, competing: int, last: bool) -> Sequence[int]:
+        return range(1, competing + 1)
+
+    def output_share(self, size: int, competing: int) -> float:
+        return (2.0**competing - 1.0) / 2.0 ** (competing - 1)
+
+
+class _EdgeSoftmax(_Strongest):
+    name = "edge-softmax"
+    about = (
+        "a softmax over a node's single edges, the strongest are kept "
+        "(the edge normalisation of PC-DARTS; DOTS table 4a)"
+    )
+
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix:
+        by_target = sorted(range(len(edges)), key=lambda n: (edges[n].target, n))
+        matrix = np.zeros((len(edges), len(edges)))
+        matrix[by_target, np.arange(len(edges))] = 1.0
+        columns = tuple((number,) for number in by_target)
+        groups = np.array([edges[number].target for number in by_target], np.int64)
+        return TopologyMatrix(matrix, columns, groups, np.ones(len(edges), bool))
+
+
+class _EdgeSigmoid(Combinations):
+    name = "edge-sigmoid"
+    about = "γ = σ(β′/T) edge by edge, those above ½ are kept (DOTS table 4a, which prints no threshold; it is ours)"
+    sides = ("input",)
+    chooses = False
+    alone = True
+
+    def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix:
+        # Each edge as a group of two: the edge, and nothing at a fixed logit of 0.
+        count = len(edges)
+        matrix = np.zeros((count, 2 * count))
+        matrix[np.arange(count), 2 * np.arange(count)] = 1.0
+        columns = tuple(combination for edge in range(count) for combination in ((edge,), ()))
+        return TopologyMatrix(matrix, columns, np.repeat(np.arange(count), 2), np.tile([True, False], count))
+
+    def chosen(self, members: NDArray[np.int64], beta: NDArray[np.floating]) -> int:
+        # An edge of weight ½, a tie, is dropped.
+        return int(members[0] if float(beta[members[0]]) > 0 else members[1])
+
+    def combination_name(self, topology: Topology, edges: Sequence[Edge]) -> str:
+        return "kept" if edges else "dropped"
+
+    def place(self, group: int, edges: tuple[Edge, ...]) -> str:
+        return edges[group].name
+
+
+for _space in (_None(), _Fixed(), _KEdges(), _Arbitrary(), _EdgeSoftmax(), _EdgeSigmoid()):
+    TOPOLOGY_SPACES.register(_space)

@@ -15,7 +15,7 @@ from strategies import quick
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.mixing import group_softmax, group_softmax_gradient
-from dots_core.search_space.topology import SPACES, Topology
+from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 Choice = tuple[tuple[int, int], ...]
 """A combination as the papers write it: a set of edges (i, j)."""
@@ -368,7 +368,7 @@ def test_the_gradient_of_gamma(topology, nodes, seed, temperature):
 
 def test_every_space_is_looked_at_here():
     seen = {topology.space for topology, *_ in INPUT.values()} | {"none", "fixed", "edge-sigmoid"}
-    assert seen == set(SPACES)
+    assert seen == set(TOPOLOGY_SPACES.names)
 
 
 @pytest.mark.parametrize("space", ["none", "fixed", "edge-softmax", "edge-sigmoid"])

@@ -11,7 +11,7 @@ from strategies import quick, sparse_cells
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import SoftmaxGroups, group_softmax
-from dots_core.search_space.topology import Topology, topology_matrix
+from dots_core.search_space.topology import Topology
 
 searched = st.builds(
     Topology,
@@ -26,6 +26,11 @@ output_side = st.builds(
     scaled=st.booleans(),
     side=st.just("output"),
 )
+
+
+def written(topology, edges):
+    """A topology space written out for a cell's edges."""
+    return topology.kind.matrix(topology, edges)
 
 
 def literal_combinations(topology: Topology, edges) -> dict[tuple[int, frozenset[int]], dict[int, float]]:
@@ -45,7 +50,7 @@ def literal_combinations(topology: Topology, edges) -> dict[tuple[int, frozenset
 @quick
 @given(searched, sparse_cells())
 def test_the_matrix_is_the_papers_formula(topology, cell):
-    matrix = topology_matrix(topology, cell.edges)
+    matrix = written(topology, cell.edges)
     expected = literal_combinations(topology, cell.edges)
     columns = list(zip(matrix.groups.tolist(), map(frozenset, matrix.combinations), strict=True))
     assert sorted(columns, key=str) == sorted(expected, key=str)
@@ -62,7 +67,7 @@ def test_the_matrix_is_the_papers_formula(topology, cell):
 def test_gamma_is_the_papers_sum(topology, nodes, seed, temperature):
     """γ(i,j) is the sum over the combinations c that hold (i,j) of softmax(β′/T)(c) / N(c) (DOTS eq. 8)."""
     edges = search_cell(nodes).edges
-    matrix = topology_matrix(topology, edges)
+    matrix = written(topology, edges)
     beta = np.random.RandomState(seed).normal(size=len(matrix.combinations))
     gamma = matrix.shares @ group_softmax(beta, SoftmaxGroups(matrix.groups), temperature)
     expected = np.zeros(len(edges))
@@ -81,7 +86,7 @@ def test_gamma_is_the_papers_sum(topology, nodes, seed, temperature):
 def test_the_output_side_matrix_is_the_papers_formula(topology, nodes):
     """Every subset of a node's output edges is tried (TopoNAS eq. 7-13)."""
     edges = search_cell(nodes).edges
-    matrix = topology_matrix(topology, edges)
+    matrix = written(topology, edges)
     sources = sorted({edge.source for edge in edges})
     expected = {}
     for source in sources:
@@ -139,15 +144,15 @@ def test_gamma_of_a_node_sums_to(topology, total):
 @given(st.integers(1, 4), st.integers(1, 7), st.booleans())
 def test_counts_of_combinations(nodes, k, scaled):
     edges = search_cell(nodes).edges
-    some = topology_matrix(Topology("k-edges", k, scaled), edges)
-    every = topology_matrix(Topology("arbitrary", scaled=scaled), edges)
+    some = written(Topology("k-edges", k, scaled), edges)
+    every = written(Topology("arbitrary", scaled=scaled), edges)
     for j in range(2, nodes + 2):  # node j has j incoming edges
         assert (some.groups == j).sum() == (comb(j, k) if k <= j else 1)
         assert (every.groups == j).sum() == 2**j - 1
 
 
 def test_a_node_with_fewer_edges_than_k_keeps_them_all():
-    matrix = topology_matrix(Topology("k-edges", 5), search_cell(2).edges)
+    matrix = written(Topology("k-edges", 5), search_cell(2).edges)
     assert matrix.combinations == ((0, 1), (2, 3, 4))
     np.testing.assert_array_equal(matrix.shares, np.array([[0.5, 0], [0.5, 0], [0, 1 / 3], [0, 1 / 3], [0, 1 / 3]]))
 
@@ -155,15 +160,15 @@ def test_a_node_with_fewer_edges_than_k_keeps_them_all():
 def test_order_of_combinations_is_fixed():
     """β′ in a checkpoint means the same for ever."""
     edges = search_cell(2).edges
-    pairs = topology_matrix(Topology("k-edges"), edges)
+    pairs = written(Topology("k-edges"), edges)
     assert pairs.combinations == ((0, 1), (2, 3), (2, 4), (3, 4))
     assert pairs.groups.tolist() == [2, 3, 3, 3]
-    every = topology_matrix(Topology("arbitrary"), edges)
+    every = written(Topology("arbitrary"), edges)
     assert every.combinations == ((0,), (1,), (0, 1), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4))
 
 
 def test_nothing_is_searched_without_a_space():
-    assert topology_matrix(Topology("none"), search_cell(3).edges) is None
+    assert written(Topology("none"), search_cell(3).edges) is None
     assert search_cell(3).matrix is None
     assert search_cell(3).combination_groups is None
 

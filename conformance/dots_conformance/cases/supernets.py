@@ -12,7 +12,7 @@ from dots_core.engine.protocol import Engine, Loss, Runtime
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.named_cells import named_cell, named_cells
 from dots_core.search_space.operations import GROUPINGS
-from dots_core.search_space.topology import Topology
+from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 
 def topologies() -> Iterator[tuple[str, Topology]]:
@@ -24,8 +24,10 @@ def topologies() -> Iterator[tuple[str, Topology]]:
         yield f"arbitrary{suffix}", Topology("arbitrary", scaled=scaled)
         yield f"2-edges-output{suffix}", Topology("k-edges", 2, scaled, side="output")
         yield f"arbitrary-output{suffix}", Topology("arbitrary", scaled=scaled, side="output")
-    yield "edge-softmax", Topology("edge-softmax")
-    yield "edge-sigmoid", Topology("edge-sigmoid")
+    for space in TOPOLOGY_SPACES:
+        if space.searched and space.name not in ("k-edges", "arbitrary"):
+            for side in space.sides:
+                yield space.name if side == "input" else f"{space.name}-{side}", Topology(space.name, side=side)
 
 
 def gradient_cases(seed: int) -> Iterator[Case]:

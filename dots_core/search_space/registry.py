@@ -1,0 +1,78 @@
+"""Objects by name: what can be chosen of a kind, of ours and of packages beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import Generic, Protocol, TypeVar
+
+from dots_core.errors import UsageError, nearest, quoted
+
+
+class Named(Protocol):
+    """Anything with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Member = TypeVar("Member", bound=Named)
+
+
+class Registry(Generic[Member]):
+    """Objects of one kind, in the order in which they were registered.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, for messages: ``"topology space"``.
+    group : str
+        Entry points of this group lead to more of them, from any installed package; they are loaded when
+        first asked for.
+    """
+
+    def __init__(self, kind: str, group: str) -> None:
+        self._kind, self._group = kind, group
+        self._members: dict[str, Member] = {}
+        self._loaded = False
+
+    def register(self, member: Member) -> Member:
+        """Add an object.
+
+        Raises
+        ------
+        UsageError
+            If another one has its name.
+        """
+        if self._members.setdefault(member.name, member) is not member:
+            raise UsageError(f"there is a {self._kind} '{quoted(member.name)}' already; give yours another name")
+        return member
+
+    def __getitem__(self, name: str) -> Member:
+        """Return the object of a name.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        member = self._all().get(name)
+        if member is None:
+            hint = nearest(quoted(name), self.names)
+            raise UsageError(f"unknown {self._kind} '{quoted(name)}'{hint}; known: {', '.join(self.names)}")
+        return member
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._all().values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names."""
+        return tuple(self._all())
+
+    def _all(self) -> dict[str, Member]:
+        if not self._loaded:
+            self._loaded = True
+            for point in entry_points(group=self._group):
+                self.register(point.load())
+        return self._members
