@@ -13,7 +13,7 @@ from dots.report.rows import check_alike, check_architecture, check_metrics, che
 from dots.run_directory.layout import read_run_config
 from dots_core.plan.plan import Plan
 from dots_core.search.diagnostics import unusable, warnings
-from dots_core.search.runner import ARCHITECTURE, METRICS
+from dots_core.search.saving import ARCHITECTURE, METRICS
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.genotype_text import load_genotype
 from dots_core.storage.metrics import read_metrics

@@ -29,7 +29,7 @@ from dots_core.engine.registry import Backend, choose_backend, load_engine
 from dots_core.errors import DataMissing, UsageError, quoted
 from dots_core.plan.plan import Plan
 from dots_core.search.batches import BatchSource
-from dots_core.search.runner import Driver, Outcome, check_unrolling
+from dots_core.search.runner import Outcome, Runner, check_unrolling
 from dots_core.search_space.genotype import Genotype
 from dots_core.storage.atomic import to_json, write_atomic
 from dots_core.storage.reading import checked_path
@@ -297,7 +297,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
     Raises
     ------
     DotsError
-        See `dots_core.search.runner.Driver.run` and `prepare`.
+        See `dots_core.search.runner.Runner.run` and `prepare`.
     """
     prepared = prepare(request)
     config, out = prepared.config, prepared.out
@@ -313,7 +313,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         event = "resumed" if prepared.continues else "started"
         log_event(out, event, engine=engine.name, versions=engine.versions(), device=config.device)
         observer = ConsoleProgress(out) if talk else NoProgress(out)
-        driver = Driver(prepared.plan, prepared.data, engine, out, observer)
+        driver = Runner(prepared.plan, prepared.data, engine, out, observer)
         try:
             with _signals(driver.request_stop):
                 driver.open()  # refuses other images than the run's

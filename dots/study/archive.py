@@ -16,7 +16,7 @@ from dots.run_directory.layout import read_run_config
 from dots_core.errors import CorruptFile, UsageError, quoted
 from dots_core.network.counts import mac_count, parameter_count
 from dots_core.search.progress import Progress
-from dots_core.search.runner import ARCHITECTURE
+from dots_core.search.saving import ARCHITECTURE
 from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.genotype_text import load_genotype

@@ -1,6 +1,6 @@
 """A search or a training as a value: stages of phases, each saying what is updated, on what data, at which temperature.
 
-One driver (`dots_core.search.runner`) executes any plan on any engine. Nothing in here names a search
+One runner (`dots_core.search.runner`) executes any plan on any engine. Nothing in here names a search
 method: DOTS, DARTS and the training of a found cell differ only in their values.
 """
 

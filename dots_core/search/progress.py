@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dots_core.errors import CorruptFile, quoted
+from dots_core.plan.cell_records import cell_from_record
 from dots_core.plan.early_stop import Stability
 from dots_core.plan.plan import Plan
-from dots_core.search.cell_records import cell_from_record
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 
 

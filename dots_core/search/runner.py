@@ -1,24 +1,24 @@
-"""Executes any plan on any engine: epochs, metrics, checkpoints, resuming, deriving."""
+"""Executes any plan on any engine: stages, phases, epochs, steps."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from dots_core.data import ImageData, evaluation_batches
+from dots_core.data import ImageData
 from dots_core.engine.protocol import Engine, Network, Rates, Setup, State
 from dots_core.engine.registry import computing
 from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss, UsageError
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan.cell_records import cell_to_record
 from dots_core.plan.early_stop import Stability, convolution_ranking
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.search.batches import BatchSource, endless
-from dots_core.search.cell_records import cell_to_record
 from dots_core.search.diagnostics import (
     ArchitectureSummary,
     completed,
@@ -27,30 +27,18 @@ from dots_core.search.diagnostics import (
     smallest_margins,
     summarise_architecture,
 )
-from dots_core.search.discretisation import TEMPERATURE, discretised, sub_network, sub_state
+from dots_core.search.evaluation import Evaluation
 from dots_core.search.progress import Progress, Sums
-from dots_core.search.sampling import Sampler
+from dots_core.search.saving import Saving
 from dots_core.search.step import Stepper, StepPosition, due
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.derivation import derive, retain
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.storage.atomic import recover_folder, sync_directory, to_json, write_folder
-from dots_core.storage.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
-from dots_core.storage.metrics import MetricsFile
-
-METRICS = "metrics.jsonl"
-ARCHITECTURE = "architecture.jsonl"
-"""Files of a run: a row of metrics an epoch, and the architecture weights after it."""
-
-_WRITTEN_LATER = (METRICS, ARCHITECTURE, "best", "last", "genotype.json", "summary.json")
-"""What stands in a run's folder only after its first checkpoint."""
+from dots_core.storage.checkpoint import Checkpoint
 
 _DRAIN_EVERY = 20
 """Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
-
-_BUILT_OF = ("weights/", "architecture/")
-"""The parts of a state that ``Engine.build`` takes."""
 
 
 class Interrupted(DotsError):
@@ -115,14 +103,13 @@ def check_unrolling(plan: Plan, engine: Engine) -> None:
         )
 
 
-class Driver:
+class Runner:
     """One run of a plan in a folder.
 
     Parameters
     ----------
     folder : Path
-        An existing folder; ``metrics.jsonl``, ``architecture.jsonl`` (of a search), ``checkpoints/``,
-        ``best/`` and ``last/`` are kept in it.
+        An existing folder, in which `dots_core.search.saving.Saving` keeps what the run leaves.
 
     Attributes
     ----------
@@ -134,12 +121,11 @@ class Driver:
         self.plan = plan
         self._data = data
         self._engine = engine
-        self._folder = folder
         self._observer = observer
-        self._metrics = MetricsFile(folder / METRICS)
-        self._evolution = MetricsFile(folder / ARCHITECTURE)
+        self._saving = Saving(folder, plan, data)
+        self._batches = BatchSource(plan, data)
+        self._evaluation = Evaluation(plan, data, engine, self._batches)
         self._stop_code: int | None = None
-        self._feed = BatchSource(plan, data)
         self._last_row: dict[str, Any] = {}
 
     def request_stop(self, exit_code: int) -> None:
@@ -158,20 +144,14 @@ class Driver:
             If the engine cannot do what the plan asks for (`check_unrolling`).
         """
         check_unrolling(self.plan, self._engine)
-        tidy_checkpoints(self._folder / "checkpoints")
-        for name in ("best", "last"):
-            recover_folder(self._folder / name)
-        found = newest_checkpoint(self._folder / "checkpoints")
+        found = self._saving.take_up()
         if found is None:
-            self._check_unbegun()
-            (self._folder / "checkpoints").mkdir(exist_ok=True)
-            sync_directory(self._folder)
             self._progress = self._fresh_progress()
             self._build(self._cells())
             self._save()
         else:
             self._restore(*found)
-        self._begin_files()
+        self._saving.begin_files(self._progress)
         self.resumed_from = None if found is None else found[0]
 
     def run(self) -> Outcome:
@@ -188,26 +168,6 @@ class Driver:
         while self._progress.stage < len(self.plan.stages):
             self._epoch()
         return self._outcome()
-
-    def _check_unbegun(self) -> None:
-        """Refuse to begin where a run has been: its results would be written over."""
-        left = [name for name in _WRITTEN_LATER if (self._folder / name).exists()]
-        if left:
-            raise CorruptFile(
-                f"{self._folder / 'checkpoints'} holds no checkpoint, but the run has had one ({', '.join(left)} "
-                "stand beside it); what it found stands. To go on, put the checkpoints back; to begin anew, start "
-                f"a new run with {self._folder / 'config.yaml'} as the preset"
-            )
-
-    def _begin_files(self) -> None:
-        """Begin the files that hold no rows yet; only now, so that where they stand there was a checkpoint."""
-        begun = [self._metrics] if not self._progress.metrics_bytes else []
-        if self.plan.derive and not self._progress.architecture_bytes:
-            begun.append(self._evolution)
-        for file in begun:
-            file.begin()
-        if begun:
-            sync_directory(self._folder)
 
     # -- where the run stands
 
@@ -248,30 +208,15 @@ class Driver:
             initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
         )
 
-    def _restore(self, path: Path, checkpoint: Checkpoint) -> None:
-        self._progress = progress = Progress.from_record(checkpoint.progress)
-        if progress.data != self._data.fingerprint:
-            raise CorruptFile(
-                f"{path} was written on other images than those of {self._data.origin or self._data.name} "
-                f"(fingerprint {progress.data[:12]}, now {self._data.fingerprint[:12]}); give the images of that "
-                "run, wherever they are now, by --data"
-            )
-        if progress.plan != self.plan.digest:
-            raise CorruptFile(
-                f"{path} was written under other settings than {self._folder / 'config.yaml'} now describes; "
-                "restore that file, or start a new run"
-            )
-        progress.check_within(self.plan, path)
-        self._metrics.check(progress.metrics_bytes, progress.metrics_sha256)
-        self._evolution.check(progress.architecture_bytes, progress.architecture_sha256)
+    def _restore(self, path: Path, checkpoint: Checkpoint, progress: Progress) -> None:
+        self._progress = progress
         self._build(self._cells())
         try:
             self._network.import_state(checkpoint.state)
         except CorruptFile as error:
             raise CorruptFile(f"{path}: {error}") from None
         # Nothing is refused any more.
-        self._metrics.cut(progress.metrics_bytes)
-        self._evolution.cut(progress.architecture_bytes)
+        self._saving.cut(progress)
         now = self._engine_record()
         changed = [key for key in now if progress.engine.get(key) != now[key]]
         if changed:
@@ -282,9 +227,7 @@ class Driver:
         progress.engine = now
 
     def _save(self) -> None:
-        checkpoint = Checkpoint(self._finite_state(), self._progress.to_record())
-        number = self._progress.global_step + self._progress.stage
-        write_checkpoint(self._folder / "checkpoints", number, checkpoint)
+        self._saving.save(self._progress, self._finite_state())
 
     def _finite_state(self) -> State:
         """Export the network's state, refusing one that is not worth keeping."""
@@ -308,11 +251,11 @@ class Driver:
         phase, temperature = self._phase, self._temperature()
         rate = self.plan.weights_rate(progress.stage, progress.phase, progress.epoch, progress.global_epoch)
         rates = Rates(rate, self._stage.architecture_rate)
-        loaders = [self._feed.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
+        loaders = [self._batches.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
         steps = loaders[["w" in update.groups for update in phase.updates].index(True)].steps
         if progress.step >= steps or progress.sums.steps != progress.step:
             raise CorruptFile(
-                f"{self._folder / 'checkpoints'}: the newest stands at step {progress.step} of an epoch of {steps} "
+                f"{self._saving.checkpoints}: the newest stands at step {progress.step} of an epoch of {steps} "
                 f"steps, with {progress.sums.steps} counted; to go on from the one before it, delete it"
             )
         before = progress.global_epoch - progress.epoch
@@ -378,7 +321,7 @@ class Driver:
                 sums.architecture_loss += float(loss)
 
     def _lost(self, what: str) -> str:
-        found = newest_checkpoint(self._folder / "checkpoints")
+        found = self._saving.newest()
         kept = f"the last good checkpoint is {found[0]}" if found else "no checkpoint was written"
         return (
             f"{what} in {self._stage.name}/{self._phase.name}, epoch {self._progress.epoch + 1}; {kept}. "
@@ -388,7 +331,7 @@ class Driver:
     def _stop_if_asked(self) -> None:
         if self._stop_code is not None and self._progress.stage < len(self.plan.stages):
             raise Interrupted(
-                f"stopped after step {self._progress.global_step}, everything is saved in {self._folder}; "
+                f"stopped after step {self._progress.global_step}, everything is saved in {self._saving.folder}; "
                 "go on with --resume",
                 self._stop_code,
             )
@@ -422,23 +365,18 @@ class Driver:
         measure_gap = stands is not None and self._gap_is_due(last_of_stage)
         best = False
         if stage.validation != "none" and (due or last_of_stage or measure_gap):
-            loss, accuracy = self._validate(self._network, self._spec, temperature)
+            loss, accuracy = self._evaluation.measure(self._network, self._spec, stage, temperature)
             row.update(validation_split=stage.validation, validation_loss=loss, validation_accuracy=accuracy)
             if measure_gap and stands is not None:
-                derived = self._derived_accuracy(stands.genotype, state)
+                derived = self._evaluation.derived_accuracy(self._network, self._spec, stage, stands.genotype, state)
                 if derived is not None:
                     row.update(derived_accuracy=derived, discretisation_gap=accuracy - derived)
             if stage.validation == "test" and accuracy > progress.best_accuracy:
                 progress.best_accuracy, best = accuracy, True
-        progress.metrics_bytes, progress.metrics_sha256 = self._metrics.append(row), self._metrics.sha256
-        if stands is not None:
-            place = {key: row[key] for key in ("epoch", "stage", "phase")}
-            progress.architecture_bytes = self._evolution.append({**place, **stands.record})
-            progress.architecture_sha256 = self._evolution.sha256
+        self._saving.append(progress, row, None if stands is None else stands.record)
         self._last_row = row
         if not self.plan.derive:
-            for name in ("last", *(("best",) if best else ())):
-                self._write_weights(name, state, row)
+            self._saving.write_weights(state, row, best)
         self._observer.epoch(row)
         progress.epoch += 1
         progress.step = 0
@@ -477,45 +415,6 @@ class Driver:
         gap, epoch = self.plan.gap, self._progress.global_epoch + 1
         return derives and ((gap.last and last_of_stage) or (gap.every > 0 and epoch % gap.every == 0))
 
-    def _derived_accuracy(self, genotype: Genotype, state: State) -> float | None:
-        """Return the accuracy of the derived sub-network with the supernet's weights, as they are.
-
-        The network ends as it was: what a run does next does not depend on whether this was measured.
-        """
-        hard = discretised(self._spec, genotype, state)
-        if hard is not None:
-            self._network.import_state(hard)
-            try:
-                return self._validate(self._network, self._spec, TEMPERATURE)[1]
-            finally:
-                self._network.import_state(state)
-        if self._spec.normal.matrix is not None:
-            return None
-        sub = sub_network(self._spec, genotype)
-        stage, plan, taken = self._stage, self.plan, sub_state(sub, state)
-        parts = {part: {k.removeprefix(part): v for k, v in taken.items() if k.startswith(part)} for part in _BUILT_OF}
-        network = self._engine.build(Setup(sub, stage.optimizers, plan.loss, plan.runtime), *parts.values())
-        network.import_state(taken)
-        return self._validate(network, sub, TEMPERATURE)[1]
-
-    def _validate(self, network: Network, spec: NetworkSpec, temperature: Temperature) -> tuple[float | None, float]:
-        data, plan = self._data, self.plan
-        split, indices = self._feed.validation(self._stage)
-        draws = Sampler(spec, plan.seed, "").most_likely(network.architecture())
-        loss, correct = 0.0, 0
-        for batch in evaluation_batches(split, indices, plan.batch, data.mean, data.std):
-            some_loss, some_correct = network.evaluate(replace(batch, draws=draws), temperature)
-            loss += some_loss
-            correct += some_correct
-        # Running statistics can overflow though training is finite; JSON has no NaN.
-        return (loss / len(indices) if math.isfinite(loss) else None), correct / len(indices)
-
-    def _write_weights(self, name: str, state: State, row: dict[str, Any]) -> None:
-        arrays = {k: v for k, v in state.items() if k.startswith(("weights/", "statistics/"))}
-        write_folder(
-            self._folder / name, {"weights.safetensors": pack_arrays(arrays), "metrics.json": to_json(row).encode()}
-        )
-
     # -- from phase to phase
 
     def _advance(self, temperature: Temperature) -> None:
@@ -551,7 +450,7 @@ class Driver:
 
     def _outcome(self) -> Outcome:
         if not self._last_row:
-            self._last_row = self._metrics.last()
+            self._last_row = self._saving.last_row()
         row, best = self._last_row, self._progress.best_accuracy
         if not self.plan.derive:
             return Outcome(None, row, best, {})

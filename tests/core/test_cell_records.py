@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import genotypes, method_cells, quick, search_cells, sparse_cells
 
 from dots_core.errors import CorruptFile
-from dots_core.search.cell_records import cell_from_record, cell_to_record
+from dots_core.plan.cell_records import cell_from_record, cell_to_record
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.topology import Topology

@@ -20,7 +20,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Phase, Stage, Update
 from dots_core.plan.schedules import Constant, Exponential, Linear
 from dots_core.search.regularisation import passive_aggressive
-from dots_core.search.runner import Driver
+from dots_core.search.runner import Runner
 from dots_core.search.step import RADIUS, Stepper, StepPosition, due
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
@@ -388,7 +388,7 @@ def test_loaders_stand_where_a_resumed_run_takes_them_up(steps, share, epochs):
         stepper = Stepper(network, SPEC, updates, 0, "test")
         for step in range(steps):
             resumed = SimpleNamespace(_progress=SimpleNamespace(epoch=epoch, step=step))
-            assert [Driver._read_before(resumed, update, steps) for update in updates] == read
+            assert [Runner._read_before(resumed, update, steps) for update in updates] == read
             stepper.step(feed, RATES, WARM, StepPosition(epoch, step, steps))
     assert read == [epochs, epochs * steps]
 

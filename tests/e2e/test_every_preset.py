@@ -15,7 +15,7 @@ from dots.config.schema import SearchConfig, parse_config
 from dots.console.progress import NoProgress
 from dots.run import api as runs
 from dots_core.errors import UsageError
-from dots_core.search.runner import Driver, Interrupted
+from dots_core.search.runner import Interrupted, Runner
 from dots_core.search_space.genotype_text import load_genotype
 
 ENGINE = "torch"
@@ -113,17 +113,17 @@ def test_an_interrupted_search_ends_byte_equal(preset, stop, tmp_path, monkeypat
         dots.search(preset, backend=ENGINE, settings=small(preset, 2), out=tmp_path / name, resume=True, verbose=False)
 
     search("whole")
-    drivers: list[Driver] = []
+    drivers: list[Runner] = []
 
-    def driver(*arguments: Any) -> Driver:
-        drivers.append(Driver(*arguments))
+    def driver(*arguments: Any) -> Runner:
+        drivers.append(Runner(*arguments))
         return drivers[-1]
 
     def stepped(self: NoProgress, stage: Any, phase: Any, progress: Any, *rest: Any) -> None:
         if len(drivers) == 1 and progress.global_step == stop:
             drivers[0].request_stop(143)
 
-    monkeypatch.setattr(runs, "Driver", driver)
+    monkeypatch.setattr(runs, "Runner", driver)
     monkeypatch.setattr(NoProgress, "stepped", stepped)
     with pytest.raises(Interrupted, match=f"stopped after step {stop},"):
         search("parted")

@@ -119,13 +119,13 @@ def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, tmp_path):
     assert dots(*tiny_training(backend, whole, "-q")).returncode == 0
     script = f"""
 import os, signal, sys
-import dots_core.search.runner
-original = dots_core.search.runner.write_checkpoint
+import dots_core.search.saving
+original = dots_core.search.saving.write_checkpoint
 def killing(folder, number, checkpoint):
     original(folder, number, checkpoint)
     if checkpoint.progress["global_epoch"] == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-dots_core.search.runner.write_checkpoint = killing
+dots_core.search.saving.write_checkpoint = killing
 sys.argv = ['dots', *{[str(a) for a in tiny_training(backend, run, "-q")]!r}]
 from dots.cli.main import main
 main()

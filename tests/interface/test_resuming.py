@@ -19,7 +19,8 @@ from dots.config.plan import plan_of
 from dots.config.schema import SearchConfig
 from dots.run_directory.layout import read_run_config
 from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError
-from dots_core.search.runner import Driver
+from dots_core.search.runner import Runner
+from dots_core.search.saving import Saving
 
 ENGINE = "reference"
 SETTINGS = {
@@ -214,17 +215,17 @@ class TestCheckpointsThatAreGone:
         search(run)
         assert contents(run) == contents(begun / "run")
 
-    @pytest.mark.parametrize("moment", ["_save", "_begin_files"])
-    def test_a_run_that_never_got_further_is_begun(self, copied, begun, monkeypatch, moment):
+    @pytest.mark.parametrize(("part", "moment"), [(Runner, "_save"), (Saving, "begin_files")])
+    def test_a_run_that_never_got_further_is_begun(self, copied, begun, monkeypatch, part, moment):
         """Killed before its first checkpoint, or right after it."""
         run = copied / "new"
 
-        def killed(_):
+        def killed(*_):
             raise KeyboardInterrupt
 
         arguments = {"preset": str(copied / "run" / "config.yaml")}
         with monkeypatch.context() as patch:
-            patch.setattr(Driver, moment, killed)
+            patch.setattr(part, moment, killed)
             with pytest.raises(KeyboardInterrupt):
                 search(run, **arguments)
         assert not (run / "metrics.jsonl").exists()

@@ -17,7 +17,7 @@ from dots_core.data import ImageData, load
 from dots_core.engine.protocol import Engine, Optimizers, Runtime, State
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Cosine, Exponential
-from dots_core.search.runner import Driver
+from dots_core.search.runner import Runner
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.mixing import SoftmaxGroups
 from dots_core.search_space.operations import OPERATIONS
@@ -151,7 +151,7 @@ def record_search(plan: Plan, data: ImageData, engine: Engine, runtime: Runtime)
     """Run a plan to its end and return its first losses, its architecture weights and its decisions."""
     heard = Listener(engine)
     with tempfile.TemporaryDirectory() as folder:
-        driver = Driver(replace(plan, runtime=runtime), data, heard, Path(folder), Unwatched())
+        driver = Runner(replace(plan, runtime=runtime), data, heard, Path(folder), Unwatched())
         driver.open()
         driver.run()
     arrays: State = {}
