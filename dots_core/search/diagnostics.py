@@ -61,6 +61,7 @@ def decisions(
     architecture: Architecture,
     kinds: Sequence[str],
     temperature: Temperature | None = None,
+    genotype: Genotype | None = None,
 ) -> list[Decision]:
     """Return every choice between two candidates or more that `dots_core.search_space.derivation.derive` makes.
 
@@ -70,8 +71,10 @@ def decisions(
         As `derive` takes them.
     kinds : sequence of str
         The cell types to look at.
+    genotype : Genotype, optional
+        What `derive` gives, where it is at hand.
     """
-    genotype = derive(cells, architecture, temperature)
+    genotype = genotype or derive(cells, architecture, temperature)
     found: list[Decision] = []
     for kind in kinds:
         cell, alpha = cells[kind], np.asarray(architecture[f"alpha.{kind}"], np.float64)
@@ -215,7 +218,7 @@ def summarise_architecture(
     complete = completed(cells, architecture)
     derived = decide(cells, complete, temperature)
     genotype = derived.genotype
-    found = decisions(cells, complete, kinds, temperature)
+    found = decisions(cells, complete, kinds, temperature, genotype)
     metrics: dict[str, Any] = {"alpha_temperature": temperature.alpha}
     record: dict[str, Any] = {
         "genotype": genotype.to_record(),

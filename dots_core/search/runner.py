@@ -458,5 +458,5 @@ class Runner:
         architecture = completed(cells, self._network.architecture())
         temperature = Temperature(row.get("alpha_temperature", 1.0), row.get("beta_temperature", 1.0))
         genotype = derive(cells, architecture, temperature)
-        margins = smallest_margins(decisions(cells, architecture, self._spec.kinds(), temperature))
+        margins = smallest_margins(decisions(cells, architecture, self._spec.kinds(), temperature, genotype))
         return Outcome(genotype, row, best, margins)
