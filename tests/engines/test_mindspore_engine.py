@@ -231,7 +231,7 @@ def test_a_displaced_step_reads_no_tensor_back(monkeypatch):
 
 
 def test_a_hard_sample_differentiates_only_by_the_weights_it_reads():
-    from dots_mindspore.reads import everything, reads
+    from dots_core.engine.stacking import everything, reads
 
     case = CASES["hard sampling"]
     network, batch = StackedNetwork(case.spec), case.batch()

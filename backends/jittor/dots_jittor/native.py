@@ -8,6 +8,7 @@ number of threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from dots_core.engine.protocol import Optimizers
 from dots_core.network.layers import NORM_EPSILON
 from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var, upload
-from dots_jittor.primitives import shifting
 from dots_jittor.startup import jt
 from dots_jittor.window import Window
 
@@ -500,12 +500,20 @@ def interleave(first: Var, rest: Var, parts: int) -> Var:
     return _Interleave(parts)(first, rest)
 
 
+def _shifting(
+    groups: SoftmaxGroups, noise: NDArray[np.floating] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (free, shifts), softmax being taken of free·logits + shifts; each of the logits' shape."""
+    free = np.ones(groups.shape) if groups.free is None else groups.free.astype(np.float64)
+    return free, replace(groups, free=None).shifted(np.zeros(groups.shape), noise)
+
+
 def group_softmax(
     logits: Var, blocks: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
 ) -> Var:
     if noise is None and blocks.offsets is None and blocks.free is None:
         return _BlockSoftmax(blocks, temperature)(logits)
-    free, shifts = (upload(array.astype(str(logits.dtype))) for array in shifting(blocks, noise))
+    free, shifts = (upload(array.astype(str(logits.dtype))) for array in _shifting(blocks, noise))
     return _ShiftedBlockSoftmax(blocks, temperature, free, shifts)(logits)
 
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var
 from dots_jittor.window import Window
 
@@ -112,11 +107,3 @@ class Primitives(Protocol):
     def approach_some(self, old: Var, target: Var, moves: Var, share: float) -> Var:
         """`approach` where ``moves``, uint8, is 1; the old values where it is 0."""
         ...
-
-
-def shifting(
-    groups: SoftmaxGroups, noise: NDArray[np.floating] | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (free, shifts), softmax being taken of free·logits + shifts; each of the logits' shape."""
-    free = np.ones(groups.shape) if groups.free is None else groups.free.astype(np.float64)
-    return free, replace(groups, free=None).shifted(np.zeros(groups.shape), noise)

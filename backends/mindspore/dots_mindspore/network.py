@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dots_core.engine.batch import Batch
 from dots_core.engine.network import EngineNetwork, Gradients
 from dots_core.engine.protocol import Setup
+from dots_core.engine.stacking import Reads, reads
 from dots_core.network.spec import traced_shapes
 from dots_core.search_space.mixing import Temperature
 from dots_mindspore.cell import MindSporeMaps
-from dots_mindspore.reads import Reads, reads
 from dots_mindspore.runtime import DeviceContext
 from dots_mindspore.stack import ForwardContext, Stack
 from dots_mindspore.tensors import MindSporeTensors, joined, parameters, parts, value_and_gradients
@@ -31,7 +31,8 @@ class MindSporeNetwork(EngineNetwork):
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray], device: DeviceContext
     ) -> None:
         self._device = device
-        self._cut: _Cut | None = None
+        # Stacks as they were cut out of w last: of which w, and which.
+        self._cut: tuple[Tensor, tuple[int, ...], dict[int, Tensor]] | None = None
         super().__init__(
             setup, weights, architecture, MindSporeTensors(), lambda stack: Stack(stack, device), MindSporeMaps(device)
         )
@@ -108,9 +109,9 @@ class MindSporeNetwork(EngineNetwork):
     def _stacks(self, read: Reads) -> dict[int, Tensor]:
         """The weights that a pass reads, cut out anew where w has changed or other weights are read."""
         values = self.values["w"]
-        if self._cut is None or self._cut.values is not values or self._cut.numbers != read.weights:
-            self._cut = _Cut(values, read.weights, parts(self.stacked.weights, values, read.weights))
-        return self._cut.stacks
+        if self._cut is None or self._cut[0] is not values or self._cut[1] != read.weights:
+            self._cut = (values, read.weights, parts(self.stacked.weights, values, read.weights))
+        return self._cut[2]
 
     def _training_statistics(self, read: Reads, move: bool) -> dict[int, Parameter]:
         if move:
@@ -128,15 +129,6 @@ def _like(variables: Mapping[str, Mapping[Any, Tensor]], flat: Sequence[Tensor])
     """Arrange tensors as the variables they stand for."""
     left = iter(flat)
     return {group: {key: next(left) for key in members} for group, members in variables.items()}
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """Stacks cut out of w as it stood."""
-
-    values: Tensor
-    numbers: tuple[int, ...]
-    stacks: dict[int, Tensor]
 
 
 @dataclass(frozen=True)

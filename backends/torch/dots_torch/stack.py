@@ -13,7 +13,7 @@ from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
 from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
-from dots_torch.tensors import Stacks
+from dots_torch.tensors import Leaves
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ForwardContext:
 
     Attributes
     ----------
-    weights, statistics : Stacks
+    weights, statistics : list of Tensor, or Leaves
         Stacked tensors by stack number.
     training : bool
         Normalise by the batch's statistics.
@@ -33,8 +33,8 @@ class ForwardContext:
     trace : bool
     """
 
-    weights: Stacks
-    statistics: Stacks
+    weights: list[Tensor] | Leaves
+    statistics: list[Tensor]
     training: bool
     track: bool
     trace: bool = False

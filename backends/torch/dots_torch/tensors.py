@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,12 +73,6 @@ class TorchTensors(Tensors):
         if total is None:
             return term if factor == 1.0 else term * factor
         return total.add_(term, alpha=factor)
-
-
-class Stacks(Protocol):
-    """Stacked tensors by stack number."""
-
-    def __getitem__(self, number: int, /) -> Tensor: ...
 
 
 def views(layout: FlatLayout, flat: Tensor) -> list[Tensor]:
