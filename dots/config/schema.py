@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from dots_core import bounds
+from dots_core.engine.protocol import PRECISIONS
 from dots_core.errors import QUOTED, UsageError, nearest, quoted
+from dots_core.network.spec import STEMS
+from dots_core.plan.early_stop import EARLY_STOPS
+from dots_core.search_space.cell import SAMPLINGS
+from dots_core.search_space.derivation import RETENTIONS
 from dots_core.search_space.operations import OPERATIONS
-from dots_core.search_space.topology import TOPOLOGY_SPACES
+from dots_core.search_space.topology import SIDES, TOPOLOGY_SPACES
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -25,16 +31,27 @@ Pixels = Annotated[int, Field(ge=0, le=bounds.SIDE)]
 Batch = Annotated[int, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
 UnitInterval = Annotated[float, Field(ge=0, le=1)]
 Moment = Annotated[float, Field(ge=0, lt=1)]
-Edges = Annotated[str, AfterValidator(lambda name: _one_of(TOPOLOGY_SPACES.names, name))]
-Side = Literal["input", "output"]
 
 
-def _one_of(names: tuple[str, ...], name: str) -> str:
-    """Return a name that is among some; they may be more than when this module was read."""
-    if name not in names:
-        listed = [f"'{each}'" for each in names]
-        raise PydanticCustomError("literal_error", f"input should be {', '.join(listed[:-1])} or {listed[-1]}")
-    return name
+def _one_of(names: Callable[[], tuple[str, ...]]) -> AfterValidator:
+    """Return what accepts the names that there are: packages may have added to them since this module was read."""
+
+    def check(name: str) -> str:
+        if name not in names():
+            *others, last = (f"'{each}'" for each in names())
+            raise PydanticCustomError("literal_error", f"input should be {', '.join(others)} or {last}")
+        return name
+
+    return AfterValidator(check)
+
+
+Edges = Annotated[str, _one_of(lambda: TOPOLOGY_SPACES.names)]
+Side = Annotated[str, _one_of(lambda: SIDES)]
+Sampling = Annotated[str, _one_of(lambda: SAMPLINGS)]
+Retain = Annotated[str, _one_of(lambda: RETENTIONS.names)]
+Stop = Annotated[str, _one_of(lambda: ("none", *EARLY_STOPS.names))]
+Precision = Annotated[str, _one_of(lambda: PRECISIONS)]
+Stem = Annotated[str, _one_of(lambda: STEMS)]
 
 
 class Section(BaseModel):
@@ -143,11 +160,11 @@ class OperationSection(StageSection):
     level: Literal["bi", "one", "mixed"] = "bi"
     temperature: TemperatureSection = TemperatureSection()
     beta_temperature: TemperatureSection = TemperatureSection()
-    sampling: Literal["none", "soft", "hard"] = "none"
+    sampling: Sampling = "none"
     partial_channels: Count = 1
     edges: EdgesSection = EdgesSection()
-    retain: Literal["groups", "top-1", "top-2"] = "groups"
-    early_stop: Literal["none", "skips", "stable-ranking"] = "none"
+    retain: Retain = "groups"
+    early_stop: Stop = "none"
     early_stop_skips: Count = 2
     early_stop_epochs: Count = 10
 
@@ -183,7 +200,7 @@ class RunConfig(Section):
 
     backend: str | None = None
     device: str | None = None
-    precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     deterministic: bool = True
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: str | None = None
@@ -196,7 +213,7 @@ class RunConfig(Section):
     test_images: CountOrZero = 0
     batch: Batch = 64
     channels: Channels = 16
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Stem = "cifar"
     stem_multiplier: Annotated[int, Field(ge=1, le=bounds.CHANNELS)] = 3
     augmentation: AugmentationSection = AugmentationSection()
     weights: WeightsSection = WeightsSection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,55 @@ from dots_core.search_space.derivation import operation_scores, ranked_operation
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.operations import CONVOLUTIONS
+from dots_core.search_space.registry import Registry
 
-RULES = ("skips", "stable-ranking")
+
+class EarlyStopRule(ABC):
+    """One criterion for ending a phase early.
+
+    Attributes
+    ----------
+    name : str
+    about : str
+        What it is and where it comes from.
+    """
+
+    name: str
+    about: str
+
+    @abstractmethod
+    def reason(self, limits: EarlyStop, genotype: Genotype, stability: Stability) -> str | None:
+        """Say why the phase ends now, or return None if it goes on (`EarlyStop.reason`)."""
+
+
+EARLY_STOPS: Registry[EarlyStopRule] = Registry("early stop", "dots.early_stops")
+"""All criteria; a package adds its own by an entry point of the group ``dots.early_stops``."""
+
+
+class _Skips(EarlyStopRule):
+    name = "skips"
+    about = "the normal cell that would be derived now holds so many skip connections or more (DARTS+)"
+
+    def reason(self, limits: EarlyStop, genotype: Genotype, stability: Stability) -> str | None:
+        count, edges = genotype.skip_count("normal"), len(genotype.cell("normal").edges)
+        return f"the normal cell holds {count} skip connections of {edges} edges" if count >= limits.skips else None
+
+
+class _StableRanking(EarlyStopRule):
+    name = "stable-ranking"
+    about = (
+        "on every edge of the normal cell the learnable operations (the convolutions) have stood in the same order "
+        "of α for so many epochs (DARTS+)"
+    )
+
+    def reason(self, limits: EarlyStop, genotype: Genotype, stability: Stability) -> str | None:
+        if stability.epochs < limits.epochs:
+            return None
+        return f"the ranking of the convolutions in the normal cell was stable for {stability.epochs} epochs"
+
+
+for _rule in (_Skips(), _StableRanking()):
+    EARLY_STOPS.register(_rule)
 
 
 @dataclass(frozen=True)
@@ -25,9 +73,7 @@ class EarlyStop:
     Attributes
     ----------
     rule : str
-        ``"skips"``: the normal cell that would be derived now holds ``skips`` skip connections or
-        more. ``"stable-ranking"``: on every edge of the normal cell the learnable operations (the
-        convolutions) have stood in the same order of α for ``epochs`` epochs.
+        The name of one of `EARLY_STOPS`.
     skips : int
     epochs : int
         Epochs in which the order was that of the epoch before.
@@ -38,8 +84,7 @@ class EarlyStop:
     epochs: int = 10
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise UsageError(f"unknown early stop '{self.rule}'; known: {', '.join(RULES)}")
+        EARLY_STOPS[self.rule]
         if self.skips < 1 or self.epochs < 1:
             raise UsageError(f"an early stop needs at least 1 skip and 1 epoch, not {self.skips} and {self.epochs}")
 
@@ -53,13 +98,7 @@ class EarlyStop:
         stability : Stability
             With this epoch's ranking counted.
         """
-        if self.rule == "skips":
-            count = genotype.skip_count("normal")
-            edges = len(genotype.cell("normal").edges)
-            return f"the normal cell holds {count} skip connections of {edges} edges" if count >= self.skips else None
-        if stability.epochs >= self.epochs:
-            return f"the ranking of the convolutions in the normal cell was stable for {stability.epochs} epochs"
-        return None
+        return EARLY_STOPS[self.rule].reason(self, genotype, stability)
 
 
 @dataclass

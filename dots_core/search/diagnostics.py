@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
-from dots_core.search_space.derivation import Architecture, decide, derive, edge_strengths, operation_scores
+from dots_core.search_space.derivation import RETENTIONS, Architecture, decide, derive, edge_strengths, operation_scores
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import SoftmaxGroups, Temperature, entropy, group_softmax
 from dots_core.search_space.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
@@ -157,11 +157,7 @@ def retention_margin(
     scores = operation_scores(cell, alpha, temperature)
     for number, edge in enumerate(cell.edges):
         row = scores[number]
-        if rule == "groups":
-            rivals, kept = list(edge.groups), 1
-        else:
-            rivals, kept = [tuple(o for o in edge.operations if o != NONE)], int(rule[-1])
-        for group in rivals:
+        for group, kept in RETENTIONS[rule].rivals(edge):
             values = sorted((float(row[OPERATIONS.index(o)]) for o in group), reverse=True)
             if len(values) > kept:
                 gaps.append(values[kept - 1] - values[kept])

@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.errors import UsageError
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype, Node
 from dots_core.search_space.mixing import Temperature, group_scores, group_softmax
 from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import Topology, strongest
 
-RETENTIONS = ("groups", "top-1", "top-2")
-
 Architecture = Mapping[str, NDArray[np.floating]]
+
+
+class Retention(ABC):
+    """Which operations an edge keeps for the topology search.
+
+    Attributes
+    ----------
+    name : str
+    about : str
+        What it is and where it comes from.
+    """
+
+    name: str
+    about: str
+
+    @abstractmethod
+    def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
+        """Return the operations that compete, and how many of them are kept, for each competition."""
+
+    def kept(self, edge: Edge, ranked: Sequence[str]) -> set[str]:
+        """Return the operations that an edge keeps.
+
+        Parameters
+        ----------
+        ranked : sequence of str
+            The edge's operations, the largest α first.
+        """
+        return {o for group, count in self.rivals(edge) for o in [r for r in ranked if r in group][:count]}
+
+
+class _Groups(Retention):
+    name = "groups"
+    about = "the arg-max of each group (DOTS eq. 15-16); a group may retain `none`"
+
+    def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
+        return [(group, 1) for group in edge.groups]
+
+
+class _Top(Retention):
+    def __init__(self, count: int) -> None:
+        self.name, self._count = f"top-{count}", count
+        self.about = f"the {count} of the largest α over all operations but `none` (DOTS eq. 14, table 4b)"
+
+    def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
+        return [(tuple(o for o in edge.operations if o != NONE), self._count)]
+
+
+RETENTIONS: Registry[Retention] = Registry("retention", "dots.retentions")
+"""All rules of retention; a package adds its own by an entry point of the group ``dots.retentions``."""
+
+for _rule in (_Groups(), _Top(1), _Top(2)):
+    RETENTIONS.register(_rule)
 
 
 def retain(
@@ -34,9 +85,8 @@ def retain(
     ----------
     alpha : array α′, shape (edges, operations)
     rule : str
-        ``"groups"``: the arg-max of each group (DOTS eq. 15-16); a group may retain ``none``.
-        ``"top-1"``, ``"top-2"``: the one or two of the largest α over all operations but ``none`` (DOTS
-        eq. 14, table 4b). Ties go to the operation listed first in `dots_core.search_space.operations.OPERATIONS`.
+        The name of one of `RETENTIONS`. Ties go to the operation listed first in
+        `dots_core.search_space.operations.OPERATIONS`.
     topology : Topology
         What the pruned cell searches.
     temperature : Temperature, optional
@@ -49,19 +99,13 @@ def retain(
         goes on, sampling and partial channels end. An edge whose groups all retain
         ``none`` keeps its best other operation beside it, so that it can be derived.
     """
-    if rule not in RETENTIONS:
-        raise UsageError(f"unknown retention '{rule}'; known: {', '.join(RETENTIONS)}")
     edges = []
     scores = operation_scores(cell, alpha, temperature)
     for number, edge in enumerate(cell.edges):
         ranked = ranked_operations(edge, scores[number])
-        others = [o for o in ranked if o != NONE]
-        if rule == "groups":
-            kept = [next(o for o in ranked if o in group) for group in edge.groups]
-            if set(kept) == {NONE}:
-                kept.append(others[0])
-        else:
-            kept = others[: int(rule[-1])]
+        kept = RETENTIONS[rule].kept(edge, ranked)
+        if kept == {NONE}:
+            kept.add(best_operation(edge, scores[number]))
         edges.append(Edge(edge.source, edge.target, (tuple(o for o in OPERATIONS if o in kept),)))
     return replace(cell, edges=tuple(edges), topology=topology, sampling="none", partial=1)
 

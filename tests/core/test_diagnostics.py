@@ -119,7 +119,7 @@ def test_margins_of_edges_are_the_darts_policys(nodes, seed):
 
 
 @quick
-@given(search_cells(), seeds, st.sampled_from(RETENTIONS))
+@given(search_cells(), seeds, st.sampled_from(RETENTIONS.names))
 def test_the_margin_of_retaining_is_the_distance_to_retaining_something_else(cell, seed, rule):
     """Moving every ln α by less than half of it, and so every α′ by less than a quarter, changes nothing."""
     alpha = np.random.RandomState(seed).normal(size=(len(cell.edges), len(OPERATIONS)))

@@ -56,7 +56,7 @@ def architecture(cells, seed, ties=False):
 
 
 @quick
-@given(search_cells(), st.integers(0, 2**31), st.booleans(), st.sampled_from(RETENTIONS))
+@given(search_cells(), st.integers(0, 2**31), st.booleans(), st.sampled_from(RETENTIONS.names))
 def test_retain_is_the_papers_rule(cell, seed, ties, rule):
     alpha = random_alpha(cell, seed, ties)
     pruned = retain(cell, alpha, rule, ARBITRARY)
@@ -95,7 +95,7 @@ def test_none_beside_another_groups_winner_stays():
 
 def test_an_unknown_retention_is_refused():
     cell = search_cell(1)
-    with pytest.raises(UsageError, match="unknown retention 'top-3'; known: groups, top-1, top-2"):
+    with pytest.raises(UsageError, match=r"unknown retention 'top-3'.*known: groups, top-1, top-2"):
         retain(cell, np.zeros((2, 8)), "top-3", PAIRS)
 
 
@@ -163,7 +163,7 @@ def test_the_darts_policy_weighs_after_the_softmax():
 
 
 @quick
-@given(search_cells(), search_cells(), st.integers(0, 2**30), st.booleans(), st.sampled_from([None, *RETENTIONS]))
+@given(search_cells(), search_cells(), st.integers(0, 2**30), st.booleans(), st.sampled_from([None, *RETENTIONS.names]))
 def test_a_derived_cell_is_valid_and_never_holds_none(normal, reduce, seed, ties, rule):
     """Even where `none` weighs most on every edge, with and without pruning before."""
     cells = {"normal": normal, "reduce": reduce}
