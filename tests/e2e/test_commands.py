@@ -100,6 +100,7 @@ def test_dry_run_estimates_and_writes_nothing(backend, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.release("reference", "jittor")
 def test_quiet_keeps_libraries_quiet_too(backend, tmp_path):
     """A library that does warn: Matplotlib, where it can write no configuration."""
     (tmp_path / "file").touch()

@@ -165,6 +165,7 @@ def stopped(backend, tmp_path, tmp_path_factory):
     return tmp_path / "run"
 
 
+@pytest.mark.release("torch")
 @pytest.mark.any_engine
 @pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "pickle", "gone"])
