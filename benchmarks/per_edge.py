@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from dots_torch.runtime import Precision
+from dots_torch.runtime import DeviceContext
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -213,7 +213,7 @@ class PerEdgeNetwork:
     weights, architecture : mapping of name to array
         Initial values by canonical name.
     optimizers : Optimizers
-    precision : Precision
+    precision : DeviceContext
         Device and data type; the memory format is PyTorch's default whatever it says.
     """
 
@@ -223,7 +223,7 @@ class PerEdgeNetwork:
         weights: Mapping[str, NDArray],
         architecture: Mapping[str, NDArray],
         optimizers: Optimizers,
-        precision: Precision,
+        precision: DeviceContext,
     ) -> None:
         self._spec = spec
         self._precision = precision

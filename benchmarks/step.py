@@ -60,14 +60,14 @@ class PerEdge:
 
     def __init__(self, options: Options) -> None:
         import torch
-        from dots_torch.runtime import precision
+        from dots_torch.runtime import device_context
         from per_edge import PerEdgeNetwork
 
         torch.set_num_threads(options.threads)
         self._torch, self._options = torch, options
         spec = supernet(options)
         weights, architecture = initial_weights(spec, SEED), initial_architecture(spec, SEED)
-        self._network = PerEdgeNetwork(spec, weights, architecture, Optimizers(), precision(options.runtime))
+        self._network = PerEdgeNetwork(spec, weights, architecture, Optimizers(), device_context(options.runtime))
 
     def gradients(self, batch: Batch) -> dict[str, NDArray[Any]]:
         return self._network.gradients(batch, self._options.temperature)

@@ -7,6 +7,6 @@ from dots_torch import engine
 
 from dots_core.engine.crashes import alone
 
-in_engines_layout = engine.precision
-engine.precision = lambda runtime: replace(in_engines_layout(runtime), memory_format=torch.contiguous_format)
+in_engines_layout = engine.device_context
+engine.device_context = lambda runtime: replace(in_engines_layout(runtime), memory_format=torch.contiguous_format)
 alone.main()
