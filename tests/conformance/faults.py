@@ -229,7 +229,7 @@ FAULTS = {
     ),
     "evaluation with the batch's statistics": Fault(
         "layers.py",
-        "    if not run.training:\n        mean",
+        "    if not context.training:\n        mean",
         "    if False:\n        mean",
         "networks/mixed/group-v2/*",
         "evaluation/loss",
