@@ -75,7 +75,7 @@ def test_a_single_value_a_channel_is_refused():
     case = CASES["pairs"]
     network = built(replace(case, spec=replace(case.spec, input_shape=(2, 4, 4))))
     batch = replace(case.batch(samples=1), images=np.zeros((1, 2, 4, 4), np.float32))
-    with pytest.raises(UsageError, match="single value"):
+    with pytest.raises(UsageError, match="one value for each channel"):
         network.step(("w",), batch, RATES, case.temperature)
 
 
