@@ -396,6 +396,34 @@ class EngineSuite:
         expected = references(lambda other, precision: other.run_layers(*arguments, Runtime(precision=precision)))
         assert_close(found, *expected, self.precision)
 
+    @pytest.mark.parametrize("verb", ["accumulate_gradients", "gradients", "step"])
+    @pytest.mark.parametrize("name", ["pairs", "derived"])
+    def test_a_single_value_a_channel_is_refused(self, engine: Engine, name: str, verb: str) -> None:
+        """In a cell, or only in the auxiliary head; not in evaluation, which takes no variance."""
+        case = CASES[name]
+        side = 4 if name == "pairs" else 8
+        spec = replace(case.spec, input_shape=(*case.spec.input_shape[:1], side, side))
+        assert (cell_layouts(spec)[-1].size == (1, 1)) == (name == "pairs")
+        assert spec.auxiliary == (name == "derived")
+        network = replace(case, spec=spec).build(engine, self.precision)
+        batch = replace(case, spec=spec).batch(samples=1)
+        arguments = {
+            "accumulate_gradients": (("w",), batch, case.temperature),
+            "gradients": (batch, case.temperature),
+            "step": (("w",), batch, RATES, case.temperature),
+        }
+        with pytest.raises(UsageError, match="variance"):
+            getattr(network, verb)(*arguments[verb])
+        network.evaluate(batch, case.temperature)
+
+    def test_layers_with_a_single_value_a_channel_are_refused(self, engine: Engine) -> None:
+        sequences = (operation_layers("edge", "dil_conv_3x3", 4, 2, False, True),)
+        shapes = {"edge.depthwise.weight": (4, 1, 3, 3), "edge.pointwise.weight": (4, 4, 1, 1)}
+        weights = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+        images, upstream = np.ones((1, 4, 2, 2), np.float32), np.ones((1, 4, 1, 1), np.float32)
+        with pytest.raises(UsageError, match="variance"):
+            engine.run_layers(sequences, weights, images, upstream, Runtime(self.device, self.precision))
+
     # Steps
 
     @pytest.mark.parametrize("name", CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,27 @@ app = typer.Typer(
 presets_app = typer.Typer(help="List, show and compare presets.", rich_markup_mode=None, invoke_without_command=True)
 app.add_typer(presets_app, name="presets")
 app.add_typer(study_commands.app, name="study")
-for _point in entry_points(group="dots.commands"):  # of packages beside this one
-    app.add_typer(_point.load(), name=_point.name)
+
+
+def _add_commands() -> None:
+    """Add the commands of packages beside this one; one that does not load says so when it is given."""
+    for point in entry_points(group="dots.commands"):
+        try:
+            app.add_typer(point.load(), name=point.name)
+        except Exception as error:
+            app.command(point.name, hidden=True, context_settings={"ignore_unknown_options": True})(
+                _broken(f"the command {quoted(point.name)} does not load: {type(error).__name__}: {quoted(str(error))}")
+            )
+
+
+def _broken(message: str) -> Callable[[list[str] | None], None]:
+    def command(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+        raise UsageError(f"{message}; mend or uninstall the package it is of")
+
+    return command
+
+
+_add_commands()
 
 _debug = False
 

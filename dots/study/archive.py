@@ -105,9 +105,11 @@ class Archive:
             If they are others.
         """
         for path in sorted((self.study / "runs").glob("*")):
-            found = newest_checkpoint(path / "checkpoints")
-            config = None if found is None else read_run_config(path)
-            if found is None or config is None or source in (None, config.data):
+            if source is None or not (path / "checkpoints").is_dir():
+                continue
+            config = read_run_config(path)
+            found = None if source == config.data else newest_checkpoint(path / "checkpoints")
+            if found is None:
                 continue
             now = images_of(config.model_copy(update={"data": source}))
             if now.fingerprint != Progress.from_record(found[1].progress).data:

@@ -149,6 +149,10 @@ class FeatureMaps(ABC):
     def nothing(self, context: Any, like: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
         """Return maps of zeros, as many samples as ``like`` has."""
 
+    def parted(self, x: Tensor, channels: Sequence[int]) -> Sequence[Tensor]:
+        """As `split`, in parts that stacks read."""
+        return self.split(x, channels)
+
     def add(self, terms: Sequence[Tensor]) -> Tensor:
         """Return the sum of maps of one shape."""
         total = terms[0]
@@ -201,7 +205,7 @@ class Source:
         """Return what flows into the edges' targets: of the mixed operations, and of the channels that pass by."""
         if self._bypass is None:
             return self._mixed(context, x, weights), []
-        x, rest = self._maps.split(x, self._channels)
+        x, rest = self._maps.parted(x, self._channels)
         mixed, y = self._mixed(context, x, weights), self._bypass(context, rest)
         gammas = {edge: None if weights is None else weights.gamma((edge,)) for edge in self.edges}
         return mixed, [(edge, y if gamma is None else self._maps.scaled(y, gamma)) for edge, gamma in gammas.items()]

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from dots_core.engine import stacking
 from dots_core.engine.batch import Batch
 from dots_core.engine.forward import FeatureMaps, Forward, Source
-from dots_core.engine.mixture import Mixture
+from dots_core.engine.mixture import EdgeWeights, Mixture
 from dots_core.engine.protocol import Device, Rates, Runtime, Setup, State, check_groups
 from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.engine.state import AdamState, FlatState
 from dots_core.engine.tensors import Tensor, Tensors
 from dots_core.errors import UsageError
-from dots_core.network.layers import Layer, Norm, output_size
+from dots_core.network.layers import Layer, Norm, Size, output_size
 from dots_core.network.spec import NetworkSpec, architecture_shapes, auxiliary_layers, cell_layouts
 from dots_core.search_space.mixing import Temperature
 
@@ -88,6 +88,7 @@ class EngineNetwork(ABC):
         self.setup, self.spec, self.tensors, self.maps = setup, setup.spec, tensors, maps
         self.stacked = StackedNetwork(setup.spec)
         self._forward = Forward(self.stacked, stack, maps, source)
+        self._norm_sizes = _norm_sizes(setup.spec)
         with self.scope():
             self.values = {"w": tensors.upload(self.stacked.weights.join(weights, tensors.dtype))}
             self.values |= {name: tensors.upload(architecture[name]) for name in architecture_shapes(setup.spec)}
@@ -134,8 +135,14 @@ class EngineNetwork(ABC):
         """Return the summed cross-entropy and number of correct predictions, with the running statistics."""
 
     @abstractmethod
-    def cross_entropy(self, logits: Tensor, targets: Any, weight: float = 1.0) -> Tensor:
-        """Return the batch's mean cross-entropy with label smoothing, times a weight; what targets are is its own."""
+    def cross_entropy(self, logits: Tensor, targets: Any, weight: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the batch's mean cross-entropy with label smoothing, times a weight, and how many are right.
+
+        Parameters
+        ----------
+        targets
+            What the framework makes of a batch's labels.
+        """
 
     @abstractmethod
     def put_statistics(self, flat: NDArray[Any]) -> None:
@@ -217,7 +224,7 @@ class EngineNetwork(ABC):
         return float(loss), int(correct)
 
     def gradients(self, batch: Batch, temperature: Temperature, trace: bool = False) -> State:
-        check_norms(self.spec, len(batch.labels))
+        self.check_samples(len(batch.labels))
         host = self.tensors.download
         with self.scope():
             given = self.differentiate(tuple(self.values), batch, temperature, move=False, images=True, trace=trace)
@@ -272,6 +279,12 @@ class EngineNetwork(ABC):
         weights = {
             kind: mixture(architecture, temperature, draws.get(kind)) for kind, mixture in self._mixtures.items()
         }
+        return self.run(context, images, weights, keep)
+
+    def run(
+        self, context: Any, images: Tensor, weights: Mapping[str, EdgeWeights | None], keep: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run stems, cells and heads: all of a pass that may be computed in a lower precision."""
         return self._forward(context, images, weights, keep)
 
     def loss(
@@ -282,19 +295,23 @@ class EngineNetwork(ABC):
         batch: Batch,
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the training loss, logits and the auxiliary head's."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return the training loss, the number of correct predictions, logits and the auxiliary head's."""
         logits, auxiliary = self.forward(context, images, batch, architecture, temperature)
-        loss = self.cross_entropy(logits, targets)
+        loss, correct = self.cross_entropy(logits, targets)
         if auxiliary is not None:
-            extra = self.cross_entropy(auxiliary, targets, self.setup.loss.auxiliary_weight)
+            extra, _ = self.cross_entropy(auxiliary, targets, self.setup.loss.auxiliary_weight)
             loss = self.maps.add([loss, extra])
-        return loss, logits, auxiliary
+        return loss, correct, logits, auxiliary
 
     @property
     def perturbed(self) -> bool:
         """Whether w is away from where `restore_weights` brings it back to."""
         return self._unperturbed is not None
+
+    def check_samples(self, samples: int) -> None:
+        """Raise `UsageError` if some batch norm would see a single value a channel in training."""
+        _check_variances(self._norm_sizes, samples)
 
     def names(self, groups: tuple[str, ...]) -> list[str]:
         """Return the keys of `values` that belong to parameter groups."""
@@ -317,7 +334,7 @@ class EngineNetwork(ABC):
     # Inside
 
     def _accumulate(self, groups: tuple[str, ...], batch: Batch, temperature: Temperature, factor: float) -> None:
-        check_norms(self.spec, len(batch.labels))
+        self.check_samples(len(batch.labels))
         names = self.names(groups)
         given = self.differentiate(names, batch, temperature, move=not self.perturbed)
         for name in names:
@@ -423,20 +440,30 @@ class FrameworkEngine(ABC):
         device, stacker = self.device(runtime), Stacker()
         described = stacker.stack(sequences)
         flat = stacker.weights.join(weights, np.float64)
+        _, _, height, width = images.shape
+        _check_variances(_sizes_at_norms(sequences[0], (height, width)), len(images))
         return stacker.state(*self.differentiate(stacker, described, flat, images, upstream, device))
 
 
-def check_norms(spec: NetworkSpec, samples: int) -> None:
-    """Raise `UsageError` if a batch norm would see a single value a channel in training: it has no variance."""
-    sizes = [layout.size for layout in cell_layouts(spec)]
-    auxiliary = auxiliary_layers(spec)
-    if auxiliary is not None:
-        size = sizes[auxiliary[0]]
-        for layer in auxiliary[1]:
-            size = output_size(layer, size)
-            if isinstance(layer, Norm):
-                sizes.append(size)
-    if samples * min(height * width for height, width in sizes) == 1:
+def _sizes_at_norms(layers: tuple[Layer, ...], size: Size) -> list[Size]:
+    """Return height and width at each batch norm of a sequence of layers, whose input has a size."""
+    found = []
+    for layer in layers:
+        size = output_size(layer, size)
+        if isinstance(layer, Norm):
+            found.append(size)
+    return found
+
+
+def _norm_sizes(spec: NetworkSpec) -> list[Size]:
+    """Return heights and widths at a network's batch norms, the smallest among them: no stem's is below its cells'."""
+    layouts, auxiliary = cell_layouts(spec), auxiliary_layers(spec)
+    sizes = [layout.size for layout in layouts]
+    return sizes if auxiliary is None else sizes + _sizes_at_norms(auxiliary[1], sizes[auxiliary[0]])
+
+
+def _check_variances(sizes: Sequence[Size], samples: int) -> None:
+    if any(samples * height * width == 1 for height, width in sizes):
         raise UsageError(
             "a batch norm gets one value for each channel and cannot take a variance of it; "
             "train with larger batches or images"

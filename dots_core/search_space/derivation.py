@@ -59,7 +59,7 @@ class _Groups(Retention):
 class _Top(Retention):
     def __init__(self, count: int) -> None:
         self.name, self._count = f"top-{count}", count
-        self.about = f"the {count} of the largest α over all operations but `none` (DOTS eq. 14, table 4b)"
+        self.about = f"of all operations but `none` the {count} with the largest α (DOTS eq. 14, table 4b)"
 
     def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
         return [(tuple(o for o in edge.operations if o != NONE), self._count)]
@@ -184,7 +184,7 @@ def decide(
         alpha = np.asarray(architecture[f"alpha.{kind}"])
         beta = architecture.get(f"beta.{kind}")
         strengths = edge_strengths(cell, alpha, beta, temperature)
-        kept = cell.topology.kind.kept(cell.topology, cell.edges, strengths, beta)
+        kept = cell.topology.kind.kept(cell.topology, cell.edges, cell.matrix, strengths, beta)
         scores = operation_scores(cell, alpha, temperature)
         nodes: list[Node] = []
         for target in range(2, cell.nodes + 2):

@@ -72,7 +72,14 @@ class Registry(Generic[Member]):
 
     def _all(self) -> dict[str, Member]:
         if not self._loaded:
-            self._loaded = True
+            self._loaded = True  # a package that is being loaded may ask, too
             for point in entry_points(group=self._group):
-                self.register(point.load())
+                try:
+                    self.register(point.load())
+                except Exception as error:
+                    self._loaded = False
+                    raise UsageError(
+                        f"the {self._kind} '{quoted(point.name)}' of an installed package does not load: "
+                        f"{type(error).__name__}: {quoted(str(error))}; mend or uninstall that package"
+                    ) from error
         return self._members

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +58,10 @@ class Topology:
         if self.edges_per_node < 1:
             raise UsageError(f"edges_per_node is {self.edges_per_node}; a node keeps at least one edge")
         if self.side not in space.sides:
-            listed = " and ".join(f"'{each.name}'" for each in TOPOLOGY_SPACES if self.side in each.sides)
+            others = ", ".join(f"'{each.name}'" for each in TOPOLOGY_SPACES if self.side in each.sides)
             raise UsageError(
-                f"the topology space '{self.space}' has no output side: only combinations of edges, "
-                f"{listed}, can compete among the edges out of a node"
+                f"the topology space '{self.space}' has no {self.side} side; take the side "
+                f"'{space.sides[0]}', or a space that has one: {others}"
             )
 
     @property
@@ -124,6 +125,7 @@ class TopologySpace(ABC):
         self,
         topology: Topology,
         edges: tuple[Edge, ...],
+        matrix: TopologyMatrix | None,
         strengths: Sequence[float],
         beta: NDArray[np.floating] | None,
     ) -> list[int]:
@@ -131,6 +133,8 @@ class TopologySpace(ABC):
 
         Parameters
         ----------
+        matrix : TopologyMatrix or None
+            What `matrix` gave for these edges.
         strengths : sequence of float
             How much each edge weighs (`dots_core.search_space.derivation.edge_strengths`).
         beta : array β′, shape (combinations,), or None where nothing is searched
@@ -171,6 +175,7 @@ class _Strongest(TopologySpace):
         self,
         topology: Topology,
         edges: tuple[Edge, ...],
+        matrix: TopologyMatrix | None,
         strengths: Sequence[float],
         beta: NDArray[np.floating] | None,
     ) -> list[int]:
@@ -201,18 +206,40 @@ class _Fixed(TopologySpace):
         self,
         topology: Topology,
         edges: tuple[Edge, ...],
+        matrix: TopologyMatrix | None,
         strengths: Sequence[float],
         beta: NDArray[np.floating] | None,
     ) -> list[int]:
         return list(range(len(edges)))
 
 
-class Combinations(TopologySpace):
+class _Chosen(TopologySpace):
+    """Of each group of combinations one is chosen, and the edges it holds are kept."""
+
+    def kept(
+        self,
+        topology: Topology,
+        edges: tuple[Edge, ...],
+        matrix: TopologyMatrix | None,
+        strengths: Sequence[float],
+        beta: NDArray[np.floating] | None,
+    ) -> list[int]:
+        assert matrix is not None
+        assert beta is not None
+        beta = np.asarray(beta)
+        found: set[int] = set()  # an edge may be held by several groups' choices
+        for group in np.unique(matrix.groups):
+            found.update(matrix.combinations[self.chosen(np.flatnonzero(matrix.groups == group), beta)])
+        return sorted(found)
+
+
+class Combinations(_Chosen):
     """Subsets of the edges that compete, of some sizes."""
 
-    sides: tuple[str, ...] = SIDES
+    sides = SIDES
     chooses = True
 
+    @abstractmethod
     def sizes(self, topology: Topology, competing: int, last: bool) -> Sequence[int]:
         """Return how many edges a combination may hold, of so many that compete.
 
@@ -221,11 +248,6 @@ class Combinations(TopologySpace):
         last : bool
             Whether they are of the last two nodes with edges that compete.
         """
-        raise NotImplementedError
-
-    def output_share(self, size: int, competing: int) -> float:
-        """Return the scaled share of an edge on the output side: the inverse of its share of combinations."""
-        raise NotImplementedError
 
     def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix:
         columns: list[tuple[int, ...]] = []
@@ -237,35 +259,26 @@ class Combinations(TopologySpace):
         last_two = sorted(by_node)[-2:]
         for node in sorted(by_node):
             m = len(by_node[node])
-            for size in self.sizes(topology, m, node in last_two):
+            sizes = self.sizes(topology, m, node in last_two)
+            for size in sizes:
                 for combination in combinations(by_node[node], size):
                     columns.append(combination)
                     groups.append(node)
-                    shares.append(self._share(topology, size, m))
+                    shares.append(_share(topology, size, sizes, m))
         matrix = np.zeros((len(edges), len(columns)))
         for number, combination in enumerate(columns):
             matrix[list(combination), number] = shares[number]
         return TopologyMatrix(matrix, tuple(columns), np.asarray(groups, np.int64), np.ones(len(columns), bool))
 
-    def _share(self, topology: Topology, size: int, competing: int) -> float:
-        if not topology.scaled:
-            return 1.0
-        return 1.0 / size if topology.side == "input" else self.output_share(size, competing)
 
-    def kept(
-        self,
-        topology: Topology,
-        edges: tuple[Edge, ...],
-        strengths: Sequence[float],
-        beta: NDArray[np.floating] | None,
-    ) -> list[int]:
-        written = self.matrix(topology, edges)
-        assert beta is not None
-        beta = np.asarray(beta)
-        found: set[int] = set()  # an edge may be held by several groups' choices
-        for group in np.unique(written.groups):
-            found.update(written.combinations[self.chosen(np.flatnonzero(written.groups == group), beta)])
-        return sorted(found)
+def _share(topology: Topology, size: int, sizes: Sequence[int], competing: int) -> float:
+    """Share of each edge of a combination of some size, of so many edges that compete (`Topology.scaled`)."""
+    if not topology.scaled:
+        return 1.0
+    if topology.side == "input":
+        return 1.0 / size
+    holding = sum(comb(competing - 1, each - 1) for each in sizes)
+    return sum(comb(competing, each) for each in sizes) / holding
 
 
 class _KEdges(Combinations):
@@ -276,9 +289,6 @@ class _KEdges(Combinations):
         single = topology.side == "output" and last
         return (min(1 if single else topology.edges_per_node, competing),)
 
-    def output_share(self, size: int, competing: int) -> float:
-        return competing / size
-
 
 class _Arbitrary(Combinations):
     name = "arbitrary"
@@ -286,9 +296,6 @@ class _Arbitrary(Combinations):
 
     def sizes(self, topology: Topology, competing: int, last: bool) -> Sequence[int]:
         return range(1, competing + 1)
-
-    def output_share(self, size: int, competing: int) -> float:
-        return (2.0**competing - 1.0) / 2.0 ** (competing - 1)
 
 
 class _EdgeSoftmax(_Strongest):
@@ -307,11 +314,9 @@ class _EdgeSoftmax(_Strongest):
         return TopologyMatrix(matrix, columns, groups, np.ones(len(edges), bool))
 
 
-class _EdgeSigmoid(Combinations):
+class _EdgeSigmoid(_Chosen):
     name = "edge-sigmoid"
     about = "γ = σ(β′/T) edge by edge, those above ½ are kept (DOTS table 4a, which prints no threshold; it is ours)"
-    sides = ("input",)
-    chooses = False
     alone = True
 
     def matrix(self, topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix:

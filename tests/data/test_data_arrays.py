@@ -337,6 +337,8 @@ def test_foreign_file_says_what_it_holds(tmp_path: Path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_view_of_more_than_memory_holds_is_refused(dtype):
-    images = np.broadcast_to(np.zeros(1, dtype), (100_000, 1000, 1000, 3))
-    with pytest.raises(UsageError, match=r"train_images has 279.4 GiB of pixels as uint8, over the limit of 16 GiB"):
+    images, few = np.broadcast_to(np.zeros(1, dtype), (100_000, 1000, 1000, 3)), np.zeros((4, 8, 8, 3), np.uint8)
+    with pytest.raises(UsageError, match=r"train_images stands for 300,000,000,000 values, over the limit of 17,179,8"):
         from_arrays(images, np.zeros(100_000, int), images, np.zeros(100_000, int))
+    with pytest.raises(UsageError, match=r"train_labels stands for 100,000,000,000 values"):
+        from_arrays(few, np.broadcast_to(dtype(0), (10**11,)), few, np.arange(4))

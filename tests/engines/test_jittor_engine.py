@@ -71,14 +71,6 @@ def test_statistics_of_a_shared_pool_that_differ_are_refused():
         network.import_state(state)
 
 
-def test_a_single_value_a_channel_is_refused():
-    case = CASES["pairs"]
-    network = built(replace(case, spec=replace(case.spec, input_shape=(2, 4, 4))))
-    batch = replace(case.batch(samples=1), images=np.zeros((1, 2, 4, 4), np.float32))
-    with pytest.raises(UsageError, match="one value for each channel"):
-        network.step(("w",), batch, RATES, case.temperature)
-
-
 def test_the_graph_does_not_grow_from_step_to_step():
     """Jittor is lazy: what is never run, and what is kept, stays."""
     from dots_jittor.startup import jt

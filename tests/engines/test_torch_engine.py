@@ -393,3 +393,37 @@ def test_a_single_value_a_channel_is_refused_with_a_remedy():
     batch = replace(MIXED, spec=spec).batch(samples=1)
     with pytest.raises(UsageError, match="larger batches"):
         network.accumulate_gradients(("w",), batch, Temperature())
+
+
+def test_a_lower_precision_leaves_the_weights_of_operations_and_edges_alone(monkeypatch):
+    """α and γ are computed in float32 though the network is in bfloat16, to the last bit."""
+    from dots_torch.cell import TorchMaps
+
+    case, seen = CASES["pairs"], []
+
+    def listening(self, weights, operation, channels):
+        found = weights.column(operation.operation, operation.edges)
+        seen.append((found.dtype, found.detach().numpy().copy()))
+        return found
+
+    monkeypatch.setattr(TorchMaps, "column", listening)
+    for precision in ("float32", "bfloat16"):
+        case.build(load_engine("torch"), precision).gradients(case.batch(), case.temperature)
+    half = len(seen) // 2
+    assert half
+    for (dtype, exact), (low, found) in zip(seen[:half], seen[half:], strict=True):
+        assert str(dtype) == str(low) == "torch.float32"
+        assert np.array_equal(exact, found)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("channels", [(4, 4), (2, 6), (2, 2, 4)])
+def test_parts_that_stacks_read_are_dense_and_of_the_layout_of_the_whole(channels, last):
+    import torch
+    from dots_torch.cell import TorchMaps
+
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = torch.randn(3, 8, 5, 6).contiguous(memory_format=layout)
+    parts = TorchMaps().parted(x, channels)
+    assert all(part.is_contiguous(memory_format=layout) for part in parts)
+    assert torch.equal(torch.cat(list(parts), 1), x)

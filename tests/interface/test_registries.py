@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,43 @@ def test_one_of_a_package_can_be_set(group, source, key, tmp_path):
     assert subprocess.run(line, env={**found}, text=True, capture_output=True).stdout == "True\n"
     without = subprocess.run(line, env={}, text=True, capture_output=True)
     assert f"{key}: input should be" in without.stderr, json.dumps(without.stderr)
+
+
+@pytest.mark.parametrize(
+    ("group", "arguments", "said"),
+    [
+        (
+            "dots.topologies",
+            ["search", "--dry-run"],
+            "the topology space 'broken' of an installed package does not load",
+        ),
+        ("dots.commands", ["broken", "--option", "x"], "the command broken does not load: ImportError: nothing here"),
+    ],
+)
+def test_a_package_that_does_not_load_is_named(group, arguments, said, tmp_path):
+    found = install(tmp_path / "site", "broken", "raise ImportError('nothing here')\n", group, "member")
+    environment = {**os.environ, **found}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "dots", *arguments], env=environment, cwd=tmp_path, text=True, capture_output=True
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+    other = subprocess.run(
+        [sys.executable, "-m", "dots", "cells"], env=environment, cwd=tmp_path, text=True, capture_output=True
+    )
+    assert other.returncode == 0, other.stderr
+
+
+def test_a_registry_that_could_not_be_read_is_not_taken_for_read(tmp_path, monkeypatch):
+    (tmp_path / "half.py").write_text("member = None.name\n")
+    record = tmp_path / "half-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")
+    (record / "entry_points.txt").write_text("[dots.no_such_group]\nhalf = half:member\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    things = Registry("thing", "dots.no_such_group")
+    things.register(Thing("first"))
+    for _ in range(2):
+        with pytest.raises(UsageError, match="the thing 'half' of an installed package does not load"):
+            things["first"]

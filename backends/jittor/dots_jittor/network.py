@@ -66,9 +66,7 @@ class JittorNetwork(EngineNetwork):
         x = self.tensors.upload(batch.images)
         if images:
             x.start_grad()
-        labels = _labels(batch)
-        loss, logits, auxiliary = self.loss(context, x, labels, batch, {**architecture, **wanted}, temperature)
-        _, correct = self._device.ops.cross_entropy(logits.detach(), labels, smoothing=0.0, share=1.0)
+        loss, correct, logits, auxiliary = self.loss(context, x, _labels(batch), batch, architecture, temperature)
         weights = list(context.weights.read.values()) if "w" in names else []
         asked = [*context.traced.values(), *([x] if images else []), *wanted.values(), *weights]
         found = list(jt.grad(loss, asked)) if asked else []
@@ -93,9 +91,9 @@ class JittorNetwork(EngineNetwork):
         statistics = Views(self.stacked.statistics, self._statistics)
         return ForwardContext(self._device.ops, weights, statistics, training, self._constants, trace)
 
-    def cross_entropy(self, logits: Var, targets: Var, weight: float = 1.0) -> Var:
+    def cross_entropy(self, logits: Var, targets: Var, weight: float = 1.0) -> tuple[Var, Var]:
         share = weight / targets.shape[0]
-        return self._device.ops.cross_entropy(logits, targets, self.setup.loss.label_smoothing, share)[0]
+        return self._device.ops.cross_entropy(logits, targets, self.setup.loss.label_smoothing, share)
 
 
 def _labels(batch: Batch) -> Var:

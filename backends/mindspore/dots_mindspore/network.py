@@ -69,7 +69,7 @@ class MindSporeNetwork(EngineNetwork):
             "probes": {name: self.tensors.upload(np.zeros((len(batch.labels), *s))) for name, s in shapes.items()},
         }
 
-        def objective(*flat: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        def objective(*flat: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
             given = _like(variables, flat)
             context.weights = given["weights"] or stacks
             context.probes = given["probes"]
@@ -77,11 +77,9 @@ class MindSporeNetwork(EngineNetwork):
             return self.loss(context, x, inputs, batch, {**self.values, **given["architecture"]}, temperature)
 
         flat = tuple(tensor for group in variables.values() for tensor in group.values())
-        (loss, logits, auxiliary), gradients = value_and_gradients(objective, flat, self._device.loss_scale)
+        (loss, correct, logits, auxiliary), gradients = value_and_gradients(objective, flat, self._device.loss_scale)
         found = _like(variables, gradients)
-        given = Gradients(
-            loss + _taint(context.statistics), logits, auxiliary, inputs.correct(logits), found["architecture"]
-        )
+        given = Gradients(loss + _taint(context.statistics), logits, auxiliary, correct, found["architecture"])
         if "w" in names:
             given.found["w"] = joined(self.stacked.weights, found["weights"])
         given.images = found["images"].get(0)
@@ -120,9 +118,9 @@ class MindSporeNetwork(EngineNetwork):
         initial = self.stacked.initial_statistics(np.float32)
         return parameters(self.stacked.statistics, initial, read.statistics)
 
-    def cross_entropy(self, logits: Tensor, targets: _Inputs, weight: float = 1.0) -> Tensor:
+    def cross_entropy(self, logits: Tensor, targets: _Inputs, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         share = -weight / len(targets.labels)
-        return ops.reduce_sum(ops.log_softmax(logits) * targets.smoothed) * share
+        return ops.reduce_sum(ops.log_softmax(logits) * targets.smoothed) * share, targets.correct(logits)
 
 
 def _like(variables: Mapping[str, Mapping[Any, Tensor]], flat: Sequence[Tensor]) -> dict[str, dict[Any, Tensor]]:

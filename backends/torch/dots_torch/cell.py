@@ -22,10 +22,11 @@ class TorchMaps(FeatureMaps):
         return torch.cat(list(parts), 1)
 
     def split(self, x: Tensor, channels: Sequence[int]) -> Sequence[Tensor]:
-        if len(set(channels)) == 1:
-            return x.split(channels[0], 1)
-        # Parts of a tensor are not dense, and what the calls of stacks read should be.
-        return [part.contiguous(memory_format=_format(x)) for part in x.split(list(channels), 1)]
+        return x.split(list(channels), 1)
+
+    def parted(self, x: Tensor, channels: Sequence[int]) -> Sequence[Tensor]:
+        # Parts of a tensor are not dense, and what stacks read should be.
+        return [part.contiguous(memory_format=_format(x)) for part in self.split(x, channels)]
 
     def combined(self, factors: Tensor, basis: Sequence[Tensor]) -> Sequence[Tensor]:
         last = _format(basis[0]) == torch.channels_last

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.network import EngineNetwork, Gradients, check_norms
+from dots_core.engine.mixture import EdgeWeights
+from dots_core.engine.network import EngineNetwork, Gradients
 from dots_core.engine.protocol import Setup, check_groups
 from dots_core.search_space.mixing import Temperature
 from dots_torch.cell import TorchMaps
@@ -60,12 +61,12 @@ class TorchNetwork(EngineNetwork):
         x, labels = self._images(batch), self._device.upload(batch.labels)
         if images:
             x.requires_grad_()
-        loss, logits, auxiliary = self.loss(context, x, labels, batch, architecture, temperature)
+        loss, correct, logits, auxiliary = self.loss(context, x, labels, batch, architecture, temperature)
         traced = context.traced
         found = self._gradients(
             loss, [*traced.values(), *([x] if images else []), *wanted.values(), *leaves.read.values()]
         )
-        given = Gradients(loss.detach(), logits.detach(), auxiliary, _correct(logits, labels), {})
+        given = Gradients(loss.detach(), logits.detach(), auxiliary, correct, {})
         given.traced = {name: (value, found.pop(0)) for name, value in traced.items()}
         if images:
             given.images = found.pop(0)
@@ -78,13 +79,13 @@ class TorchNetwork(EngineNetwork):
         self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
     ) -> None:
         check_groups(groups)
-        check_norms(self.spec, min(len(training.labels), len(validation.labels)))
+        self.check_samples(min(len(training.labels), len(validation.labels)))
         with self.scope():
             architecture, wanted = self._architecture(self.names(groups))
             leaves = Leaves(self._weights)
             context = ForwardContext(leaves, self._statistics, training=True, track=not self.perturbed)
             labels = self._device.upload(training.labels)
-            loss, _, _ = self.loss(context, self._images(training), labels, training, architecture, temperature)
+            loss, *_ = self.loss(context, self._images(training), labels, training, architecture, temperature)
             found = self._gradients(loss, list(leaves.read.values()), create_graph=True)
             gradient = self._joined(leaves, found)
             ahead = self.values["w"] - rate * self.tensors.direction(
@@ -93,12 +94,12 @@ class TorchNetwork(EngineNetwork):
 
             labels = self._device.upload(validation.labels)
             context = ForwardContext(parts(self.stacked.weights, ahead), self._statistics, training=True, track=False)
-            loss, logits, _ = self.loss(
+            loss, correct, *_ = self.loss(
                 context, self._images(validation), labels, validation, architecture, temperature
             )
             for name, gradient in zip(wanted, self._gradients(loss, list(wanted.values())), strict=True):
                 self.add_gradient(name, gradient, 1.0)
-            self.record(loss.detach(), _correct(logits, labels))
+            self.record(loss.detach(), correct)
 
     @torch.no_grad()
     def classify(self, batch: Batch, temperature: Temperature) -> tuple[Tensor, Tensor]:
@@ -116,23 +117,18 @@ class TorchNetwork(EngineNetwork):
         device = self._device
         return device.upload(batch.images).to(device.dtype).to(memory_format=device.memory_format)
 
-    def forward(
-        self,
-        context: ForwardContext,
-        images: Tensor,
-        batch: Batch,
-        architecture: Mapping[str, Tensor],
-        temperature: Temperature,
+    def run(
+        self, context: ForwardContext, images: Tensor, weights: Mapping[str, EdgeWeights | None], keep: Any
     ) -> tuple[Tensor, Tensor | None]:
-        # Architecture weights are no inputs of what autocast lowers, and stay in full precision.
+        # Architecture weights stay in full precision; only the network itself is autocast.
         with self._device.autocast():
-            logits, auxiliary = super().forward(context, images, batch, architecture, temperature)
+            logits, auxiliary = super().run(context, images, weights, keep)
         dtype = self._device.dtype
         return logits.to(dtype), None if auxiliary is None else auxiliary.to(dtype)
 
-    def cross_entropy(self, logits: Tensor, targets: Tensor, weight: float = 1.0) -> Tensor:
+    def cross_entropy(self, logits: Tensor, targets: Tensor, weight: float = 1.0) -> tuple[Tensor, Tensor]:
         loss = F.cross_entropy(logits, targets, label_smoothing=self.setup.loss.label_smoothing)
-        return loss if weight == 1.0 else weight * loss
+        return loss if weight == 1.0 else weight * loss, _correct(logits, targets)
 
     def _gradients(self, loss: Tensor, tensors: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
         if not tensors:

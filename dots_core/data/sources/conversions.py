@@ -34,13 +34,6 @@ def converted_images(
         If that does not suffice; the message names what would do, as NumPy code.
     """
     arrays = [_array(array, f"{where} {name}") for array, name in zip(given, names, strict=True)]
-    for array, name in zip(arrays, names, strict=True):
-        # One that is taken as it is fits in memory; a view may stand for more than that.
-        if array.size > BYTE_LIMIT and not (array.dtype == np.uint8 and array.flags.c_contiguous):
-            raise UsageError(
-                f"{where} {name} has {array.size / 2**30:,.1f} GiB of pixels as uint8, over the limit of "
-                f"{BYTE_LIMIT >> 30} GiB; give fewer or smaller images, or a folder of files"
-            )
     shaped = [_channels_last(array, f"{where} {name}", notes) for array, name in zip(arrays, names, strict=True)]
     return _scaled(shaped, names, where, notes)
 
@@ -203,9 +196,16 @@ def _flat(labels: NDArray[Any], what: str, notes: list[str]) -> tuple[NDArray[np
 
 def _array(given: ArrayLike, what: str) -> NDArray[Any]:
     try:
-        return np.asarray(given)
+        array = np.asarray(given)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{what} cannot be made an array ({quoted(reason(error))}); give rows of one length") from None
+    # What is taken as it is fits in memory; a view may stand for more than that.
+    if array.size > BYTE_LIMIT and not (array.dtype == np.uint8 and array.flags.c_contiguous):
+        raise UsageError(
+            f"{what} stands for {array.size:,} values, over the limit of {BYTE_LIMIT:,}; give fewer or smaller images, "
+            "or a folder of files"
+        )
+    return array
 
 
 def _note(notes: list[str], note: str) -> None:
