@@ -98,6 +98,12 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def note(notes: list[str], sentence: str) -> None:
+    """Add a sentence to notes that do not have it yet."""
+    if sentence not in notes:
+        notes.append(sentence)
+
+
 def one_line(text: str) -> str:
     """Return a text with everything escaped that a terminal might obey, line ends too."""
     return printable(text).replace("\n", "\\n")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,8 +77,8 @@ class ImageData:
     ------
     DataMissing
         If a split is empty, an array has the wrong dtype or rank, the splits differ in image
-        shape, a label names no class, the images are neither grey nor RGB, or a side is
-        shorter than 4 pixels.
+        shape, a label names no class, a class name is blank or repeated, the images are
+        neither grey nor RGB, or a side is shorter than 4 pixels.
     """
 
     name: str
@@ -88,6 +90,7 @@ class ImageData:
 
     def __post_init__(self) -> None:
         where = f"{self.origin or self.name}:"
+        _check_names(where, self.classes)
         _check_split(where, "train", self.train, len(self.classes))
         _check_split(where, "test", self.test, len(self.classes))
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -258,6 +261,22 @@ def _chunks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     per_chunk = max(1, _CHUNK_BYTES // images[0].size)
     for start in range(0, len(images), per_chunk):
         yield images[start : start + per_chunk]
+
+
+def _check_names(where: str, classes: tuple[str, ...]) -> None:
+    blank = [number for number, name in enumerate(classes) if not name.strip()]
+    if blank:
+        raise DataMissing(
+            f"{where} class {blank[0]} has a blank name, '{quoted(classes[blank[0]])}', {len(blank)} of {len(classes)} "
+            "do; give each class a name"
+        )
+    counts = Counter(unicodedata.normalize("NFC", name) for name in classes)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise DataMissing(
+            f"{where} {listed(repeated)} {'names' if len(repeated) == 1 else 'name'} more than one class; give each "
+            "class a name of its own, or one label to the images of all classes of that name"
+        )
 
 
 def _check_split(where: str, part: str, split: Split, classes: int) -> None:

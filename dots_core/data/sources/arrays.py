@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from dots_core.storage.reading import check_regular
 
 # Our own names and MedMNIST's, then those of Keras.
 _PAIRS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_CLASSES = ("classes", "class_names")
 _ACCEPTED = "train_images, train_labels, test_images, test_labels, or x_train, y_train, x_test, y_test"
 
 
@@ -71,8 +74,8 @@ def from_arrays(
 def load_npz(path: str | os.PathLike[str], held_out: HeldOut = HeldOut()) -> ImageData:  # noqa: B008 (immutable)
     """Load an ``.npz`` file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
 
-    The arrays are those of :func:`from_arrays`; an optional array of text ``classes`` names
-    the classes. ``x_train``, ``y_train``, ``x_test`` and ``y_test`` are other names for them, and
+    The arrays are those of :func:`from_arrays`; an optional array of text ``classes`` or
+    ``class_names`` names the classes. ``x_train``, ``y_train``, ``x_test`` and ``y_test`` are other names for them, and
     ``val`` or ``validation`` stands in for a missing ``test``.
 
     Parameters
@@ -108,11 +111,13 @@ def load_npz(path: str | os.PathLike[str], held_out: HeldOut = HeldOut()) -> Ima
             )
         chosen = {"train": keys["train"]} | ({} if test is None else {"test": keys[test]})
         given = {part: (stored[images], stored[labels]) for part, (images, labels) in chosen.items()}
-        classes = [str(name) for name in stored["classes"].ravel()] if "classes" in stored.files else None
+        named = next((name for name in stored.files if name.lower() in _CLASSES), None)
+        classes = None if named is None else stored[named].ravel().tolist()
+        unused = [name for name in stored.files if name not in (named, *chain.from_iterable(chosen.values()))]
     tally = Tally()
     if test not in (None, "test"):
         tally.notes.append(f"test images are {keys[test][0]}")
-    if unused := [keys[part][0] for part in others if part != test]:
+    if unused:
         tally.notes.append(f"{listed(unused)} not used")
     return _build(given, chosen, classes, Path(where).stem, where, tally, held_out)
 
@@ -142,9 +147,16 @@ def _reading(where: str) -> Iterator[None]:
         check_regular(where)
         with zipfile.ZipFile(where) as archive:
             size = sum(member.file_size for member in archive.infolist())
+            # Names that differ in their case are not told apart either.
+            stored = Counter(name.removesuffix(".npy").lower() for name in archive.namelist())
         if size > BYTE_LIMIT:
             raise CorruptFile(
                 f"{where}: {size / 2**30:.1f} GiB of arrays, over the limit of 16 GiB; store fewer images"
+            )
+        if repeated := [name for name, count in stored.items() if count > 1]:
+            raise CorruptFile(
+                f"{where}: holds more than one array {listed(repeated)}, and which is meant is not clear; save each "
+                "under a name of its own with numpy.savez"
             )
         yield
     except DotsError:
@@ -171,9 +183,7 @@ def _build(
     where = f"{origin or name}:"
     image_names, label_names = zip(*keys.values(), strict=True)
     images = converted_images(tuple(pair[0] for pair in given.values()), image_names, where, tally.notes)
-    if not (classes is None or isinstance(classes, Iterable)):
-        raise UsageError(f"{where} classes is {quoted(classes)}; give a sequence of names")
-    named = None if classes is None else tuple(map(str, classes))
+    named = None if classes is None else _names(classes, where)
     labels, names = converted_labels(tuple(pair[1] for pair in given.values()), label_names, named, where, tally.notes)
     splits = [Split(*pair) for pair in zip(images, labels, strict=True)]
     if len(splits) == 1 and len(images[0]) == len(labels[0]):
@@ -181,3 +191,18 @@ def _build(
         splits = [Split(images[0][which], labels[0][which]) for which in (~mask, mask)]
         tally.notes.append(held_out.told(image_names[0]))
     return ImageData(name, names, splits[0], splits[-1], origin, tally.closed())
+
+
+def _names(classes: object, where: str) -> tuple[str, ...]:
+    """Return class names as text; that none is blank or repeated is checked with the images."""
+    if isinstance(classes, Mapping):
+        raise UsageError(
+            f"{where} classes is a mapping, {quoted(classes)}; give the names in the order of the labels: "
+            "[classes[number] for number in sorted(classes)]"
+        )
+    if isinstance(classes, Set):
+        raise UsageError(f"{where} classes is a set, which has no order; give a list, in the order of the labels")
+    if not isinstance(classes, Iterable):
+        raise UsageError(f"{where} classes is {quoted(classes)}; give a sequence of names")
+    names = ["" if name is None else name for name in classes]
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names)

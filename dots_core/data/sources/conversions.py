@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dots_core.data.files.pixels import BYTE_LIMIT
-from dots_core.data.messages import reason
+from dots_core.data.account import note
+from dots_core.data.sources.given import UNIQUE, array_of, check_finite, check_finite_labels
+from dots_core.data.sources.scaling import scaled
 from dots_core.errors import UsageError, quoted
 
 LABEL_LIMIT = 1 << 16
 """Class numbers up to this are taken as they come; no data set of images has so many classes."""
 
-_CHUNK = 4 << 20
 _ACCEPTED = "(N, H, W, 3) for colour, or (N, H, W, 1) or (N, H, W) for grey images"
 
 
@@ -33,9 +33,10 @@ def converted_images(
     UsageError
         If that does not suffice; the message names what would do, as NumPy code.
     """
-    arrays = [_array(array, f"{where} {name}") for array, name in zip(given, names, strict=True)]
+    arrays = [array_of(array, name, where) for array, name in zip(given, names, strict=True)]
+    check_finite(arrays, names, where)
     shaped = [_channels_last(array, f"{where} {name}", notes) for array, name in zip(arrays, names, strict=True)]
-    return _scaled(shaped, names, where, notes)
+    return scaled(shaped, names, where, notes)
 
 
 def _channels_last(images: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any]:
@@ -44,7 +45,7 @@ def _channels_last(images: NDArray[Any], what: str, notes: list[str]) -> NDArray
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images
     if images.ndim == 4 and images.shape[1] in (1, 3):
-        _note(notes, "channels moved behind height and width")
+        note(notes, "channels moved behind height and width")
         return images.transpose(0, 2, 3, 1)
     found = f"{what} is {images.dtype} of shape {quoted(images.shape)}; give"
     if images.ndim == 4 and images.shape[3] == 4:
@@ -55,63 +56,6 @@ def _channels_last(images: NDArray[Any], what: str, notes: list[str]) -> NDArray
             if side > 1 and images.shape[1] == channels * side * side:
                 raise UsageError(f"{found} {_ACCEPTED}, here perhaps images.reshape(-1, {shape.format(side)})")
     raise UsageError(f"{found} {_ACCEPTED}")
-
-
-def _scaled(
-    arrays: list[NDArray[Any]], names: tuple[str, ...], where: str, notes: list[str]
-) -> list[NDArray[np.uint8]]:
-    if all(array.dtype == np.uint8 for array in arrays):
-        return [np.ascontiguousarray(array) for array in arrays]
-    kinds = {"iu" if array.dtype.kind in "iu" else array.dtype.kind for array in arrays}
-    if len(kinds) > 1 or not kinds <= {"b", "f", "iu"}:
-        types = " and ".join(f"{name} {array.dtype}" for array, name in zip(arrays, names, strict=True))
-        raise UsageError(f"{where} {types}: give uint8 values 0 to 255 in all splits")
-    ranges = [_range(array) for array in arrays]
-    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
-    found = f"{where} {' and '.join(names)} of {', '.join(sorted({str(a.dtype) for a in arrays}))}"
-    if not math.isfinite(lowest + highest):
-        raise UsageError(f"{found} with values that are no numbers; replace them, e.g. by numpy.nan_to_num(images)")
-    if kinds == {"b"} or (kinds == {"f"} and lowest >= 0 and 0 < highest <= 1):
-        _note(notes, "values 0 to 1 scaled to 0 to 255")
-        return [_in_chunks(array, 255) for array in arrays]
-    if lowest >= 0 and 1 < highest <= 255:
-        if kinds == {"iu"} or all(map(_whole, arrays)):
-            _note(notes, "values 0 to 255 stored as uint8")
-            return [_in_chunks(array, 1) for array in arrays]
-        code = "images.round().astype('uint8')"
-    elif lowest >= 0 and highest <= 1:
-        code = "(images * 255).astype('uint8')"
-    elif kinds == {"iu"} and lowest >= 0 and highest > 255:
-        code = f"(images.astype('float64') * (255 / {highest:g})).round().astype('uint8')"
-    else:
-        code = f"((images - ({lowest:g})) * (255 / {highest - lowest:g})).round().clip(0, 255).astype('uint8')"
-    raise UsageError(
-        f"{found} with values {lowest:g} to {highest:g}; give uint8 values 0 to 255 in all splits, "
-        f"here perhaps images = {code}"
-    )
-
-
-def _range(array: NDArray[Any]) -> tuple[float, float]:
-    return (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-
-
-def _whole(array: NDArray[Any]) -> bool:
-    return all(bool((part == np.rint(part)).all()) for part in _parts(array))
-
-
-def _in_chunks(array: NDArray[Any], scale: int) -> NDArray[np.uint8]:
-    result = np.empty(array.shape, np.uint8)
-    start = 0
-    for part in _parts(array):
-        result[start : start + len(part)] = np.rint(part * np.float64(scale))
-        start += len(part)
-    return result
-
-
-def _parts(array: NDArray[Any]) -> list[NDArray[Any]]:
-    """Cut an array into pieces small enough to be widened."""
-    per_part = max(1, _CHUNK // max(1, math.prod(array.shape[1:])))
-    return [array[start : start + per_part] for start in range(0, len(array), per_part)]
 
 
 def converted_labels(
@@ -129,7 +73,7 @@ def converted_labels(
         If that does not suffice; the message names what would do, as NumPy code.
     """
     found = [
-        _flat(_array(array, f"{where} {name}"), f"{where} {name}", notes)
+        _flat(array_of(array, name, where), name, f"{where} {name}", notes)
         for array, name in zip(given, names, strict=True)
     ]
     widths = {width for _, width in found}
@@ -143,71 +87,53 @@ def converted_labels(
     lowest = min((int(array.min()) for array in filled), default=0)
     highest = max((int(array.max()) for array in filled), default=0)
     if lowest < 0 or highest >= LABEL_LIMIT:
+        unlabelled = "; if -1 says that an image has no label, leave these out: keep = labels >= 0, images[keep], "
         raise UsageError(
             f"{where} {' and '.join(names)} have labels {lowest} to {highest}, outside 0 to {LABEL_LIMIT - 1}; give "
-            f"class numbers from 0, here perhaps by: {_UNIQUE}"
+            f"class numbers from 0, here perhaps by: {UNIQUE}{f'{unlabelled}labels[keep]' if lowest == -1 else ''}"
         )
     if classes is not None:
         if lowest == 1 and highest == len(classes):
-            _note(notes, f"labels 1 to {highest} counted from 0")
+            note(notes, f"labels 1 to {highest} counted from 0")
             return [array - 1 for array in labels], classes
         if highest >= len(classes) or (width or 0) > len(classes):
             raise UsageError(
                 f"{where} label {max(highest, (width or 0) - 1)} has no name among {len(classes)} classes; give a name "
-                f"per class, or number the classes from 0 without gaps: {_UNIQUE}"
+                f"per class, or number the classes from 0 without gaps: {UNIQUE}"
             )
         return labels, classes
     if width:
         return labels, tuple(map(str, range(width)))
     present = np.unique(np.concatenate(labels)) if filled else np.zeros(1, np.int64)
     if len(present) <= highest:
-        _note(notes, f"labels {lowest} to {highest} with gaps: {len(present)} classes, named by their numbers")
+        note(notes, f"labels {lowest} to {highest} with gaps: {len(present)} classes, named by their numbers")
         labels = [np.searchsorted(present, array).astype(np.int64) for array in labels]
     return labels, tuple(map(str, present.tolist()))
 
 
-_UNIQUE = "classes, labels = numpy.unique(labels, return_inverse=True), over train and test labels together"
-
-
-def _flat(labels: NDArray[Any], what: str, notes: list[str]) -> tuple[NDArray[np.int64], int | None]:
+def _flat(labels: NDArray[Any], name: str, what: str, notes: list[str]) -> tuple[NDArray[np.int64], int | None]:
     """Bring labels to whole numbers of shape (N,); of one-hot rows tell also how many classes they have."""
     width = None
     found = f"{what} is {labels.dtype} of shape {quoted(labels.shape)}; give whole numbers of shape (N,)"
     if labels.dtype.kind in "US":
-        raise UsageError(f"{found}, here by: {_UNIQUE}")
+        raise UsageError(f"{found}, here by: {UNIQUE}")
     if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
         raise UsageError(found)
+    check_finite_labels(labels, name, what)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2:
         width = labels.shape[1]
         if not ((labels == 0) | (labels == 1)).all() or not (labels.sum(axis=1) == 1).all():
             raise UsageError(f"{found}, one class per image: of scores, labels.argmax(axis=1)")
-        _note(notes, "one-hot labels turned into class numbers")
+        note(notes, "one-hot labels turned into class numbers")
         labels = labels.argmax(axis=1)
-    if labels.dtype.kind == "f":
+    if labels.dtype.kind == "b":
+        note(notes, "labels of bool taken as 0 (False) and 1 (True)")
+    elif labels.dtype.kind == "f":
         if not ((np.abs(labels) < 1 << 31) & (labels == np.rint(labels))).all():
             raise UsageError(f"{found}, e.g. labels.astype(int), which cuts fractions off")
-        _note(notes, f"labels of {labels.dtype} taken as whole numbers")
+        note(notes, f"labels of {labels.dtype} taken as whole numbers")
     elif len(labels) and labels.dtype.kind == "u" and int(labels.max()) >= 1 << 63:
         raise UsageError(f"{found} below {LABEL_LIMIT}")
     return labels.astype(np.int64), width
-
-
-def _array(given: ArrayLike, what: str) -> NDArray[Any]:
-    try:
-        array = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{what} cannot be made an array ({quoted(reason(error))}); give rows of one length") from None
-    # What is taken as it is fits in memory; a view may stand for more than that.
-    if array.size > BYTE_LIMIT and not (array.dtype == np.uint8 and array.flags.c_contiguous):
-        raise UsageError(
-            f"{what} stands for {array.size:,} values, over the limit of {BYTE_LIMIT:,}; give fewer or smaller images, "
-            "or a folder of files"
-        )
-    return array
-
-
-def _note(notes: list[str], note: str) -> None:
-    if note not in notes:
-        notes.append(note)
