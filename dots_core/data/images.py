@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.data.account import NOTHING_TO_TELL, Account, listed, one_line
-from dots_core.data.doubts import CONSTANT, TRANSPARENT, Look, Remarks
+from dots_core.data.doubts import CONSTANT, DARK, FAINT, TRANSPARENT, Look, Remarks
 from dots_core.data.on_demand import OnDemand
 from dots_core.errors import DataMissing, quoted
 from dots_core.random import Stream
@@ -144,11 +144,16 @@ class ImageData:
             unseen: set[str] = set()
             if split.remarks is not None:
                 told += split.remarks.sentences()
-                unseen = split.remarks.about(TRANSPARENT)
-            names = [split.files[n] if split.files else f"{part} image {n}" for n in look.constant]
-            names = [self._place(name) for name in names if name not in unseen]
-            if names:
-                told.append(CONSTANT.of(names))
+                unseen = split.remarks.about(TRANSPARENT) | split.remarks.about(DARK)
+            # Of a split that is dim as a whole, every image would be named.
+            for doubt, numbers in ((CONSTANT, look.constant), (FAINT, [] if look.dim else look.faint)):
+                names = [split.files[n] if split.files else f"{part} image {n}" for n in numbers]
+                names = [self._place(name) for name in names if name not in unseen]
+                if names:
+                    told.append(doubt.of(names))
+            if look.dim:
+                lowest, highest = look.dim
+                told.append(f"the {part} images have values {lowest} to {highest} only, of 0 to 255; scale them")
             if look.alike:
                 told.append(f"the {part} images are all the same; look at where they come from")
         return tuple(dict.fromkeys(one_line(sentence) for sentence in told))
