@@ -234,18 +234,54 @@ def test_damaged_file_stops_at_its_batch_and_a_repaired_one_goes_on(write_images
 
 
 @pytest.mark.usefixtures("many_threads")
-def test_first_of_several_failures_is_reported(write_images: Write):
+def test_several_failures_are_told_together_in_order(write_images: Write):
     root = write_images(photos())
     data = on_demand(root)
     files = sorted((root / "train").glob("*/*.jpg"))
     files[17].write_bytes(b"damage")
     files[5].unlink()
+    found = rf"^2 images cannot be read: \S*{files[5].name}: cannot be read \(.*\), \S*{files[17].name}: damaged"
     for _ in range(5):
-        with pytest.raises(DataMissing, match=rf"{files[5].name}: cannot be read"):
-            data.train.images[:]
-        with pytest.raises(CorruptFile, match=files[17].name):
-            data.train.images[[0, 17, 5]]
+        for index in (slice(None), [0, 17, 5]):
+            with pytest.raises(CorruptFile, match=found):
+                data.train.images[index]
+    with pytest.raises(CorruptFile, match=files[17].name):
+        data.train.images[[0, 17]]
     assert threads() == []
+
+
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("size", [None, 8])
+def test_all_damaged_images_are_told_in_one_pass(
+    write_images: Write, monkeypatch: pytest.MonkeyPatch, count: int, many: bool, size: int | None
+):
+    if many:  # damage that shows without decoding
+        monkeypatch.setattr(folder_module, "IN_MEMORY_LIMIT", 0)
+    grey = {
+        f"{part}/{name}/{n:02}.png": noise(9, 8, seed=n)
+        for part in ("train", "test")
+        for name in "ab"
+        for n in range(9)
+    }
+    root = write_images(grey)
+    files = sorted(root.glob("*/*/*.png"))[:count]
+    for number, path in enumerate(files):
+        if many:
+            path.write_bytes(b"")
+        else:
+            path.write_bytes((b"", b"damage", path.read_bytes()[:60])[number % 3])
+    with pytest.raises((CorruptFile, DataMissing)) as caught:
+        load(root, size)
+    message = str(caught.value)
+    assert message.startswith(f"{count} images cannot be read: {files[0]}: ")
+    assert all(str(path) in message for path in files[:10])
+    assert "; replace or delete them" in message
+    assert ("20 more" in message) == (count == 30)
+    for path in files:
+        path.unlink()
+    if count == 2:
+        assert len(load(root, size).test) == 16
 
 
 @pytest.mark.usefixtures("many_threads")

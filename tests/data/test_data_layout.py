@@ -57,7 +57,7 @@ def test_setting_chooses_the_split_and_the_account_says_what_is_left(write_image
     assert "val/ not used" in first.summary
     for name in ("val", "VAL", "extra"):
         assert len(load(root, test_split=name).test) == 6
-    assert "test images from val/; test/ not used" in load(root, test_split="val").summary
+    assert "test images from val/; extra/, test/ not used" in load(root, test_split="val").summary
 
 
 def test_flat_class_folder_is_divided_by_its_own_seed(write_images: Write):
@@ -102,6 +102,86 @@ def test_tiny_imagenet_is_read_as_it_arrives(write_images: Write):
     assert len(found.train) == 4
     assert passed_over(found) == {"with an unknown suffix": (2, ("train/n01/n01_boxes.txt", "train/n02/n02_boxes.txt"))}
     assert "test images from val/, as test/ has folder images, which is no class of train images" in found.summary
+
+
+KAGGLE = "ILSVRC/Data/CLS-LOC"
+SOLUTION = "ImageId,PredictionString\nv_1,n02 110 59 360 265 n02 1 2 3 4 \nv_0,n01 1 2 3 4 \nv_2,n02 1 2 3 4 \n"
+
+
+@pytest.mark.parametrize("place", ["", "val/", "../../../"])
+def test_imagenet_is_read_as_kaggle_ships_it(write_images: Write, place: str):
+    names = [f"train/{name}/{name}_{n}.JPEG" for name in ("n01", "n02") for n in range(2)]
+    names += [f"val/v_{n}.JPEG" for n in range(3)] + ["test/t_0.JPEG", "val/odd.JPEG"]
+    top = write_images(pictures(*(f"{KAGGLE}/{name}" for name in names)))
+    root = top / KAGGLE
+    (root / place / "LOC_val_solution.csv").write_text(SOLUTION)
+    found = load(root)
+    assert [(Path(file).name, label) for file, label in zip(found.test.files, found.test.labels, strict=True)] == [
+        ("v_0.JPEG", 0),
+        ("v_1.JPEG", 1),
+        ("v_2.JPEG", 1),
+    ]
+    assert "test images from val/, as test/ has no class folders" in found.summary
+    assert f"classes of val/ by {place}LOC_val_solution.csv" in found.summary
+    assert passed_over(found)["not in LOC_val_solution.csv"] == (1, ("val/odd.JPEG",))
+    with pytest.raises(DataMissing, match=re.escape(f"holds the data set '{KAGGLE}'; give that folder itself: {root}")):
+        load(top)
+
+
+def test_class_folders_of_imagenet_need_no_solution(write_images: Write):
+    root = write_images(classes("train", "val"))
+    (root / "LOC_val_solution.csv").write_text(SOLUTION)
+    assert len(load(root).test) == 4
+
+
+@pytest.mark.parametrize("text", ["", "ImageId,PredictionString\n", "v_0,n01\n", SOLUTION + "v_3,\n", SOLUTION + "v_3"])
+def test_wrong_solution_is_named(write_images: Write, text: str):
+    root = write_images({**classes("train", names=("n01", "n02")), **pictures("val/v_0.png")})
+    (root / "LOC_val_solution.csv").write_text(text)
+    with pytest.raises(CorruptFile, match="is not a line 'ImageId,PredictionString'"):
+        load(root)
+
+
+@pytest.mark.parametrize(("train", "test"), [("e\u0301te", "\u00e9te"), ("\u00e9te", "e\u0301te")])
+def test_class_names_are_one_in_whatever_unicode_form(write_images: Write, train: str, test: str):
+    root = write_images(pictures(f"train/{train}/0.png", "train/cat/0.png", f"test/{test}/0.png", "test/cat/0.png"))
+    found = load(root)
+    assert found.classes == ("cat", "\u00e9te")
+    np.testing.assert_array_equal(found.test.labels, [0, 1])
+
+
+def test_folders_of_one_name_in_two_unicode_forms_are_refused(write_images: Write):
+    root = write_images({**pictures("train/e\u0301te/0.png", "train/\u00e9te/1.png"), **classes("train", "test")})
+    with pytest.raises(DataMissing, match=r"two folders 'éte', .*put their images into one of them and delete"):
+        load(root)
+    shutil.move(root / "train" / "e\u0301te" / "0.png", root / "train" / "\u00e9te" / "0.png")
+    (root / "train" / "e\u0301te").rmdir()
+    assert load(root).classes == ("cat", "dog", "\u00e9te")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (("train", "TRAIN", "test"), "TRAIN/ not used"),
+        (("train", "test", "Test", "val", "extra"), "Test/, extra/, val/ not used"),
+        (("train", "val", "holdout"), "test images from val/; holdout/ not used"),
+    ],
+)
+def test_folders_that_are_not_used_are_told(write_images: Write, files: tuple[str, ...], told: str):
+    root = write_images({**classes(*files), "stray.png": noise(6, 5, 3)})
+    found = load(root)
+    assert told in found.summary
+    assert {Path(file).relative_to(root).parts[0] for file in found.train.files} == {"train"}
+    assert passed_over(found)["beside the folders of the splits"] == (1, ("stray.png",))
+
+
+def test_folders_that_are_not_used_are_told_where_images_are_held_out(write_images: Write):
+    assert "extra/ not used" in load(write_images(classes("train", "extra")), test_share=0.5).summary
+
+
+def test_split_is_named_in_its_own_case_first(write_images: Write):
+    root = write_images({**classes("train", "val"), **classes("VAL", count=3)})
+    assert (len(load(root, test_split="VAL").test), len(load(root, test_split="val").test)) == (6, 4)
 
 
 @pytest.mark.parametrize(
@@ -413,6 +493,11 @@ REMEDIES = {
         [
             ("--set test_share=0.2", nothing, {"test_share": 0.2}),
             ("the same class folders", save("test/cat/0.png"), {}),
+            (
+                "or write test/val_annotations.txt with a line 'file<TAB>class' for each image",
+                lambda root: (root / "test" / "val_annotations.txt").write_text("0.png\tcat\n"),
+                {},
+            ),
         ],
     ),
     "foreign test class": (
@@ -441,6 +526,21 @@ REMEDIES = {
         [("add train images", save("train/cow/0.png"), {}), ("delete the folder", delete("test/cow"), {})],
     ),
     "named split that is not there": (BOTH, nothing, {"test_split": "dev"}, [("--set test_split=null", nothing, {})]),
+    "ImageNet's validation images without their classes": (
+        {**TRAIN, "val/ILSVRC2012_val_00000001.JPEG": noise(6, 5, 3)},
+        nothing,
+        {},
+        [
+            ("write val/val_annotations.txt", annotate("ILSVRC2012_val_00000001.JPEG\tcat\n"), {}),
+            (
+                "put Kaggle's LOC_val_solution.csv beside val/",
+                lambda root: (root / "LOC_val_solution.csv").write_text(
+                    "ImageId,PredictionString\nILSVRC2012_val_00000001,cat 1 2 3 4 \n"
+                ),
+                {},
+            ),
+        ],
+    ),
     "named split that does not fit": (
         {**BOTH, "val/0.png": noise(6, 5, 3)},
         nothing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,46 @@ from dots_core.data.files import threads
 from dots_core.data.files.pixels import PIXEL_LIMIT, check_total, decode, is_grey, open_image
 from dots_core.data.messages import reason
 from dots_core.data.on_demand import OnDemand
-from dots_core.errors import DataMissing, UsageError
+from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError
 
 _FILES_PER_TASK = 64
 _LOOKUPS_PER_TASK = 4096
+_TOLD = 10
 
 
 class ColourFound(Exception):
     """A colour image turned up while all images so far were grey."""
+
+
+class Unreadable:
+    """Image files that cannot be read, gathered by several threads so that all are told at once."""
+
+    def __init__(self) -> None:
+        self._errors: dict[str, tuple[type[DotsError], str]] = {}
+
+    def add(self, path: str, error: DotsError) -> None:
+        """Remember a file and what was raised about it: no more, as a traceback holds the file's content."""
+        self._errors[path] = (type(error), str(error))
+
+    def raise_any(self) -> None:
+        """Raise what was raised about the only file; of several, one error that says how many and the first of them.
+
+        Raises
+        ------
+        CorruptFile, DataMissing
+        """
+        errors = [self._errors[path] for path in sorted(self._errors)]
+        if not errors:
+            return
+        kinds = {kind for kind, _ in errors}
+        kind = CorruptFile if CorruptFile in kinds else errors[0][0]
+        if len(errors) == 1:
+            raise kind(errors[0][1])
+        # Each is a cause and, behind the last semicolon, a remedy.
+        causes = [message.rpartition("; ")[0] for _, message in errors[:_TOLD]]
+        more = f" and {len(errors) - _TOLD} more" if len(errors) > _TOLD else ""
+        remedies = "replace or delete them" + (", or check their permissions" if DataMissing in kinds else "")
+        raise kind(f"{len(errors)} images cannot be read: {', '.join(causes)}{more}; {remedies}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +78,8 @@ class Form:
         Raise :class:`ColourFound` at a file that stores colours.
     remarks : Remarks
         Gathers the files in which decoding notices something.
+    unreadable : Unreadable
+        Gathers the files that cannot be read.
     """
 
     height: int
@@ -57,17 +91,22 @@ class Form:
     threads: bool
     grey_only: bool = False
     remarks: Remarks = field(default_factory=lambda: Remarks(""))
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     def total(self, count: int) -> int:
         """Bytes of so many decoded images."""
         return count * self.height * self.width * self.channels
 
-    def read(self, path: str) -> NDArray[np.uint8]:
-        """Decode one file to a uint8 array, shape (H, W, C)."""
-        image = open_image(path)
-        if self.grey_only and not is_grey(image):
-            raise ColourFound
-        pixels = decode(image, path, self.channels, self.image_size, self.remarks)
+    def read(self, path: str) -> NDArray[np.uint8] | None:
+        """Decode one file to a uint8 array, shape (H, W, C); None if it cannot be read, which is remembered."""
+        try:
+            image = open_image(path)
+            if self.grey_only and not is_grey(image):
+                raise ColourFound
+            pixels = decode(image, path, self.channels, self.image_size, self.remarks)
+        except (CorruptFile, DataMissing) as error:
+            self.unreadable.add(path, error)
+            return None
         height, width, _ = pixels.shape
         if (height, width) != (self.height, self.width):
             raise DataMissing(
@@ -78,7 +117,7 @@ class Form:
 
 
 def decode_files(paths: Sequence[str], form: Form) -> NDArray[np.uint8]:
-    """Decode files into one array.
+    """Decode files into one array; those that cannot be read are remembered by the form.
 
     Parameters
     ----------
@@ -92,9 +131,7 @@ def decode_files(paths: Sequence[str], form: Form) -> NDArray[np.uint8]:
     Raises
     ------
     DataMissing
-        If a file cannot be read, or has another size and the form does not scale.
-    CorruptFile
-        If a file is damaged or has more than 64 million pixels. Of several the first in order is reported.
+        If a file has another size than the first and the form does not scale.
     UsageError
         If the pixels together exceed 16 GiB.
     """
@@ -106,7 +143,9 @@ def decode_files(paths: Sequence[str], form: Form) -> NDArray[np.uint8]:
 
     def work(start: int) -> None:
         for row in range(start, min(start + per_task, len(paths))):
-            images[row] = form.read(paths[row])
+            pixels = form.read(paths[row])
+            if pixels is not None:
+                images[row] = pixels
 
     threads.run_all(work, range(0, len(paths), per_task), count)
     return images
@@ -122,12 +161,11 @@ class FileImages(OnDemand):
     paths : list of str, length N
         Each begins with ``folder`` and a separator.
     form : Form
-        If its ``grey_only`` is set, the headers of all files are read to make sure of it.
+        If its ``grey_only`` is set, the headers of all files are read to make sure of it. It remembers
+        the files that are missing, empty or no regular files.
 
     Raises
     ------
-    DataMissing
-        If a file is missing, empty or not a regular file.
     UsageError
         If one decoded image would have more than 64 million pixels.
     ColourFound
@@ -155,7 +193,10 @@ class FileImages(OnDemand):
             threads.run_all(self._check_grey, range(0, len(paths), _FILES_PER_TASK), threads.workers())
 
     def decoded(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return decode_files([self._paths[number] for number in numbers.tolist()], self._form)
+        form = replace(self._form, unreadable=Unreadable())
+        images = decode_files([self._paths[number] for number in numbers.tolist()], form)
+        form.unreadable.raise_any()
+        return images
 
     def identity(self) -> Iterator[bytes]:
         for path, size in zip(self._paths, self._sizes.tolist(), strict=True):
@@ -169,15 +210,21 @@ class FileImages(OnDemand):
             try:
                 found = os.stat(path)
             except OSError as error:
-                raise DataMissing(
-                    f"{path}: cannot be read ({reason(error)}); check the file and its permissions"
-                ) from error
-            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                problem = f"cannot be read ({reason(error)}); check the file and its permissions"
+            else:
+                self._sizes[row] = found.st_size
+                if stat.S_ISREG(found.st_mode) and found.st_size:
+                    continue
                 what = "an empty file" if stat.S_ISREG(found.st_mode) else "no regular file"
-                raise DataMissing(f"{path}: is {what}; replace or delete it")
-            self._sizes[row] = found.st_size
+                problem = f"is {what}; replace or delete it"
+            self._form.unreadable.add(path, DataMissing(f"{path}: {problem}"))
 
     def _check_grey(self, start: int) -> None:
         for path in self._paths[start : start + _FILES_PER_TASK]:
-            if not is_grey(open_image(path)):
+            try:
+                grey = is_grey(open_image(path))
+            except (CorruptFile, DataMissing) as error:
+                self._form.unreadable.add(path, error)
+                continue
+            if not grey:
                 raise ColourFound

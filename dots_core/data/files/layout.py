@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.data.account import Account, Tally, listed
-from dots_core.data.files.listing import list_classes, list_images, subfolders
+from dots_core.data.files.annotations import ANNOTATIONS, SOLUTION, annotated_images, find_annotations
+from dots_core.data.files.listing import class_folders, count_beside, list_classes, list_images, subfolders
 from dots_core.data.files.pixels import SUFFIXES
 from dots_core.data.held_out import SHARE_REMEDY, HeldOut
-from dots_core.data.messages import reason
-from dots_core.errors import CorruptFile, DataMissing, quoted
-from dots_core.storage.reading import read_file
+from dots_core.errors import DataMissing, quoted
 
 TEST_NAMES = ("test", "val", "validation")
 _TRAIN_NAMES = ("train",)
-_ANNOTATIONS_LIMIT = 64 << 20
+_FEW_FOLDERS = 4
+"""Above a data set there are fewer folders than classes in one."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def find_layout(root: Path, held_out: HeldOut) -> Layout:
     """Find the train and test images of a folder.
 
     With a folder ``train``, its folders are the classes, and test images come from the first of
-    ``test``, ``val`` and ``validation`` whose folders are all classes of it, or that has a file
-    ``val_annotations.txt`` as Tiny-ImageNet's; otherwise the folders of ``root`` are the classes.
+    ``test``, ``val`` and ``validation`` whose folders are all classes of it, or whose images a file
+    annotates (:func:`.annotations.find_annotations`); otherwise the folders of ``root`` are the classes.
     Where there are no test images, a share of each class's is held out if that is asked for.
     The case of these names does not matter.
 
@@ -88,6 +89,8 @@ def find_layout(root: Path, held_out: HeldOut) -> Layout:
         )
     classes = tuple(files)
     train = _part(train_folder, classes, files)
+    if named:
+        count_beside(root, tally)
     chosen = _test_folder(root, train_folder, set(found), held_out, tally) if named else ""
     if chosen:
         held_out.check_unneeded(str(root), f"{chosen}/")
@@ -104,9 +107,14 @@ def find_layout(root: Path, held_out: HeldOut) -> Layout:
 
 
 def _named(root: Path, names: tuple[str, ...]) -> list[str]:
-    """The folders of these names in whatever case, in the order of the names."""
+    """The folders of these names in whatever case, in the order of the names; first those in the same case."""
     found = subfolders(root)
-    return [folder for name in names for folder in found if folder.lower() == name]
+    return [
+        folder
+        for name in names
+        for folder in sorted(found, key=lambda each: each != name)
+        if folder.lower() == name.lower()
+    ]
 
 
 def _part(folder: Path, classes: tuple[str, ...], files: dict[str, list[str]]) -> Part:
@@ -127,28 +135,26 @@ def _divided(part: Part, held_out: HeldOut, tally: Tally) -> tuple[Part, Part]:
 
 def _test_folder(root: Path, train_folder: Path, train: set[str], held_out: HeldOut, tally: Tally) -> str:
     """Choose the folder with the test images; empty if a share of the train images is to be held out instead."""
-    names = TEST_NAMES if held_out.split is None else (held_out.split.lower(),)
-    held_out.check_split(str(root), [name for name in subfolders(root) if name != train_folder.name])
-    candidates = _named(root, names)
+    others = [name for name in subfolders(root) if name != train_folder.name]
+    held_out.check_split(str(root), others)
+    candidates = _named(root, TEST_NAMES if held_out.split is None else (held_out.split,))
     unfit: dict[str, str] = {}
-    for number, name in enumerate(candidates):
-        problem = _misfit(root / name, train)
+    chosen = ""
+    for name in candidates:
+        problem = _misfit(root / name, root, train)
         if not problem:
-            if unfit:
-                passed = "; ".join(f"{other}/ {why}" for other, why in unfit.items())
-                tally.notes.append(f"test images from {name}/, as {passed}")
-            elif name.lower() != TEST_NAMES[0]:
-                tally.notes.append(f"test images from {name}/")
-            unused = [other for other in _named(root, TEST_NAMES) if other not in (*candidates[: number + 1], *unfit)]
-            if unused:
-                tally.notes.append(f"{listed([f'{other}/' for other in unused])} not used")
-            return name
+            chosen = name
+            break
         unfit[name] = problem
     passed = "; ".join(f"{name}/ {why}" for name, why in unfit.items())
-    if held_out.share is not None:
-        if unfit:
+    if chosen or held_out.share is not None:
+        if chosen and (unfit or chosen.lower() != TEST_NAMES[0]):
+            tally.notes.append(f"test images from {chosen}/" + (f", as {passed}" if unfit else ""))
+        elif passed:
             tally.notes.append(passed)
-        return ""
+        if unused := [f"{name}/" for name in others if name not in (chosen, *unfit)]:
+            tally.notes.append(f"{listed(unused)} not used")
+        return chosen
     if not candidates:
         raise DataMissing(
             f"{root}: no folder 'test' (nor 'val' nor 'validation') beside '{train_folder.name}'; "
@@ -157,34 +163,44 @@ def _test_folder(root: Path, train_folder: Path, train: set[str], held_out: Held
     remedy = SHARE_REMEDY
     if held_out.split is not None:
         remedy += " --set test_split=null"
-        others = [name for name in _named(root, TEST_NAMES) if name not in unfit and not _misfit(root / name, train)]
-        if others:
-            remedy = f"leave out test_split to take {others[0]}/: --set test_split=null"
+        fit = [n for n in _named(root, TEST_NAMES) if n not in unfit and not _misfit(root / n, root, train)]
+        if fit:
+            remedy = f"leave out test_split to take {fit[0]}/: --set test_split=null"
     raise DataMissing(
         f"{root}: no test images of the classes of {train_folder.name}/ ({listed(sorted(train))}): {passed}; "
-        f"give test images the same class folders as train images, or {remedy}"
+        f"give test images the same class folders as train images{_annotate(root, unfit)}, or {remedy}"
     )
 
 
-def _misfit(folder: Path, train: set[str]) -> str:
-    """Say why a folder does not hold test images of the train folder's classes; empty if it does."""
-    if _annotations(folder) is not None:
+def _annotate(root: Path, unfit: Iterable[str]) -> str:
+    """Say how the images of a folder without class folders can be told their classes."""
+    flat = next((name for name in unfit if not subfolders(root / name)), None)
+    if flat is None:
         return ""
-    names = subfolders(folder)
+    imagenet = any(name.startswith("ILSVRC2012_val_") for name in os.listdir(root / flat))
+    also = f", or put Kaggle's {SOLUTION} beside {flat}/" if imagenet else ""
+    return f", or write {flat}/{ANNOTATIONS} with a line 'file<TAB>class' for each image{also}"
+
+
+def _misfit(folder: Path, root: Path, train: set[str]) -> str:
+    """Say why a folder does not hold test images of the train folder's classes; empty if it does."""
+    if find_annotations(folder, root) is not None:
+        return ""
+    names = class_folders(folder)
     foreign = [name for name in names if name not in train]
     if not names:
         return "has no class folders"
     if foreign:
         return f"has folder {quoted(listed(foreign))}, which is no class of train images"
-    if not any(list_images(os.fspath(folder / name), folder, Tally()) for name in names):
+    if not any(list_images(path, folder, Tally()) for path in names.values()):
         return "has no images"
     return ""
 
 
 def _test_part(folder: Path, root: Path, classes: tuple[str, ...], tally: Tally) -> Part:
-    annotations = _annotations(folder)
+    annotations = find_annotations(folder, root)
     if annotations is not None:
-        files = _annotated(folder, annotations, classes, root, tally)
+        files = annotated_images(folder, annotations, classes, root, tally)
     else:
         files = {name: paths for name, paths in list_classes(folder, root, tally).items() if paths}
     unlearned = [name for name in files if name not in classes]
@@ -196,55 +212,26 @@ def _test_part(folder: Path, root: Path, classes: tuple[str, ...], tally: Tally)
     return _part(folder, classes, files)
 
 
-def _annotations(folder: Path) -> Path | None:
-    """The file that says which class each image of a validation folder belongs to, as Tiny-ImageNet has it."""
-    path = folder / "val_annotations.txt"
-    return path if path.is_file() else None
-
-
-def _annotated(
-    folder: Path, annotations: Path, classes: tuple[str, ...], root: Path, tally: Tally
-) -> dict[str, list[str]]:
-    try:
-        lines = read_file(annotations, _ANNOTATIONS_LIMIT).decode("utf-8", "surrogateescape").splitlines()
-    except OSError as error:
-        raise DataMissing(
-            f"{annotations}: cannot be read ({reason(error)}); check the file and its permissions"
-        ) from error
-    rows = [line.split("\t") for line in lines if line.strip()]
-    if not rows or not all(len(row) >= 2 for row in rows):
-        raise CorruptFile(f"{annotations}: a line is not 'file<TAB>class'; take the file from the original archive")
-    class_of = {row[0]: row[1].strip() for row in rows}
-    foreign = sorted(set(class_of.values()) - set(classes))
-    if foreign:
-        raise DataMissing(
-            f"{annotations} names a class without train images, {quoted(listed(foreign))}; "
-            "add train images of it, or delete its lines"
-        )
-    files: dict[str, list[str]] = {}
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    for path in list_images(os.fspath(images), root, tally):
-        name = class_of.pop(os.path.basename(path), None)
-        if name is None:
-            tally.pass_over(f"not in {annotations.name}", path[len(str(root)) + 1 :])
-        else:
-            files.setdefault(name, []).append(path)
-    if class_of:
-        raise DataMissing(
-            f"{annotations} names files that are not in {images}: {quoted(listed(sorted(class_of)))}; "
-            "restore them from the original archive, or delete their lines"
-        )
-    return files
-
-
 def _check_flat(root: Path) -> None:
     """Refuse a folder whose folders are no classes."""
     names = subfolders(root)
-    for name in names:
-        if has_train_folder(root / name):
-            raise DataMissing(f"{root}: holds the data set '{quoted(name)}'; give that folder itself: {root / name}")
+    if (inner := _data_set_in(root, names)) is not None:
+        name = quoted(os.path.relpath(inner, root))
+        raise DataMissing(f"{root}: holds the data set '{name}'; give that folder itself: {inner}")
     if any(name.lower() in TEST_NAMES for name in names):
         raise DataMissing(f"{root}: no folder 'train' beside {listed(names)}; add train/<class>/ images")
+
+
+def _data_set_in(root: Path, names: list[str], levels: int = 3) -> Path | None:
+    """Return the first folder with a train folder: directly below, or below few folders, as in Kaggle's ImageNet."""
+    for name in names:
+        if has_train_folder(root / name):
+            return root / name
+    if levels > 1 and len(names) <= _FEW_FOLDERS:
+        for name in names:
+            if (found := _data_set_in(root / name, subfolders(root / name), levels - 1)) is not None:
+                return found
+    return None
 
 
 def _no_images(folder: Path, hollow: list[str], tally: Tally) -> str:
@@ -259,8 +246,9 @@ def _no_images(folder: Path, hollow: list[str], tally: Tally) -> str:
 def _single(root: Path, folder: Path, name: str, hollow: list[str], split: bool) -> str:
     beside = f" with images ({_folder(hollow, folder)} without)" if hollow else ""
     text = f"{folder}: only one class folder{beside}, '{quoted(name)}', and a network learns to tell classes apart; "
-    if not split and len(subfolders(root / name)) > 1:
-        return f"{text}if its folders are the classes, give that folder itself: {root / name}"
+    inner = class_folders(folder)[name]
+    if not split and len(subfolders(Path(inner))) > 1:
+        return f"{text}if its folders are the classes, give that folder itself: {inner}"
     return f"{text}add images of another class in a folder beside it"
 
 

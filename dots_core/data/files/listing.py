@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from dots_core.data.account import Tally
 from dots_core.data.files.pixels import SNIFFED, SUFFIXES, looks_like_image
 from dots_core.data.messages import reason
-from dots_core.errors import DataMissing
+from dots_core.errors import DataMissing, quoted
 
 DROPPINGS = frozenset(
     (
@@ -29,6 +30,35 @@ def subfolders(folder: Path) -> list[str]:
         If the folder cannot be listed.
     """
     return sorted(entry.name for entry in _entries(os.fspath(folder)) if not _foreign(entry.name) and entry.is_dir())
+
+
+def class_folders(folder: Path) -> dict[str, str]:
+    """Return the paths of the class folders in a folder by the names of the classes, in order.
+
+    Names are compared in Unicode's composed form (NFC), as systems differ in the form they keep.
+
+    Raises
+    ------
+    DataMissing
+        If the folder cannot be listed, or two of its folders have one name in different forms.
+    """
+    found: dict[str, str] = {}
+    for name in subfolders(folder):
+        composed = unicodedata.normalize("NFC", name)
+        if composed in found:
+            raise DataMissing(
+                f"{folder}: holds two folders '{quoted(composed)}', written in different Unicode forms; "
+                "put their images into one of them and delete the other"
+            )
+        found[composed] = os.path.join(folder, name)
+    return dict(sorted(found.items()))
+
+
+def count_beside(root: Path, tally: Tally) -> None:
+    """Add the images that lie in the folder of the data itself, beside its splits, to what is passed over."""
+    for entry in _entries(os.fspath(root)):
+        if not _foreign(entry.name) and os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir():
+            tally.pass_over("beside the folders of the splits", _place(entry.path, root))
 
 
 def list_classes(folder: Path, root: Path, tally: Tally) -> dict[str, list[str]]:
@@ -53,15 +83,12 @@ def list_classes(folder: Path, root: Path, tally: Tally) -> dict[str, list[str]]
     DataMissing
         If a folder cannot be listed.
     """
-    found: dict[str, list[str]] = {}
     for entry in _entries(os.fspath(folder)):
         if why := _foreign(entry.name):
             tally.pass_over(why, _place(entry.path, root))
-        elif entry.is_dir():
-            found[entry.name] = list_images(entry.path, root, tally)
-        else:
+        elif not entry.is_dir():
             tally.pass_over("not in a class folder", _place(entry.path, root))
-    return dict(sorted(found.items()))
+    return {name: list_images(path, root, tally) for name, path in class_folders(folder).items()}
 
 
 def list_images(folder: str, root: Path, tally: Tally) -> list[str]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from dots_core.data.doubts import Remarks
-from dots_core.data.files.decoding import ColourFound, FileImages, Form, decode_files
+from dots_core.data.files.decoding import ColourFound, FileImages, Form, Unreadable, decode_files
 from dots_core.data.files.layout import Layout, Part, find_layout
 from dots_core.data.files.pixels import check_image_size, decode, is_grey, open_image
 from dots_core.data.held_out import HeldOut
 from dots_core.data.images import ImageData, Split
-from dots_core.errors import UsageError
+from dots_core.errors import CorruptFile, DataMissing, UsageError
 
 IN_MEMORY_LIMIT = 2 << 30
 """Bytes of decoded pixels up to which a split is decoded at once; a larger one is decoded on demand."""
@@ -64,7 +64,7 @@ def load_folder(
         If there are no train or no test images or only one class, or sizes differ and
         ``image_size`` is not given.
     CorruptFile
-        If an image is damaged or has more than 64 million pixels.
+        If an image is damaged or has more than 64 million pixels; of several all are counted.
     UsageError
         If an argument is out of range, or an image would be scaled to more than 64 million pixels.
 
@@ -98,16 +98,7 @@ def _read(
     decoded_at_most: int | None,
     grey_only: bool = False,
 ) -> tuple[Split, Split]:
-    first_path = layout.train.files[0]
-    first = open_image(first_path)
-    if grey_only and not is_grey(first):
-        raise ColourFound
-    threads = first.width * first.height >= _PIXELS_WORTH_THREADS
-    if image_size is None:
-        height, width, _ = decode(first, first_path, channels, None).shape
-    else:
-        height, width = image_size, image_size
-    form = Form(height, width, channels, image_size, first_path, origin, threads, grey_only)
+    form = _form(layout.train.files, channels, image_size, origin, grey_only)
 
     def split(part: Part) -> Split:
         remarks = Remarks(origin)
@@ -117,4 +108,25 @@ def _read(
         images = FileImages(part.folder, part.files, of_split) if large else decode_files(part.files, of_split)
         return Split(images, part.labels, part.files, remarks)
 
-    return split(layout.train), split(layout.test)
+    splits = split(layout.train), split(layout.test)
+    form.unreadable.raise_any()
+    return splits
+
+
+def _form(files: list[str], channels: int, image_size: int | None, origin: str, grey_only: bool) -> Form:
+    """Return the form of images as the first of them that can be read has it."""
+    unreadable = Unreadable()
+    for path in files:
+        try:
+            image = open_image(path)
+            if grey_only and not is_grey(image):
+                raise ColourFound
+            threads = image.width * image.height >= _PIXELS_WORTH_THREADS
+            height = width = image_size or 0
+            if image_size is None:
+                height, width, _ = decode(image, path, channels, None).shape
+            return Form(height, width, channels, image_size, path, origin, threads, grey_only, unreadable=unreadable)
+        except (CorruptFile, DataMissing) as error:
+            unreadable.add(path, error)
+    unreadable.raise_any()
+    raise AssertionError("a folder without images was refused before")
