@@ -78,4 +78,5 @@ def _bounded_repr(value: object) -> str:
     try:
         return shortener.repr(value)
     except ValueError:  # Python writes no whole number of thousands of digits out
-        return f"a {type(value).__name__} too long to show"
+        kind = type(value).__name__
+        return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} too long to show"

@@ -11,7 +11,7 @@ from pathlib import Path
 from dots.run_directory.layout import is_run
 from dots_core.errors import UsageError, quoted
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.genotype_text import Reading, read_genotype, read_text
+from dots_core.search_space.genotype_text import Reading, SeveralGenotypes, read_genotype, read_text
 from dots_core.search_space.named_cells import named_cell, named_cells
 
 Cell = str | PathLike[str] | Genotype
@@ -68,12 +68,12 @@ def _read(cell: str, may_be_text: bool) -> Reading:
     if os.path.lexists(cell) and not (cell in named_cells() and os.path.isdir(cell) and not is_run(Path(cell))):
         return read_genotype(_genotype_of_run(Path(cell)))
     if may_be_text and _is_text(cell):
-        return read_text(cell)
-    file, colon, name = cell.rpartition(":")
-    if colon and os.path.lexists(file):
-        return read_genotype(file, name)
-    if not may_be_text or Path(cell).suffix or "/" in cell:
-        return read_genotype(cell)  # says that it is not there
+        try:
+            return read_text(cell)
+        except SeveralGenotypes as error:
+            raise UsageError(f"the text {error}: give that one alone, or save the text and give FILE:NAME") from None
+    if not may_be_text or Path(cell).suffix or "/" in cell or os.path.lexists(cell.rpartition(":")[0]):
+        return read_genotype(cell)  # picks FILE:NAME, or says that there is no such file
     return Reading(named_cell(cell))
 
 

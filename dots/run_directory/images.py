@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def images_of(config: Config, given: ImageData | None = None, decoded_at_most: i
         size = config.image_size
     else:
         source, size = given, None
-    return load(
+    data = load(
         source,
         size,
         test_split=config.test_split,
@@ -41,6 +42,17 @@ def images_of(config: Config, given: ImageData | None = None, decoded_at_most: i
         test_seed=config.test_seed,
         decoded_at_most=decoded_at_most,
     )
+    beyond = [
+        f"{name} is {wanted:,}, but there are {there:,}: all are used"
+        for name, wanted, there in (
+            ("train_images", config.train_images, len(data.train)),
+            ("test_images", config.test_images, len(data.test)),
+        )
+        if wanted > there
+    ]
+    if not beyond:
+        return data
+    return replace(data, account=replace(data.account, warnings=(*data.account.warnings, *beyond)))
 
 
 def images_record(data: ImageData) -> dict[str, Any]:

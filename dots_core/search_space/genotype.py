@@ -155,7 +155,7 @@ def _whole(value: Any, name: str) -> int:
         shown = repr(value[:QUOTED]) if isinstance(value, str) else value
         raise UsageError(f"{name} is not an integer: {quoted(shown)}")
     if not -NODES <= value < 2 * NODES:
-        raise UsageError(f"{name} is out of range; a cell has at most {NODES} nodes")
+        raise UsageError(f"{name} is out of range: {quoted(int(value))}; a cell has at most {NODES} nodes")
     return int(value)
 
 

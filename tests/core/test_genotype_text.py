@@ -16,6 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import DERIVABLE, DIALECTS, genotypes, quick, written
 
+import dots
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.genotype_text import TEXT_LIMIT, SeveralGenotypes, parse_genotype, read_genotype, read_text
@@ -445,6 +446,29 @@ class TestSeveral:
             read_text(self.LOG, "genotype")
         assert [read_text(self.LOG, str(line)).genotype for line in (2, 5, 8, 11)] == [OTHER, CELL, OTHER, CELL]
 
+    def test_python_picks_one_as_the_messages_say(self, tmp_path):
+        path = tmp_path / "genotypes.py"
+        path.write_text(self.MODULE)
+        with pytest.raises(UsageError, match=r"the text holds 4 genotypes: .*, for example (.*)$") as caught:
+            dots.parse_genotype(self.MODULE)
+        example = str(caught.value).split("for example ")[1]
+        assert eval(example, {"dots": dots, "text": self.MODULE}) == OTHER
+        with pytest.raises(UsageError) as caught:
+            dots.load_genotype(path)
+        assert dots.load_genotype(str(caught.value).split("for example ")[1]) == OTHER
+        for name, cell in (("ONE", CELL), ("TWO", OTHER), (1, CELL), (3, OTHER)):
+            assert dots.parse_genotype(self.MODULE, name) == dots.load_genotype(path, name) == cell
+            assert dots.load_genotype(f"{path}:{name}") == read_genotype(f"{path}:{name}").genotype == cell
+        with pytest.raises(UsageError, match="holds no genotype 'THRE'; did you mean 'THREE'"):
+            dots.load_genotype(f"{path}:THRE")
+        with pytest.raises(UsageError, match="holds no genotype 'X'"):
+            dots.parse_genotype(self.MODULE, "X")
+        for name in (True, 1.5, b"ONE"):
+            with pytest.raises(UsageError, match="by its name or the number of its line, not"):
+                dots.load_genotype(path, name)
+        (tmp_path / "genotypes.py:ONE").write_text(OTHER_TEXT)
+        assert dots.load_genotype(f"{path}:ONE") == OTHER
+
     def test_a_name_assigned_twice_is_picked_by_line(self):
         text = f"X = {FLAT}\nX = {OTHER_TEXT}\nY = {FLAT}"
         with pytest.raises(SeveralGenotypes, match="holds 2 genotypes named X: those on lines 1, 2"):
@@ -643,8 +667,20 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content):
         read_genotype(path)
 
 
-def test_a_huge_number_is_named_as_such():
-    """Python's parser refuses it, which does not make the rest of the text no Python."""
-    text = f"Genotype(normal=[('skip_connect', {'9' * 5000})], normal_concat=[2], reduce=[], reduce_concat=[2])"
-    with pytest.raises(UsageError, match="a number of 5000 digits"):
-        read_text(text)
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ("9" * 5000, "a number of 5000 digits; sources are node numbers"),
+        ("-" + "9" * 5000, "a number of 5000 digits"),
+        (f"np.int64({'9' * 5000})", "a number of 5000 digits"),
+        ("9" * 20, "a source node is out of range: 99999999999999999999; a cell has at most 64 nodes"),
+        ("0x" + "f" * 5000, "a source node is out of range: an int too long to show; a cell has at most 64 nodes"),
+        ("9" * 250 + ".0", "a source node is not an integer: 1e+250"),
+        ("[" * 300 + "]" * 300, "its values are nested 303 deep, where a genotype's are at most five"),
+    ],
+)
+def test_what_pythons_parser_refuses_is_named_as_what_it_is(number, message):
+    text = FLAT.replace("0)", f"{number})", 1)
+    for form in (text, f"X = {text}"):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            read_text(form)

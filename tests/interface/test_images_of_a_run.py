@@ -126,6 +126,14 @@ def test_images_from_python_keep_their_own_test_images():
         images_of(config_with(test_share=0.2), data)
 
 
+def test_more_images_than_there_are_is_said(arrays: Path):
+    name = {"data": str(arrays)}
+    assert not any("are used" in told for told in images_of(config_with(**name, train_images=9)).warnings)
+    told = images_of(config_with(**name, train_images=5000, test_images=7)).warnings
+    assert "train_images is 5,000, but there are 9: all are used" in told
+    assert "test_images is 7, but there are 6: all are used" in told
+
+
 def test_the_proposed_training_is_tested_on_the_images_of_its_search(tmp_path: Path):
     images = noise(20)
     path = tmp_path / "mine.npz"

@@ -48,14 +48,49 @@ class SeveralGenotypes(UsageError):
         self.pick = pick
 
 
-def parse_genotype(text: str) -> Genotype:
-    """Return the genotype in a text, as `read_text` reads it; remarks are told by a `UserWarning`."""
-    return _told(read_text(text))
+def parse_genotype(text: str, name: str | int | None = None) -> Genotype:
+    """Return the genotype in a text, as `read_text` reads it; remarks are told by a `UserWarning`.
+
+    Parameters
+    ----------
+    text : str
+    name : str or int, optional
+        Which of several: its name, or the number of the line on which it begins.
+
+    Raises
+    ------
+    UsageError
+        As `read_text`.
+    """
+    try:
+        return _told(read_text(text, _pick(name)))
+    except SeveralGenotypes as error:
+        example = "" if error.pick is None else f", for example dots.parse_genotype(text, {quoted(repr(error.pick))})"
+        raise UsageError(f"the text {error}{example}") from None
 
 
-def load_genotype(path: str | os.PathLike[str]) -> Genotype:
-    """Return the genotype in a file, as `read_genotype` reads it; remarks are told by a `UserWarning`."""
-    return _told(read_genotype(path))
+def load_genotype(path: str | os.PathLike[str], name: str | int | None = None) -> Genotype:
+    """Return the genotype in a file, as `read_genotype` reads it; remarks are told by a `UserWarning`.
+
+    Parameters
+    ----------
+    path : path
+        Or ``"FILE:NAME"`` for one of several in a file.
+    name : str or int, optional
+        Which of several: its name, or the number of the line on which it begins.
+
+    Raises
+    ------
+    CorruptFile, UsageError
+        As `read_genotype`.
+    """
+    return _told(read_genotype(path, _pick(name)))
+
+
+def _pick(name: str | int | None) -> str | None:
+    if name is not None and (isinstance(name, bool) or not isinstance(name, (str, int))):
+        raise UsageError(f"which genotype is meant is said by its name or the number of its line, not {quoted(name)}")
+    return None if name is None else str(name)
 
 
 def _told(reading: Reading) -> Genotype:
@@ -70,6 +105,7 @@ def read_genotype(path: str | os.PathLike[str], pick: str | None = None) -> Read
     Parameters
     ----------
     path : path
+        Or ``"FILE:NAME"``, which picks as well; a file of that whole name comes first.
     pick : str, optional
         Which of several: its name, or the number of the line on which it begins.
 
@@ -84,6 +120,9 @@ def read_genotype(path: str | os.PathLike[str], pick: str | None = None) -> Read
         name = os.fspath(path)
         if not isinstance(name, str):
             raise TypeError
+        file, colon, named = name.rpartition(":")
+        if pick is None and colon and not os.path.lexists(name) and os.path.lexists(file):
+            name, pick = file, named
         content = read_file(name, TEXT_LIMIT)
     except (TypeError, ValueError):  # no path at all, or one with a null character
         raise UsageError(f"expected the path of a genotype's file, not {quoted(path)}") from None

@@ -8,12 +8,13 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from dots_core.errors import quoted
 from dots_core.search_space.genotype_text import nni
 from dots_core.search_space.genotype_text.edges import FIELDS
-from dots_core.search_space.genotype_text.values import NotLiteral, called, text_of, value_of
+from dots_core.search_space.genotype_text.values import DEPTH, NotLiteral, called, text_of, value_of
 
 EXPECTED = (
     "expected a genotype.json of dots, Genotype(normal=[('sep_conv_3x3', 0), …], normal_concat=…, "
@@ -27,6 +28,7 @@ _NAME = "Genotype"
 _BEGIN = re.compile(r"(?<!\w)Genotype\s*\(|\{\s*['\"]normal['\"]\s*:")
 _BEFORE = re.compile(r"(?<!\w)(\w+)['\"]?\s*[=:]\s*['\"]?[\w.]*$")
 _TOKEN = re.compile(r"'(?:[^'\\\n]|\\.){0,100}'|\"(?:[^\"\\\n]|\\.){0,100}\"|#[^\n]*|[()\[\]{}]")
+_STEPS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 _HUGE = re.compile(r"(?<!\w)\d{300,}")  # Python's parser takes at most some thousand digits
 # What, after a genotype's last bracket, would make another value of it.
 _OPERATOR = re.compile(r"[ \t]*(?:\.[ \t]*\w|[\[(+\-*/%&|^@<>=!]|(?:or|and|if|for|is|not|in)\b)")
@@ -252,17 +254,23 @@ def _closing(text: str, at: int, limit: int) -> int | None:
     """Return where the first bracket after a place closes, or None."""
     depth = 0
     for token in _TOKEN.finditer(text, at, limit):
-        step = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(token[0], 0)
+        step = _STEPS.get(token[0], 0)
         depth += step
         if step and not depth:
             return token.end()
     return None
 
 
+def _deepest(text: str) -> int:
+    return max(accumulate(_STEPS.get(token[0], 0) for token in _TOKEN.finditer(text)), default=0)
+
+
 def _expression(literal: str) -> ast.expr:
     module = _parsed(literal) if len(literal) <= _MODULE_LIMIT else None
     if number := _HUGE.search(literal):
         raise NotLiteral(f"it holds a number of {len(number[0])} digits; sources are node numbers")
+    if module is None and (depth := _deepest(literal)) > DEPTH:
+        raise NotLiteral(f"its values are nested {depth} deep, where a genotype's are at most five")
     if module is None or not isinstance(module.body[0], ast.Expr):
         raise NotLiteral(f"{quoted(literal)} is not Python; give it as it was printed, Genotype(normal=[…], …)")
     return module.body[0].value

@@ -8,7 +8,7 @@ from typing import Any
 from dots_core.bounds import NODES
 from dots_core.errors import quoted
 
-_DEPTH = 12
+DEPTH = 12
 """Nesting of values at most: a genotype's own is five."""
 
 _COUNT = 1000
@@ -31,8 +31,8 @@ def value_of(node: ast.expr, depth: int = 0) -> Any:
     NotLiteral
         If the expression holds anything else, or is nested too deeply.
     """
-    if depth > _DEPTH:
-        raise NotLiteral(f"values are nested more than {_DEPTH} deep")
+    if depth > DEPTH:
+        raise NotLiteral(f"values are nested more than {DEPTH} deep")
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
         return node.value
     if isinstance(node, (ast.List, ast.Tuple)):
