@@ -38,7 +38,7 @@ class Context(Protocol):
     training: bool
 
     def passing(self, name: str, x: Tensor) -> Tensor:
-        """Return a tensor on its way, kept if the pass is traced (`dots_core.network.spec.traced_shapes`)."""
+        """Return a tensor of any shape on its way, kept if it is traced (`dots_core.network.spec.traced_shapes`)."""
         ...
 
 
@@ -96,46 +96,56 @@ class Stack(ABC):
         return made
 
     @abstractmethod
-    def relu(self, layer: ReLU) -> Step: ...
+    def relu(self, layer: ReLU) -> Step:
+        """Of (N, C, H, W), max(x, 0), which keeps what is not a number; its gradient at 0 is 0."""
 
     @abstractmethod
-    def pool(self, layer: Pool) -> Step: ...
+    def pool(self, layer: Pool) -> Step:
+        """Of (N, C, H, W), 3×3 pooling with padding 1, which averages do not count."""
 
     @abstractmethod
-    def max_pool_2x2(self, layer: MaxPool2x2) -> Step: ...
+    def max_pool_2x2(self, layer: MaxPool2x2) -> Step:
+        """Of (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉); a last row or column of odd size is pooled alone."""
 
     @abstractmethod
-    def window_average(self, layer: WindowAverage) -> Step: ...
+    def window_average(self, layer: WindowAverage) -> Step:
+        """Of (N, C, H, W), averages without padding."""
 
     @abstractmethod
-    def global_average(self, layer: GlobalAverage) -> Step: ...
+    def global_average(self, layer: GlobalAverage) -> Step:
+        """Of (N, C, H, W) to (N, C), the mean over height and width."""
 
     @abstractmethod
-    def linear(self, step: StackedLinear) -> Step: ...
+    def linear(self, step: StackedLinear) -> Step:
+        """Of (N, inputs) to (N, outputs), an affine map."""
 
     @abstractmethod
-    def norm(self, step: StackedNorm) -> Step: ...
+    def norm(self, step: StackedNorm) -> Step:
+        """Of (N, width·C, H, W), batch norm; where it is ``weighted``, each edge's output times the edge's weight."""
 
     @abstractmethod
-    def shifted_pair(self, step: StackedPair) -> Step: ...
+    def shifted_pair(self, step: StackedPair) -> Step:
+        """Of (N, C, H, W) to (N, width·C′, ⌈H/2⌉, ⌈W/2⌉): of each edge both halves, one after the other."""
 
     @abstractmethod
-    def convolution(self, step: StackedConvolution) -> Step: ...
+    def convolution(self, step: StackedConvolution) -> Step:
+        """Of (N, inputs, H, W), shared, or (N, width·inputs, H, W) to (N, width·outputs, H′, W′)."""
 
 
 class FeatureMaps(ABC):
     """What a framework does with feature maps, tensors of shape (N, C, H, W), beside running stacks."""
 
     @abstractmethod
-    def relu(self, x: Tensor) -> Tensor: ...
+    def relu(self, x: Tensor) -> Tensor:
+        """Return max(x, 0), of the shape of x, with gradient 0 at 0."""
 
     @abstractmethod
     def concat(self, parts: Sequence[Tensor]) -> Tensor:
-        """Put maps side by side along channels."""
+        """Put maps (N, C₁, H, W), (N, C₂, H, W), … side by side: (N, C₁ + C₂ + …, H, W)."""
 
     @abstractmethod
     def split(self, x: Tensor, channels: Sequence[int]) -> Sequence[Tensor]:
-        """Cut maps along channels, into parts of so many each."""
+        """Cut maps (N, C, H, W) along channels, into parts of so many each."""
 
     @abstractmethod
     def combined(self, factors: Tensor, basis: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -147,10 +157,10 @@ class FeatureMaps(ABC):
 
     @abstractmethod
     def nothing(self, context: Any, like: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
-        """Return maps of zeros, as many samples as ``like`` has."""
+        """Return zeros, shape (N, channels, height, width), N that of ``like``."""
 
     def parted(self, x: Tensor, channels: Sequence[int]) -> Sequence[Tensor]:
-        """As `split`, in parts that stacks read."""
+        """As `split`, shape (N, C, H, W), in parts that stacks read."""
         return self.split(x, channels)
 
     def add(self, terms: Sequence[Tensor]) -> Tensor:
@@ -169,11 +179,14 @@ class FeatureMaps(ABC):
         return keep
 
     def column(self, weights: EdgeWeights, operation: StackedOperation, channels: int) -> Tensor:
-        """Return an operation's weights as a stack takes them; its edges have so many channels each."""
+        """Return an operation's weights as a stack takes them; its edges have so many channels each.
+
+        Of shape (edges,) here; an engine whose batch norm reads a weight for each channel returns (edges·channels,).
+        """
         return weights.column(operation.operation, operation.edges)
 
     def passed(self, pairs: Weighted, weights: EdgeWeights | None) -> Tensor:
-        """Return the sum of what passes the edges into a node by."""
+        """Return the sum of what passes the edges into a node by, shape (N, C, H, W)."""
         return self.add([y for _, y in pairs])
 
 

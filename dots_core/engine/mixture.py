@@ -142,7 +142,10 @@ class Mixture:
         return weights if draw is None or draw.chosen is None else self.chosen(weights, draw.chosen)
 
     def chosen(self, weights: Tensor, chosen: NDArray[np.bool_]) -> Tensor:
-        """Return 1 for what was chosen and 0 for the rest, with the gradient of the softmax weights."""
+        """Return 1 for what was chosen and 0 for the rest, with the gradient of the softmax weights.
+
+        All have the shape (edges, operations).
+        """
         tensors = self._tensors
         one = tensors.number(1.0, weights)
         return tensors.upload(chosen) * (one + (weights - tensors.detached(weights)))

@@ -15,7 +15,7 @@ from dots_core.engine import stacking
 from dots_core.engine.batch import Batch
 from dots_core.engine.forward import FeatureMaps, Forward, Source
 from dots_core.engine.mixture import EdgeWeights, Mixture
-from dots_core.engine.protocol import Device, Rates, Runtime, Setup, State, check_groups
+from dots_core.engine.protocol import Device, Engine, Network, Rates, Runtime, Setup, State, check_groups
 from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.engine.state import AdamState, FlatState
 from dots_core.engine.tensors import Tensor, Tensors
@@ -54,8 +54,8 @@ class Gradients:
     traced: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
-class EngineNetwork(ABC):
-    """The verbs of `dots_core.engine.protocol.Network`; a subclass adds what its framework alone can do.
+class EngineNetwork(Network, ABC):
+    """The verbs of a network; a subclass adds what its framework alone can do.
 
     Attributes
     ----------
@@ -132,7 +132,10 @@ class EngineNetwork(ABC):
 
     @abstractmethod
     def classify(self, batch: Batch, temperature: Temperature) -> tuple[Tensor, Tensor]:
-        """Return the summed cross-entropy and number of correct predictions, with the running statistics."""
+        """Return the summed cross-entropy and number of correct predictions, with the running statistics.
+
+        Each is a tensor of one value.
+        """
 
     @abstractmethod
     def cross_entropy(self, logits: Tensor, targets: Any, weight: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -140,17 +143,22 @@ class EngineNetwork(ABC):
 
         Parameters
         ----------
+        logits : tensor, shape (N, classes)
         targets
             What the framework makes of a batch's labels.
+
+        Returns
+        -------
+        loss, correct : tensors, one value each
         """
 
     @abstractmethod
     def put_statistics(self, flat: NDArray[Any]) -> None:
-        """Take over running statistics, laid out as ``stacked.statistics``."""
+        """Take over running statistics, shape (size,), laid out as ``stacked.statistics``."""
 
     @abstractmethod
     def take_statistics(self) -> NDArray[Any]:
-        """Return the running statistics, laid out as ``stacked.statistics``, in memory of their own."""
+        """Return the running statistics, shape (size,), laid out as ``stacked.statistics``, in memory of their own."""
 
     def mixture(self, kind: str) -> Mixture:
         """Return what makes the weights of a type of cell."""
@@ -160,7 +168,7 @@ class EngineNetwork(ABC):
         """Make the framework compute where and as exactly as this network does, for one call."""
         return contextlib.nullcontext()
 
-    def flush(self) -> None:  # noqa: B027 (most frameworks begin at once)
+    def flush(self) -> None:
         """Have what was asked of a framework that computes later on its way; must not wait for it."""
 
     # Verbs
@@ -272,7 +280,20 @@ class EngineNetwork(ABC):
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return logits and, in training, the auxiliary head's; drop-path acts in training alone."""
+        """Return logits and, in training, the auxiliary head's; drop-path acts in training alone.
+
+        Parameters
+        ----------
+        context
+            What the framework's stacks read (`dots_core.engine.forward.Context`).
+        images : tensor, shape (N, C, H, W)
+        architecture : mapping of tensors
+            α′ and β′ by name, shape (edges, operations) and (combinations,) of each type of cell.
+
+        Returns
+        -------
+        logits, auxiliary : tensors, shape (N, classes); the second may be None
+        """
         draws, keep = batch.draws or {}, None
         if context.training and batch.drop_path is not None:
             keep = self.maps.by_edge(self.tensors.upload(batch.drop_path[..., None, None, None]))
@@ -284,7 +305,10 @@ class EngineNetwork(ABC):
     def run(
         self, context: Any, images: Tensor, weights: Mapping[str, EdgeWeights | None], keep: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """Run stems, cells and heads: all of a pass that may be computed in a lower precision."""
+        """Run stems, cells and heads: all of a pass that may be computed in a lower precision.
+
+        Parameters, results and their shapes are those of `dots_core.engine.forward.Forward`.
+        """
         return self._forward(context, images, weights, keep)
 
     def loss(
@@ -296,7 +320,10 @@ class EngineNetwork(ABC):
         architecture: Mapping[str, Tensor],
         temperature: Temperature,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return the training loss, the number of correct predictions, logits and the auxiliary head's."""
+        """Return the training loss, the number of correct predictions, logits and the auxiliary head's.
+
+        The first two are one value each; parameters and shapes are those of `forward`.
+        """
         logits, auxiliary = self.forward(context, images, batch, architecture, temperature)
         loss, correct = self.cross_entropy(logits, targets)
         if auxiliary is not None:
@@ -318,15 +345,15 @@ class EngineNetwork(ABC):
         return [name for name in self.values if name.partition(".")[0] in groups]
 
     def record(self, loss: Tensor, correct: Tensor) -> None:
-        """Keep a loss, and the number of correct predictions, for `pop_losses`."""
+        """Keep a loss, and the number of correct predictions, one value each, for `pop_losses`."""
         self._log.append((loss, correct))
 
     def add_gradient(self, name: str, gradient: Tensor, factor: float) -> None:
-        """Add ``factor`` times a gradient to what is accumulated."""
+        """Add ``factor`` times a gradient, of the shape of the value that it belongs to, to what is accumulated."""
         self._accumulated[name] = self.tensors.add_scaled(self._accumulated.get(name), gradient, factor)
 
     def pending(self) -> list[Tensor]:
-        """Return all tensors that computations so far have changed, but the statistics."""
+        """Return all tensors that computations so far have changed, but the statistics; of any shape."""
         moments = [moment for pair in self._moments.values() for moment in pair]
         losses = [value for pair in self._log[-1:] for value in pair]
         return [*losses, *self.values.values(), self._momentum, *moments, *self._accumulated.values()]
@@ -375,7 +402,7 @@ class EngineNetwork(ABC):
         self._moments[name] = (first, second)
 
 
-class FrameworkEngine(ABC):
+class FrameworkEngine(Engine, ABC):
     """The front of an engine whose networks are `EngineNetwork`: a subclass says what its framework has.
 
     Attributes
@@ -389,12 +416,10 @@ class FrameworkEngine(ABC):
     network: Callable[..., Any]
 
     @abstractmethod
-    def versions(self) -> dict[str, str]:
-        """See `dots_core.engine.protocol.Engine.versions`."""
+    def versions(self) -> dict[str, str]: ...
 
     @abstractmethod
-    def devices(self) -> tuple[Device, ...]:
-        """See `dots_core.engine.protocol.Engine.devices`."""
+    def devices(self) -> tuple[Device, ...]: ...
 
     @abstractmethod
     def device(self, runtime: Runtime) -> Any:
@@ -417,6 +442,9 @@ class FrameworkEngine(ABC):
         stacker : Stacker
             It has placed the arrays of the one stack.
         weights : array, shape (stacker.weights.size,)
+        images : array, shape (N, C, H, W)
+        upstream : array
+            Gradient of the output, of its shape: that of ``described``.
 
         Returns
         -------
@@ -442,7 +470,13 @@ class FrameworkEngine(ABC):
         flat = stacker.weights.join(weights, np.float64)
         _, _, height, width = images.shape
         _check_variances(_sizes_at_norms(sequences[0], (height, width)), len(images))
-        return stacker.state(*self.differentiate(stacker, described, flat, images, upstream, device))
+        if described.shared:
+            # What nothing tells apart is computed once: gradients of all sequences' outputs reach it.
+            apart = upstream.reshape(len(images), described.width, -1, *upstream.shape[2:])
+            upstream = apart.sum(1, dtype=np.float64)
+        output, *found = self.differentiate(stacker, described, flat, images, upstream, device)
+        output = np.concatenate([output] * described.width, 1) if described.shared else output
+        return stacker.state(output, *found)
 
 
 def _sizes_at_norms(layers: tuple[Layer, ...], size: Size) -> list[Size]:

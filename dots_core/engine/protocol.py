@@ -21,6 +21,7 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.mixing import Temperature
 
 State = dict[str, NDArray[Any]]
+"""Arrays by canonical name, which says the shape: `Network.export_state`, `Network.gradients`, `Engine.run_layers`."""
 
 PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
 GROUPS = ("w", "alpha", "beta")
@@ -177,7 +178,8 @@ class Network(Protocol):
             A group for which nothing was accumulated has gradient 0.
         rates : Rates
         extra_gradients : mapping, optional
-            Added to the gradients of architecture weights, by name (`dots_core.search.regularisation`).
+            Added to the gradients of architecture weights, by name and of their shapes
+            (`dots_core.search.regularisation`).
         """
         ...
 
@@ -208,7 +210,7 @@ class Network(Protocol):
     def pop_losses(self) -> NDArray[np.float64]:
         """Return loss and number of correct predictions of each accumulated gradient since the last call.
 
-        The loss is the one that was differentiated. Waits for the device.
+        The shape is (calls, 2). The loss is the one that was differentiated. Waits for the device.
         """
         ...
 
@@ -236,7 +238,9 @@ class Network(Protocol):
         ...
 
     def architecture(self) -> dict[str, NDArray[np.floating]]:
-        """Return α′ and β′ by name (`dots_core.network.spec.architecture_shapes`)."""
+        """Return α′, shape (edges, operations), and β′, shape (combinations,), by name
+        (`dots_core.network.spec.architecture_shapes`).
+        """
         ...
 
     def export_state(self) -> State:
@@ -245,7 +249,7 @@ class Network(Protocol):
         Keys: ``weights/<name>``, ``statistics/<name>``, ``momentum/<name>``,
         ``architecture/<name>``, ``adam.first/<name>``, ``adam.second/<name>`` (floating, in the
         layouts of `dots_core.network.spec`) and ``adam.steps/<name>`` (int64, shape ()), the number
-        of updates so far.
+        of updates so far. `dots_core.engine.state.state_shapes` gives the shapes.
         """
         ...
 
@@ -315,6 +319,11 @@ class Engine(Protocol):
 
     def build(self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]) -> Network:
         """Build a network from canonical weights and architecture weights; statistics and optimisers start afresh.
+
+        Parameters
+        ----------
+        weights, architecture : mapping of arrays
+            Of the names and shapes of `dots_core.network.spec.weight_shapes` and `architecture_shapes`.
 
         Raises
         ------

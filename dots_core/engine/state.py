@@ -28,7 +28,7 @@ def state_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
 
 
 def check_state(spec: NetworkSpec, state: Mapping[str, NDArray[np.generic]]) -> None:
-    """Raise `CorruptFile` unless the state holds exactly the arrays the network needs."""
+    """Raise `CorruptFile` unless the state holds exactly the arrays the network needs, in their shapes."""
     expected = state_shapes(spec)
     for key, shape in expected.items():
         if key not in state:
@@ -43,7 +43,7 @@ def check_state(spec: NetworkSpec, state: Mapping[str, NDArray[np.generic]]) -> 
 
 
 def rounded_state(state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return a state with its floating arrays rounded to float32, so that every engine starts from the same values."""
+    """Return a state, shapes kept, with its floating arrays rounded to float32: what every engine can start from."""
     return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in state.items()}
 
 
@@ -83,7 +83,7 @@ class FlatState:
     architecture: dict[str, AdamState]
 
     def canonical(self, network: StackedNetwork) -> dict[str, NDArray[Any]]:
-        """Return copies under canonical names (`dots_core.engine.protocol.Network.export_state`)."""
+        """Return copies by canonical name, shapes as `dots_core.engine.protocol.Network.export_state` says."""
         state = network.weights.split(self.weights, "weights/")
         state.update(network.weights.split(self.momentum, "momentum/"))
         state.update(network.statistics.split(self.statistics, "statistics/"))

@@ -33,15 +33,15 @@ class Tensors(ABC):
 
     @abstractmethod
     def upload(self, array: NDArray[Any]) -> Tensor:
-        """Return a tensor of `dtype` with the values of an array, in memory of its own."""
+        """Return a tensor of `dtype` with the shape and values of an array, in memory of its own."""
 
     @abstractmethod
     def download(self, tensor: Tensor) -> NDArray[Any]:
-        """Return a tensor's values, in memory of their own; waits for the device."""
+        """Return an array with a tensor's shape and values, in memory of its own; waits for the device."""
 
     @abstractmethod
     def indices(self, array: NDArray[np.integer]) -> Tensor:
-        """Return indices for `gather`, as a tensor."""
+        """Return indices for `gather`, of any shape, as a tensor."""
 
     @abstractmethod
     def gather(self, flat: Tensor, indices: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Tensors(ABC):
 
     @abstractmethod
     def detached(self, tensor: Tensor) -> Tensor:
-        """Return a tensor that no gradient flows through."""
+        """Return a tensor of the same shape and values that no gradient flows through."""
 
     @abstractmethod
     def sqrt(self, tensor: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ class Tensors(ABC):
 
     @abstractmethod
     def at_most(self, value: Tensor, most: float) -> Tensor:
-        """Return the smaller of a value and a number."""
+        """Return the smaller of a number and a tensor of one element."""
 
     @abstractmethod
     def where_positive(self, condition: Tensor, value: Tensor) -> Tensor:
-        """Return the value where the condition is above 0, and 0 elsewhere, be the value a number or not."""
+        """Return a value of one element where the condition is above 0, and 0 elsewhere, be it a number or not."""
 
     # May be replaced
 
     def number(self, value: float, like: Tensor) -> Tensor:
-        """Return a number in a form whose product with ``like`` is of its type."""
+        """Return a number in a form whose product with ``like`` is of its type and shape."""
         return value
 
     def zeros_like(self, tensor: Tensor) -> Tensor:
@@ -86,11 +86,11 @@ class Tensors(ABC):
         return self.upload(np.zeros(tuple(tensor.shape), self.dtype))
 
     def copy(self, tensor: Tensor) -> Tensor:
-        """Return a tensor that stays as it is when `assign` replaces the given one's values."""
+        """Return a tensor of the same shape that stays as it is when `assign` replaces the given one's values."""
         return tensor
 
     def assign(self, old: Tensor, new: Tensor) -> Tensor:
-        """Return the tensor that stands for new values of an old one: itself, or the old one with them in it."""
+        """Return what stands for new values of an old tensor, of its shape: they, or the old one with them in it."""
         return new
 
     def rows(self, log: Sequence[tuple[Tensor, Tensor]]) -> NDArray[np.float64]:
@@ -99,13 +99,13 @@ class Tensors(ABC):
         return np.array(values, np.float64).reshape(-1, 2)
 
     def add_scaled(self, total: Tensor | None, term: Tensor, factor: float) -> Tensor:
-        """Return total + factor·term; None is a total of 0. The total may be overwritten."""
+        """Return total + factor·term, of the shape of both; None is a total of 0. The total may be overwritten."""
         if factor != 1.0:
             term = self.number(factor, term) * term
         return term if total is None else total + term
 
     def clipped(self, gradients: Sequence[Tensor], clip: float) -> list[Tensor]:
-        """Scale gradients by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all of them; 0 means no clipping."""
+        """Scale gradients of any shape by min(1, clip/(‖g‖₂ + 1e-6)), ‖g‖₂ taken over all of them; 0: no clipping."""
         if not clip or not gradients:
             return list(gradients)
         norm = self.norm(gradients)
@@ -113,14 +113,17 @@ class Tensors(ABC):
         return [gradient * scale for gradient in gradients]
 
     def direction(self, weights: Tensor, buffer: Tensor, gradient: Tensor, settings: Optimizers) -> Tensor:
-        """Return momentum·buffer + gradient + weight_decay·w: what an unclipped step of SGD of rate 1 subtracts."""
+        """Return momentum·buffer + gradient + weight_decay·w: what an unclipped step of SGD of rate 1 subtracts.
+
+        All four have one shape.
+        """
         decayed = gradient + self.number(settings.weight_decay, weights) * weights
         return self.number(settings.momentum, buffer) * buffer + decayed
 
     def sgd(
         self, weights: Tensor, buffer: Tensor, gradient: Tensor, settings: Optimizers, rate: float
     ) -> tuple[Tensor, Tensor]:
-        """Return w and momentum buffer after a step of SGD."""
+        """Return w and momentum buffer after a step of SGD, of the shape of w."""
         (gradient,) = self.clipped([gradient], settings.clip)
         buffer = self.direction(weights, buffer, gradient, settings)
         return weights - self.number(rate, buffer) * buffer, buffer
@@ -135,7 +138,7 @@ class Tensors(ABC):
         step: int,
         rate: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values and both moments after Adam's step of that number, counted from 1."""
+        """Return values and both moments after Adam's step of that number, counted from 1; all of one shape."""
         b1, b2 = settings.betas
         gradient = gradient + self.number(settings.architecture_weight_decay, values) * values
         first = self.number(b1, first) * first + self.number(1 - b1, gradient) * gradient
@@ -145,6 +148,6 @@ class Tensors(ABC):
         return values - self.number(rate / (1 - b1**step), first) * first / scale, first, second
 
     def perturbed(self, weights: Tensor, gradient: Tensor, radius: float) -> Tensor:
-        """Return w + radius·g/‖g‖₂, or w where g is 0."""
+        """Return w + radius·g/‖g‖₂, or w where g is 0; both have one shape."""
         norm = self.norm([gradient])
         return weights + self.where_positive(norm, self.number(radius, norm) / norm) * gradient

@@ -16,7 +16,7 @@ Var = Any
 
 
 def upload(array: NDArray[np.generic]) -> Var:
-    """Copy an array to Jittor, float64 as float64.
+    """Copy an array to Jittor in its shape and type, float64 as float64.
 
     At once: Jittor would fuse a copy that is still to be made with what reads it, and round otherwise
     than where the values are there, so that a resumed run would part from an uninterrupted one.
@@ -28,7 +28,7 @@ def upload(array: NDArray[np.generic]) -> Var:
 
 
 def download(var: Var) -> NDArray[Any]:
-    """Copy a Var to the host; waits for it."""
+    """Copy a Var of any shape to the host; waits for it."""
     return np.array(var.numpy())
 
 

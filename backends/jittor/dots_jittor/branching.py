@@ -49,10 +49,10 @@ class _Fork(jt.Function):
 
 
 def split(x: Var, widths: tuple[int, ...]) -> Sequence[Var]:
-    """Return parts of so many channels each, which are all that ``x`` has."""
+    """Cut (N, C, H, W) into parts of so many channels each, which are all that ``x`` has."""
     return [x] if len(widths) == 1 else _Split(widths)(x)
 
 
 def fork(ops: Primitives, x: Var, copies: int) -> Sequence[Var]:
-    """Return a tensor once for every place that reads it."""
+    """Return a tensor of any shape once for every place that reads it; on the way back their gradients are added."""
     return [x] * copies if copies < 2 else _Fork(ops, copies)(x)

@@ -74,7 +74,6 @@ class JittorEngine(FrameworkEngine):
             seen = Views(stacker.statistics, statistics)
             context = ForwardContext(device.ops, leaves, seen, True, Constants(device.dtype))
             y = stack(context, x)
-            y = jt.concat([y] * described.width, 1) if described.shared else y
             found = jt.grad((y * tensors.upload(upstream)).sum(), [x, *leaves.read.values()])
             host = tensors.download
             gradient = host(leaves.flat(found[1:])) if leaves.read else weights

@@ -511,6 +511,10 @@ def _shifting(
 def group_softmax(
     logits: Var, blocks: SoftmaxGroups, temperature: float, noise: NDArray[np.floating] | None = None
 ) -> Var:
+    """Softmax within groups of logits of any shape, 0 where masked; differentiable.
+
+    It is `dots_core.search_space.mixing.group_softmax` in one kernel.
+    """
     if noise is None and blocks.offsets is None and blocks.free is None:
         return _BlockSoftmax(blocks, temperature)(logits)
     free, shifts = (upload(array.astype(str(logits.dtype))) for array in _shifting(blocks, noise))
@@ -537,6 +541,7 @@ def normalise_by(x: Var, scale: Var, shift: Var, mean: Var, variance: Var) -> Va
 
 
 def momentum_sgd(gradient: Var, weights: Var, buffer: Var, settings: Optimizers, rate: float) -> tuple[Var, Var]:
+    """Return w and momentum buffer, vectors, after a step of SGD: `Tensors.sgd` in one kernel."""
     new_weights, new_buffer = jt.code(
         [weights.shape] * 2,
         [weights.dtype] * 2,
@@ -550,6 +555,7 @@ def momentum_sgd(gradient: Var, weights: Var, buffer: Var, settings: Optimizers,
 
 
 def clipped(gradient: Var, clip: float) -> Var:
+    """Return a vector scaled by min(1, clip/(‖g‖₂ + 1e-6))."""
     return jt.code(
         gradient.shape,
         gradient.dtype,
@@ -563,6 +569,7 @@ def clipped(gradient: Var, clip: float) -> Var:
 def adam(
     gradient: Var, values: Var, first: Var, second: Var, settings: Optimizers, step: int, rate: float
 ) -> tuple[Var, Var, Var]:
+    """Return values and both moments, of one shape, after a step of Adam: `Tensors.adam` in one kernel."""
     b1, b2 = settings.betas
     new_values, new_first, new_second = jt.code(
         [values.shape] * 3,
@@ -607,6 +614,7 @@ def approach_some(old: Var, target: Var, moves: Var, share: float) -> Var:
 
 
 def add_scaled(total: Var, term: Var, factor: float) -> Var:
+    """Return total + factor·term, of two Vars of one shape."""
     return jt.code(
         total.shape,
         total.dtype,
@@ -618,10 +626,12 @@ def add_scaled(total: Var, term: Var, factor: float) -> Var:
 
 
 def norm(x: Var) -> Var:
+    """Return the Euclidean norm of all elements, shape (1,)."""
     return jt.code((1,), x.dtype, [x], cpu_header=_UPDATE, cpu_src="dots::norm(in0_p, out0_p, in0->num);")
 
 
 def perturbed(weights: Var, gradient: Var, radius: float) -> Var:
+    """Return w + radius·g/‖g‖₂, of two vectors, or w where g is 0."""
     return jt.code(
         weights.shape,
         weights.dtype,

@@ -50,11 +50,11 @@ class Primitives(Protocol):
         ...
 
     def max_pool(self, x: Var, window: Window) -> Var:
-        """Maximum of what each window holds; of several the first gets the gradient."""
+        """Maximum of what each window holds, (N, C, H′, W′); of several the first gets the gradient."""
         ...
 
     def average_pool(self, x: Var, window: Window) -> Var:
-        """Average of what each window holds; padding is not counted."""
+        """Average of what each window holds, (N, C, H′, W′); padding is not counted."""
         ...
 
     def mix(self, factors: Var, basis: Sequence[Var]) -> Var:
@@ -69,7 +69,7 @@ class Primitives(Protocol):
         ...
 
     def add(self, terms: Sequence[Var]) -> Var:
-        """Sum of Vars of one shape."""
+        """Sum of Vars of one shape, which may be any."""
         ...
 
     def interleave(self, first: Var, rest: Var, parts: int) -> Var:
@@ -105,5 +105,5 @@ class Primitives(Protocol):
         ...
 
     def approach_some(self, old: Var, target: Var, moves: Var, share: float) -> Var:
-        """`approach` where ``moves``, uint8, is 1; the old values where it is 0."""
+        """`approach` where ``moves``, a vector of uint8, is 1; the old values where it is 0."""
         ...

@@ -71,7 +71,7 @@ class ForwardContext:
     traced: dict[str, Var] = field(default_factory=dict)
 
     def passing(self, name: str, x: Var) -> Var:
-        """Return a tensor on its way, kept if the pass is traced."""
+        """Return a tensor on its way, of any shape, kept if the pass is traced."""
         if self.trace:
             self.traced[name] = x
         return x

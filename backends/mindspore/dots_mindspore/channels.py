@@ -11,7 +11,7 @@ from dots_mindspore.runtime import DeviceContext
 
 
 def splitter(sizes: tuple[int, ...], device: DeviceContext) -> Callable[[Tensor], Sequence[Tensor]]:
-    """Return a function that cuts a tensor along channels into parts of the given sizes, again and again."""
+    """Return a function that cuts (N, C, H, W) along channels into parts of the given sizes, again and again."""
     period = sum(sizes)
     if not device.choices.split_by_convolution:
         return lambda y: ops.split(y, list(sizes) * (y.shape[1] // period), 1)
@@ -33,7 +33,7 @@ def splitter(sizes: tuple[int, ...], device: DeviceContext) -> Callable[[Tensor]
 
 
 def shuffler(channels: int, partial: int, device: DeviceContext) -> Callable[[Tensor], Tensor]:
-    """Return a function that brings channel (g, c) of (partial, channels/partial) to (c, g)."""
+    """Return a function that brings channel (g, c) of (partial, channels/partial) of (N, C, H, W) to (c, g)."""
     if not device.choices.split_by_convolution:
 
         def shuffle(y: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def write_checkpoint(path: Path, state: Mapping[str, NDArray[np.generic]]) -> No
     path : Path
         Must end in ``.safetensors``; MindSpore leaves the file readable by its owner only.
     state : dict
-        What ``Network.export_state`` returned; optimisers and architecture weights are left out.
+        What ``Network.export_state`` returned, in its shapes; optimisers and architecture weights are left out.
 
     Raises
     ------
@@ -67,8 +67,8 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[np.generic]]:
     Returns
     -------
     dict
-        ``weights/<name>`` and ``statistics/<name>`` by canonical name: with the other entries of
-        ``Network.export_state`` it is what ``import_state`` takes.
+        ``weights/<name>`` and ``statistics/<name>`` by canonical name, in the shapes of
+        ``Network.export_state``: with its other entries it is what ``import_state`` takes.
 
     Raises
     ------

@@ -56,7 +56,6 @@ class MindSporeEngine(FrameworkEngine):
         def objective(x: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
             context = ForwardContext(dict(zip(leaves, variables, strict=True)), statistics, training=True)
             y = stack(context, ops.relu(x) if stack.rectified else x)
-            y = ops.concat([y] * described.width, 1) if described.shared else y
             return ops.reduce_sum(y * direction), y
 
         host = tensors.download

@@ -64,8 +64,6 @@ class DeviceContext:
         Key of `DEVICES`.
     index : int
         Which of several such devices.
-    reduced : mindspore type or None
-        Type of convolutions' operands where it is not float32.
     """
 
     device: str
@@ -76,6 +74,7 @@ class DeviceContext:
 
     @property
     def reduced(self) -> Any:
+        """MindSpore's type of convolutions' operands, or None for float32."""
         return _REDUCED.get(self.precision)
 
     @property

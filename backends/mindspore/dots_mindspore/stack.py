@@ -52,7 +52,7 @@ class ForwardContext:
     traced: dict[str, Tensor] = field(default_factory=dict)
 
     def passing(self, name: str, x: Tensor) -> Tensor:
-        """Return a tensor on its way, probed if the pass is traced."""
+        """Return a tensor on its way, of any shape, probed if the pass is traced."""
         if name in self.probes:
             x = self.traced[name] = x + self.probes[name]
         return x

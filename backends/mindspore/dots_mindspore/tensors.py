@@ -69,6 +69,8 @@ def value_and_gradients(
 
     Parameters
     ----------
+    variables : tuple of tensors of any shape
+        The objective's arguments.
     scale : float
         Factor of the value on the way back, taken out of the gradients again. If it is not 1 and a
         gradient overflows all the same, all are 0: such a step moves by momentum alone.

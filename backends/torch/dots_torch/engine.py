@@ -63,7 +63,6 @@ class TorchEngine(FrameworkEngine):
             context = ForwardContext(leaves, views(stacker.statistics, statistics), training=True, track=True)
             with device.autocast():
                 y = stack(context, F.relu(x) if stack.rectified else x)
-                y = torch.cat([y] * described.width, 1) if described.shared else y
             found = torch.autograd.grad(y, [x, *leaves.read.values()], tensors.upload(upstream).to(y.dtype))
             gradient = flat_gradient(stacker.weights, dict(zip(leaves.read, found[1:], strict=True)), flat)
         return tuple(map(tensors.download, (y, found[0], gradient, statistics)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from dots_core.engine.batch import Batch
 from dots_core.engine.mixture import EdgeWeights
 from dots_core.engine.network import EngineNetwork, Gradients
-from dots_core.engine.protocol import Setup, check_groups
+from dots_core.engine.protocol import Setup, UnrollingNetwork, check_groups
 from dots_core.search_space.mixing import Temperature
 from dots_torch.cell import TorchMaps
 from dots_torch.runtime import DeviceContext
@@ -22,8 +22,8 @@ from dots_torch.stack import ForwardContext, Stack
 from dots_torch.tensors import Leaves, TorchTensors, flat_gradient, parts, views
 
 
-class TorchNetwork(EngineNetwork):
-    """The `dots_core.engine.protocol.UnrollingNetwork` verbs on PyTorch."""
+class TorchNetwork(EngineNetwork, UnrollingNetwork):
+    """A network's verbs on PyTorch, with exact steps of second order."""
 
     tensors: TorchTensors
 
@@ -120,7 +120,10 @@ class TorchNetwork(EngineNetwork):
     def run(
         self, context: ForwardContext, images: Tensor, weights: Mapping[str, EdgeWeights | None], keep: Any
     ) -> tuple[Tensor, Tensor | None]:
-        # Architecture weights stay in full precision; only the network itself is autocast.
+        """Run stems, cells and heads; architecture weights stay in full precision, only the network is autocast.
+
+        Parameters, results and their shapes are those of `dots_core.engine.forward.Forward`.
+        """
         with self._device.autocast():
             logits, auxiliary = super().run(context, images, weights, keep)
         dtype = self._device.dtype

@@ -48,6 +48,7 @@ class DeviceContext:
 
     @property
     def loss_scale(self) -> float:
+        """Factor of the loss on the way back, taken out of the gradients again; 1 but for float16."""
         return _FLOAT16_LOSS_SCALE if self.autocast_dtype == torch.float16 else 1.0
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
@@ -79,7 +80,7 @@ class DeviceContext:
             torch.use_deterministic_algorithms(determinism)
 
     def upload(self, array: NDArray[np.generic]) -> Tensor:
-        """Bring an array to the device without waiting for it."""
+        """Bring an array to the device, in its shape and type, without waiting for it."""
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)

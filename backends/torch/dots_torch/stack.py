@@ -41,7 +41,7 @@ class ForwardContext:
     traced: dict[str, Tensor] = field(default_factory=dict)
 
     def passing(self, name: str, x: Tensor) -> Tensor:
-        """Return a tensor on its way, kept if the pass is traced."""
+        """Return a tensor on its way, of any shape, kept if the pass is traced."""
         if self.trace:
             # A node that hears nothing but `none` depends on nothing, and still has a gradient.
             self.traced[name] = x if x.requires_grad else x.requires_grad_()
