@@ -38,7 +38,7 @@ def initial_weights(spec: NetworkSpec, seed: int, salt: str = "") -> dict[str, N
 
 
 def initial_statistics(spec: NetworkSpec) -> dict[str, NDArray[np.float32]]:
-    """Return a network's running means of 0 and running variances of 1 by canonical name, float32."""
+    """Return running means of 0 and variances of 1 by canonical name, float32, shapes as `statistics_shapes`."""
     return initial_moments(statistics_shapes(spec))
 
 
@@ -52,7 +52,8 @@ def initial_architecture(
 ) -> dict[str, NDArray[np.float32]]:
     """Draw α′ and β′ as ``scale`` times a standard normal (DARTS uses 1e-3), or zeros at scale 0.
 
-    Entries of α′ whose operation is absent, and of β′ that are fixed, are 0.
+    Names and shapes are those of `architecture_shapes`, float32. Entries of α′ whose operation is absent, and of β′
+    that are fixed, are 0.
     """
     values: dict[str, NDArray[np.float32]] = {}
     for name, shape in architecture_shapes(spec).items():

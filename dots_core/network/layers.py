@@ -36,6 +36,7 @@ class Convolution:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
+        """(outputs, inputs/groups, kernel, kernel)."""
         return (self.outputs, self.inputs // self.groups, self.kernel, self.kernel)
 
     @property

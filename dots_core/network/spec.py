@@ -151,6 +151,7 @@ class CellLayout:
 
     @property
     def name(self) -> str:
+        """What the canonical names of its weights begin with."""
         return f"cells.{self.index}"
 
     def stride(self, source: int) -> int:

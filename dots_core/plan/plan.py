@@ -209,6 +209,7 @@ class Stage:
 
     @property
     def epochs(self) -> int:
+        """How many epochs its phases have together."""
         return sum(phase.epochs for phase in self.phases)
 
     def network(
@@ -326,6 +327,7 @@ class Plan:
 
     @property
     def epochs(self) -> int:
+        """How many epochs its stages have together."""
         return sum(stage.epochs for stage in self.stages)
 
     def weights_rate(self, stage: int, phase: int, epoch: int, run_epoch: int) -> float:

@@ -60,7 +60,7 @@ class BatchSource:
         )
 
     def validation(self, stage: Stage) -> tuple[Split, NDArray[np.int64]]:
-        """Return the images a stage is measured on."""
+        """Return the split a stage is measured on, and the numbers of its images, a vector."""
         if stage.validation == "test":
             return self._data.test, self._test
         return self._data.train, self._part(stage.validation)

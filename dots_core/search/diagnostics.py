@@ -148,6 +148,11 @@ def retention_margin(
 ) -> float | None:
     """Return by how little what `dots_core.search_space.derivation.retain` keeps is ahead of what it drops, in T·ln α.
 
+    Parameters
+    ----------
+    alpha : array, shape (edges, operations)
+        α′.
+
     Returns
     -------
     float or None
@@ -257,7 +262,10 @@ def summarise_architecture(
 
 
 def completed(cells: Mapping[str, CellSpec], architecture: Architecture) -> dict[str, NDArray[np.floating]]:
-    """Return the architecture weights of both cell types; those of a type the network does not hold are all equal."""
+    """Return the architecture weights of both cell types; those of a type the network does not hold are all equal.
+
+    Names and shapes are those of `dots_core.network.spec.architecture_shapes`.
+    """
     complete = dict(architecture)
     for kind in CELL_TYPES:
         complete.setdefault(f"alpha.{kind}", np.zeros(cells[kind].operation_groups.shape))

@@ -40,9 +40,10 @@ def discretised(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArr
     Returns
     -------
     dict or None
-        None where no architecture weights say what the genotype says: where edges are not chosen
-        by combinations, where a cell had to be repaired (`dots_core.search_space.derivation.derive`), and where a
-        group of operations holds neither the chosen one nor ``none``.
+        Of the same names and shapes. None where no architecture weights say what the genotype says: where
+        edges are not chosen by combinations, where a cell had to be repaired
+        (`dots_core.search_space.derivation.derive`), and where a group of operations holds neither the chosen
+        one nor ``none``.
     """
     hard = dict(state)
     for kind in spec.kinds():
@@ -84,7 +85,10 @@ def _kept(cell: CellSpec, genotype: Genotype, kind: str) -> CellSpec:
 
 
 def sub_state(sub: NetworkSpec, state: Mapping[str, NDArray[Any]]) -> State:
-    """Return what a sub-network takes over of a supernet's state; its optimisers start afresh."""
+    """Return what a sub-network takes over of a supernet's state; its optimisers start afresh.
+
+    Names and shapes are those of `dots_core.engine.state.state_shapes`.
+    """
     taken: State = {}
     for key, shape in state_shapes(sub).items():
         if key.startswith("adam.steps/"):

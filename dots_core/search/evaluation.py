@@ -54,7 +54,7 @@ class Evaluation:
         Parameters
         ----------
         state : mapping
-            The network's.
+            The network's, in the shapes of ``Network.export_state``.
 
         Returns
         -------

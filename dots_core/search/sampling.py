@@ -17,7 +17,7 @@ _SMALLEST = 2.0**-53
 
 
 def gumbel(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return standard Gumbel numbers −log(−log u) of uniform numbers in [0, 1)."""
+    """Return standard Gumbel numbers −log(−log u), of the shape of u, uniform numbers in [0, 1)."""
     return -np.log(-np.log(np.maximum(uniform, _SMALLEST)))
 
 
@@ -48,7 +48,7 @@ class Sampler:
         Parameters
         ----------
         architecture : mapping
-            α′ by name; may be empty unless `hard`.
+            α′ by name, shape (edges, operations); may be empty unless `hard`.
         """
         draws = {}
         for kind, cell in self._cells.items():
@@ -58,7 +58,10 @@ class Sampler:
         return draws or None
 
     def most_likely(self, architecture: Mapping[str, NDArray[np.floating]]) -> dict[str, Draw] | None:
-        """Return the draws for evaluation: no noise, and of hard samples each group's largest α′."""
+        """Return the draws for evaluation: no noise, and of hard samples each group's largest α′.
+
+        ``architecture`` and its shapes are as in `draw`.
+        """
         draws = {}
         for kind, cell in self._cells.items():
             noise = np.zeros(cell.operation_groups.shape, np.float32)

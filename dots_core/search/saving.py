@@ -93,7 +93,7 @@ class Saving:
             sync_directory(self.folder)
 
     def save(self, progress: Progress, state: Mapping[str, NDArray[Any]]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint of a state, whose shapes ``Network.export_state`` says."""
         number = progress.global_step + progress.stage
         write_checkpoint(self.checkpoints, number, Checkpoint(dict(state), progress.to_record()))
 
@@ -110,7 +110,10 @@ class Saving:
         return self._metrics.last()
 
     def write_weights(self, state: Mapping[str, NDArray[Any]], row: dict[str, Any], best: bool) -> None:
-        """Write a training's weights after an epoch: the last ones, and the best if they are."""
+        """Write a training's weights after an epoch: the last ones, and the best if they are.
+
+        Of ``state``, whose shapes ``Network.export_state`` says, weights and statistics are written.
+        """
         arrays = {k: v for k, v in state.items() if k.startswith(("weights/", "statistics/"))}
         files = {"weights.safetensors": pack_arrays(arrays), "metrics.json": to_json(row).encode()}
         for name in ("last", *(("best",) if best else ())):

@@ -220,12 +220,12 @@ def operation_scores(
 
 
 def ranked_operations(edge: Edge, scores: NDArray[np.floating]) -> list[str]:
-    """Return an edge's operations, the largest score first, ties in canonical order."""
+    """Return an edge's operations, the largest of ``scores``, shape (operations,), first, ties in canonical order."""
     return sorted(edge.operations, key=lambda o: (-float(scores[OPERATIONS.index(o)]), OPERATIONS.index(o)))
 
 
 def best_operation(edge: Edge, scores: NDArray[np.floating]) -> str:
-    """Return the operation other than ``none`` of the largest score, the first where several are equal."""
+    """Return the first of `ranked_operations` other than ``none``; ``scores`` has shape (operations,)."""
     return next(o for o in ranked_operations(edge, scores) if o != NONE)
 
 

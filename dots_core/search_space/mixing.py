@@ -45,16 +45,17 @@ class SoftmaxGroups:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the logits: (edges, operations) of α′, (combinations,) of β′."""
         return self.labels.shape
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """True where an entry takes part."""
+        """True where an entry takes part, of the groups' shape."""
         return self.labels != MASKED
 
     @cached_property
     def members(self) -> tuple[NDArray[np.int64], ...]:
-        """Flat indices of the entries of each group, ascending."""
+        """Flat indices of the entries of each group, a vector each, ascending."""
         flat = self.labels.ravel()
         return tuple(np.flatnonzero(flat == b) for b in np.unique(flat[flat != MASKED]))
 
@@ -83,7 +84,7 @@ class SoftmaxGroups:
         return places
 
     def shifted(self, logits: NDArray[np.floating], noise: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
-        """Return what softmax is taken of, before the temperature: free·logits + offsets + noise."""
+        """Return what softmax is taken of, before the temperature: free·logits + offsets + noise, all of one shape."""
         if self.free is not None:
             logits = logits * self.free.astype(logits.dtype)
         if self.offsets is not None:
@@ -91,7 +92,7 @@ class SoftmaxGroups:
         return logits if noise is None else logits + noise.astype(logits.dtype)
 
     def largest(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return a mask of each group's largest entry, the first where several are equal."""
+        """Return a mask, of the logits' shape, of each group's largest entry, the first where several are equal."""
         chosen = np.zeros(self.labels.size, bool)
         flat = np.asarray(logits).ravel()
         for members in self.members:
@@ -147,7 +148,7 @@ def group_scores(logits: NDArray[np.floating], groups: SoftmaxGroups, temperatur
 def group_softmax_gradient(
     weights: NDArray[np.floating], gradient: NDArray[np.floating], groups: SoftmaxGroups, temperature: float = 1.0
 ) -> NDArray[np.floating]:
-    """Gradient with respect to the logits, given the weights and the gradient with respect to them."""
+    """Gradient with respect to the logits, given the weights and the gradient by them: all of one shape."""
     out = np.zeros_like(weights).ravel()
     w, g = weights.ravel(), gradient.ravel()
     for members in groups.members:
@@ -161,7 +162,8 @@ def group_softmax_gradient(
 def entropy(weights: NDArray[np.floating], groups: SoftmaxGroups) -> float:
     """Mean over groups of a group's entropy divided by its largest possible value: 1 uniform, 0 decided.
 
-    SoftmaxGroups of one entry have nothing to decide and are left out; 0 if there are no others.
+    ``weights`` have the groups' shape. Groups of one entry have nothing to decide and are left out; 0 if
+    there are no others.
     """
     flat = weights.astype(np.float64).ravel()
     values = []

@@ -13,7 +13,8 @@ class Named(Protocol):
     """Anything with a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called in configurations, and registered as."""
 
 
 Member = TypeVar("Member", bound=Named)

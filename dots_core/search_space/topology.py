@@ -146,7 +146,7 @@ class TopologySpace(ABC):
         return self.chooses or self.alone
 
     def chosen(self, members: NDArray[np.int64], beta: NDArray[np.floating]) -> int:
-        """Return which combination of a group is chosen: of ``members``, its numbers."""
+        """Return which of ``members``, a group's combinations, is chosen; ``beta`` has shape (combinations,)."""
         return int(members[int(np.argmax(beta[members]))])
 
     def combination_name(self, topology: Topology, edges: Sequence[Edge]) -> str:

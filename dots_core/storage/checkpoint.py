@@ -40,14 +40,14 @@ class Checkpoint:
 
 
 def pack_arrays(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """Return arrays in the safetensors format, in order of their names."""
+    """Return arrays of any shape in the safetensors format, in order of their names."""
     from safetensors.numpy import save
 
     return save({name: np.asarray(arrays[name], order="C") for name in sorted(arrays)})
 
 
 def unpack_arrays(content: bytes, path: Path) -> dict[str, NDArray[Any]]:
-    """Read what `pack_arrays` returned; ``path`` is for the message.
+    """Read what `pack_arrays` returned, shapes included; ``path`` is for the message.
 
     Raises
     ------

@@ -203,7 +203,7 @@ def random_parts(n: int, seed: int, shares: tuple[float, ...]) -> tuple[NDArray[
 
     Returns
     -------
-    tuple of int64 arrays, each ascending
+    tuple of int64 vectors, each ascending
 
     Raises
     ------
@@ -234,7 +234,7 @@ def balanced_parts(labels: NDArray[np.int64], seed: int, shares: tuple[float, ..
 
     Returns
     -------
-    tuple of int64 arrays, each ascending
+    tuple of int64 vectors, each ascending
 
     Raises
     ------
