@@ -96,7 +96,7 @@ def floor_of(key: str, precision: str) -> float:
 
 
 def norm(array: NDArray[Any]) -> float:
-    """Euclidean norm of the finite entries, in float64."""
+    """Euclidean norm of the finite entries of an array of any shape, in float64."""
     values = np.asarray(array, np.float64)
     return float(np.linalg.norm(values[np.isfinite(values)]))
 

@@ -123,6 +123,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
+        """Whether every engine does."""
         return all(engine.agrees for engine in self.engines)
 
 

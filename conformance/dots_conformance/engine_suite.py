@@ -151,19 +151,19 @@ def left_out(case: NetworkCase, batch: Batch) -> set[str]:
 
 @cache
 def reference_losses(name: str, steps: int) -> NDArray[np.float64]:
-    """The reference's losses on a case in float64, step by step."""
+    """The reference's losses on a case in float64, step by step: shape (steps,)."""
     return losses(CASES[name], CASES[name].build(load_engine("reference"), "float64"), steps)
 
 
 def losses(case: NetworkCase, network: Network, steps: int) -> NDArray[np.float64]:
-    """Take steps on four batches in turn and return their losses."""
+    """Take steps on four batches in turn and return their losses, shape (steps,)."""
     for number in range(steps):
         network.step(GROUPS, case.batch(number % 4), SLOW_RATES, case.temperature)
     return network.pop_losses()[:, 0]
 
 
 def assert_identical(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> None:
-    """Assert that two sets of arrays are equal to the last bit."""
+    """Assert that two sets of arrays are equal to the last bit, names, types and shapes included."""
     assert set(first) == set(second)
     different = [
         key

@@ -101,7 +101,10 @@ def _small(normal: CellSpec, reduce: CellSpec, changes: dict[str, Any]) -> Netwo
 
 
 def drawn_weights(spec: NetworkSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Initial weights, batch norms moved off the identity so that their weights and biases matter; only to be read."""
+    """Initial weights by canonical name, shapes as `dots_core.network.spec.weight_shapes`; only to be read.
+
+    Batch norms are moved off the identity so that their weights and biases matter.
+    """
     return dict(_drawn_weights(spec, seed))
 
 
@@ -150,7 +153,10 @@ class NetworkCase:
         return engine.build(setup, drawn_weights(self.spec, self.seed), self.architecture())
 
     def architecture(self) -> dict[str, NDArray[np.float32]]:
-        """Initial architecture weights, of order 1: softmax is then neither uniform nor decided."""
+        """Initial architecture weights by name, shapes as `dots_core.network.spec.architecture_shapes`, of order 1.
+
+        Softmax is then neither uniform nor decided.
+        """
         return initial_architecture(self.spec, self.seed, scale=0.5)
 
     def batch(self, number: int = 0, samples: int = 4) -> Batch:

@@ -14,7 +14,7 @@ from dots_core.network.layers import Layer
 from dots_core.search_space.mixing import Temperature
 
 
-class EngineProxy:
+class EngineProxy(Engine):
     """Does what another engine does."""
 
     def __init__(self, engine: Engine) -> None:
@@ -44,7 +44,7 @@ class EngineProxy:
         return self._engine.run_layers(sequences, weights, images, upstream, runtime)
 
 
-class NetworkProxy:
+class NetworkProxy(Network):
     """Does what another network does."""
 
     def __init__(self, network: Network) -> None:

@@ -75,7 +75,7 @@ class RoundingDraw(EngineProxy):
         return super().run_layers(sequences, self._moved_all(weights), x, gradient, runtime)
 
     def moved(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values moved by a rounding error, a different one for each name."""
+        """Return values of any shape moved by a rounding error, a different one for each name."""
         if self._number == 0 or values.dtype.kind != "f":
             return values
         draw = (

@@ -58,7 +58,7 @@ class NetworkSnapshot:
         return cls(Setup(case.spec, case.optimizers, case.loss), state, case.batch(steps), case.temperature)
 
     def part(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """The entries of the state of one sort, by name."""
+        """The entries of the state of one sort, by canonical name and in its shapes."""
         return {k.removeprefix(f"{prefix}/"): v for k, v in self.state.items() if k.startswith(f"{prefix}/")}
 
     def build(self, engine: Engine, precision: str, device: str, fresh: bool = False) -> Network:
@@ -73,7 +73,7 @@ class NetworkSnapshot:
         return network
 
     def found(self, act: Act, engine: Engine, runtime: Runtime) -> State:
-        """What comes of an act on an engine."""
+        """What comes of an act on an engine: arrays by canonical name, in the shapes the act says."""
         return act.do(self, self.build(engine, runtime.precision, runtime.device, act.fresh))
 
     def expected(self, act: Act) -> Expected:
@@ -87,14 +87,17 @@ class NetworkSnapshot:
     def found_alone(
         self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any], engine: Engine, runtime: Runtime
     ) -> State:
-        """What layers make of an input, and of the gradient of their output, when an engine runs them alone."""
+        """What layers make of an input, shape (N, C, H, W), when an engine runs them alone.
+
+        ``upstream`` is the gradient of their output, of its shape: see `dots_core.engine.protocol.Engine.run_layers`.
+        """
         stacker = Stacker()
         stacker.stack((layers,))
         weights = {name: self.state[f"weights/{name}"] for name in stacker.weights.shapes}
         return engine.run_layers((layers,), weights, x.astype(np.float32), upstream.astype(np.float32), runtime)
 
     def expected_alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> Expected:
-        """The same on the reference engine."""
+        """What `found_alone` is, shapes included, on the reference engine."""
         key = (layers, x.tobytes(), upstream.tobytes())
         if key not in self._expected:
             self._expected[key] = references(

@@ -48,18 +48,18 @@ def operations_into(
 
 
 def alone_shape(layers: tuple[Layer, ...], x: NDArray[Any]) -> tuple[int, ...]:
-    """Shape of what layers make of an input."""
+    """Shape of what layers make of an input of shape (N, C, H, W)."""
     return output_shape((layers,), x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
 
 
 def exact_output(situation: NetworkSnapshot, layers: tuple[Layer, ...], x: NDArray[Any]) -> NDArray[np.float64]:
-    """What the reference makes of an input, in float64."""
+    """What the reference makes of an input of shape (N, C, H, W), in float64 and of `alone_shape`."""
     upstream = np.zeros(alone_shape(layers, x), np.float32)
     return situation.found_alone(layers, x, upstream, RoundingDraw(0), Runtime(precision="float64"))["output"]
 
 
 def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """α of every edge and operation, as a pass uses it, and γ of every edge."""
+    """α of every edge and operation, as a pass uses it, shape (edges, operations), and γ, shape (edges,)."""
     cell, temperature = situation.setup.spec.cell(layout.kind), situation.temperature
 
     def architecture(group: str) -> NDArray[np.float64]:
@@ -79,7 +79,7 @@ def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArra
 
 
 def unshuffled(situation: NetworkSnapshot, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
-    """An intermediate node, or its gradient, with its channels as they were before they were shuffled."""
+    """An intermediate node, or its gradient, shape (N, C, H, W), with its channels as before they were shuffled."""
     partial = situation.setup.spec.cell(layout.kind).partial
     return value[:, np.arange(layout.channels).reshape(-1, partial).T.ravel()]
 

@@ -23,6 +23,7 @@ from dots_core.errors import DotsError
 
 
 def main() -> None:
+    """Read a job from stdin and carry it out."""
     job = json.load(sys.stdin)
     with os.fdopen(job["report_to"], "w", buffering=1) as reports:
         work(job, reports)

@@ -19,17 +19,20 @@ class Talk:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write a text, or drop it; return its length."""
         if self._stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Hand on what was written, or drop it."""
         if self._stream is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._stream.flush()
 
     def isatty(self) -> bool:
+        """Whether a terminal reads it."""
         return self._stream is not None and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:

@@ -44,6 +44,7 @@ class RunRecord:
 
     @property
     def searches(self) -> bool:
+        """Whether the run is a search, not a training."""
         return isinstance(self.config, SearchConfig)
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.engine.protocol import Device, Runtime, Setup, State
+from dots_core.engine.protocol import Device, Engine, Runtime, Setup, State
 from dots_core.errors import EngineMissing, UsageError
 from dots_core.network.layers import Layer
 from dots_reference.layers import ForwardContext, sequence
@@ -20,7 +20,7 @@ from dots_reference.normalisation import moved
 _DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """NumPy on the CPU, in float64 or float32."""
 
     name = "reference"

@@ -31,5 +31,5 @@ def cross_entropy(logits: Array, labels: NDArray[np.integer], smoothing: float =
 
 
 def correct_predictions(logits: Array, labels: NDArray[np.integer]) -> int:
-    """Number of samples whose largest logit is the label's."""
+    """Number of samples whose largest logit, of shape (N, classes), is the label's, of shape (N,)."""
     return int((logits.argmax(axis=1) == labels).sum())

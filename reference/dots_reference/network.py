@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.protocol import Rates, Setup, State, check_groups
+from dots_core.engine.protocol import Network, Rates, Setup, State, check_groups
 from dots_core.engine.state import check_state, state_shapes
 from dots_core.network.initialisation import initial_statistics
 from dots_core.network.spec import auxiliary_layers, cell_layouts, head_layers, stem_layers
@@ -38,7 +38,7 @@ class _Differentiated:
     context: ForwardContext
 
 
-class ReferenceNetwork:
+class ReferenceNetwork(Network):
     """A network, its architecture weights and its optimisers' state, all arrays in one dtype.
 
     The verbs are documented in `dots_core.engine.protocol.Network`. Values that overflow or are no

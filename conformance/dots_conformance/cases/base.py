@@ -58,12 +58,12 @@ class Case:
 
 
 def drawn(seed: int, case: str, what: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Draw standard normal numbers for a case."""
+    """Draw standard normal numbers of a shape for a case."""
     return Stream(seed, f"conformance/{case}/{what}").normal(shape).astype(np.float32)
 
 
 def drawn_arrays(seed: int, case: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
-    """Draw weights: uniform in ±1/√fan-in, those of batch norms around the identity."""
+    """Draw weights of the given names and shapes: uniform in ±1/√fan-in, those of batch norms around the identity."""
     arrays = {}
     for name, shape in shapes.items():
         if len(shape) == 1:

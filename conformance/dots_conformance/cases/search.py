@@ -17,7 +17,7 @@ from dots_core.data import ImageData, load
 from dots_core.engine.protocol import Engine, Optimizers, Runtime, State
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Cosine, Exponential
-from dots_core.search.runner import Runner
+from dots_core.search.runner import Observer, Runner
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.mixing import SoftmaxGroups
 from dots_core.search_space.operations import OPERATIONS
@@ -165,7 +165,7 @@ def record_search(plan: Plan, data: ImageData, engine: Engine, runtime: Runtime)
     return Recording(arrays, tuple(decisions))
 
 
-class Unwatched:
+class Unwatched(Observer):
     """An observer that says nothing."""
 
     def started(self, *_: Any) -> None: ...

@@ -58,6 +58,7 @@ class Tally:
 
     @property
     def total(self) -> int:
+        """Number of cases."""
         return sum(self.counts.values())
 
     @property
