@@ -97,7 +97,7 @@ class ImageData:
             raise DataMissing(
                 f"{where} train images are {_size(self.train)} but test images are {_size(self.test)}; "
                 "give arrays of one height, width and number of channels (of grey images as colour: "
-                "np.repeat(images, 3, axis=-1))"
+                "numpy.repeat(images.reshape(*images.shape[:3], 1), 3, axis=3))"
             )
         _, height, width, channels = self.train.images.shape
         if len(self.classes) < 2:
@@ -108,7 +108,7 @@ class ImageData:
         if min(height, width) < SMALLEST_SIDE:
             raise DataMissing(
                 f"{where} images are {width}x{height} pixels, but both sides must have at least {SMALLEST_SIDE} "
-                "because networks halve the image twice; give larger images or set image_size: --set image_size=32"
+                f"because networks halve the image twice; {_enlarged(self.train, min(height, width))}"
             )
 
     @property
@@ -275,7 +275,7 @@ def _check_names(where: str, classes: tuple[str, ...]) -> None:
             f"{where} class {blank[0]} has a blank name, '{quoted(classes[blank[0]])}', {len(blank)} of {len(classes)} "
             "do; give each class a name"
         )
-    counts = Counter(unicodedata.normalize("NFC", name) for name in classes)
+    counts = Counter(unicodedata.normalize("NFC", name).strip() for name in classes)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise DataMissing(
@@ -301,6 +301,15 @@ def _check_split(where: str, part: str, split: Split, classes: int) -> None:
         raise DataMissing(
             f"{where} {part} label {wrong} names no class; with {classes} classes give labels 0 to {classes - 1}"
         )
+
+
+def _enlarged(split: Split, side: int) -> str:
+    if split.files:
+        return "give larger images or set image_size: --set image_size=32"
+    if not side:
+        return "give images with pixels"
+    times = math.ceil(SMALLEST_SIDE / side)
+    return f"give larger images, e.g. images.repeat({times}, axis=1).repeat({times}, axis=2)"
 
 
 def _size(split: Split) -> str:

@@ -409,7 +409,7 @@ def test_the_constructor_checks_as_well():
         ({"normal": [[(SEP, 10**5000)]]}, "out of range"),
         ({"normal": [[("x" * 10**6, 0)]]}, "unknown operation 'xxx"),
         ({"normal": [[("\x1b[31m", 0)]]}, r"unknown operation '\\x1b"),
-        ({"normal": 10**5000}, "a int too long to show"),
+        ({"normal": 10**5000}, "an int too long to show"),
         ({"normal": np.zeros((1, 1, 2))}, "normal cell: expected"),
         ({"normal_concat": 2}, "normal_concat: expected"),
         ({"normal_concat": [None]}, "not an integer"),

@@ -277,7 +277,24 @@ def objects(values: Any) -> np.ndarray:
         (both(labels=lambda y: y + 0j), "labels", "labels.real"),
         (both(labels=lambda y: np.eye(4)[y] * 0.9), "labels", "labels.argmax(axis=1)"),
         (both(labels=lambda y: y + 0.25), "labels", "labels.astype(int)"),
+        (both(labels=lambda y: y[None]), "labels", "numpy.ravel(labels)"),
+        (both(labels=lambda y: y[:, None, None]), "labels", "numpy.ravel(labels)"),
+        (some(train_labels=np.eye(4)[[0, 1, 2, 1]]), "columns", "labels.argmax(axis=1)"),
         (both(images=lambda x: np.concatenate([x, x[..., :1]], axis=3)), "images", "images[..., :3]"),
+        (both(images=lambda x: x[..., :2]), "images", "images[..., :1]"),
+        (
+            both(images=lambda x: np.concatenate([x, x[..., :1]], axis=3).transpose(0, 3, 1, 2)),
+            "images",
+            "images[:, :3]",
+        ),
+        (both(images=lambda x: x[:, None]), "images", "numpy.squeeze(images)"),
+        (both(images=lambda x: {"cat": x}), "images", "images['cat']"),
+        (both(images=lambda x: [(image, 0) for image in x]), "images", "numpy.array([numpy.asarray(pair[0]) for pair"),
+        (
+            both(labels=lambda y: [(np.zeros((2, 2)), label) for label in y]),
+            "labels",
+            "numpy.array([numpy.asarray(pair[1]) for",
+        ),
         (both(images=lambda x: x[:, :5].reshape(len(x), -1)), "images", "images.reshape(-1, 3, 5, 5)"),
         (both(images=lambda x: x[:, :5, :, 0].reshape(len(x), -1)), "images", "images.reshape(-1, 5, 5)"),
         (both(images=lambda x: objects(x)), "images", "numpy.stack(images)"),
@@ -334,7 +351,12 @@ def test_what_is_not_clear_is_refused_with_code_that_makes_it_so(given: dict[str
     message = str(caught.value)
     assert code in message.replace("train_", "")
     assert "\n" not in message
-    done = unique(code, given) if kind == "unique" else each(kind, code, given)
+    if code.endswith(" for") or code.endswith(" pair"):
+        code = message.replace("train_", "").split(" = ")[1]
+    if kind == "columns":
+        done = {**given, "train_labels": eval(code, {"labels": given["train_labels"]})}
+    else:
+        done = unique(code, given) if kind == "unique" else each(kind, code, given)
     try:
         data = from_arrays(**done)
     except UsageError as error:  # the values of what is an array at last
@@ -394,6 +416,66 @@ def test_labels_that_are_no_numbers_can_be_left_out_with_their_images():
             from_arrays(**given)
         data = from_arrays(**by_name(str(caught.value).split("leave these images out: ")[1], given))
         np.testing.assert_array_equal(data.train.labels, [0, 1, 2])
+
+
+def test_images_of_several_classes_can_be_left_out():
+    rows = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+    with pytest.raises(UsageError, match=r"rows mark 0 to 2; leave the others out: keep = .*labels\[keep\]$") as caught:
+        from_arrays(**some(train_labels=rows, test_labels=np.eye(2)))
+    code = str(caught.value).split("others out: ")[1].replace(", images[keep], labels[keep]", "")
+    names = {"labels": rows}
+    exec(code, names)
+    left = {"train_images": some()["train_images"][names["keep"]], "train_labels": rows[names["keep"]]}
+    assert len(from_arrays(**some(**left, test_labels=np.eye(2))).train) == 2
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_images_too_small_can_be_enlarged(tmp_path: Path, side: int):
+    given = both(images=lambda x: x[:, :side, :side])
+    np.savez(tmp_path / "a.npz", **given)
+    for attempt in (lambda: from_arrays(**given), lambda: load(tmp_path / "a.npz", 32)):
+        with pytest.raises(DataMissing, match=r"give larger images, e\.g\. images\.repeat") as caught:
+            attempt()
+    enlarged = from_arrays(**each("images", str(caught.value).split("e.g. ")[1], given))
+    assert min(enlarged.shape[1:]) >= 4
+
+
+def test_grey_images_can_be_made_colour_ones():
+    for cut in (slice(1), 0):
+        given = some(test_images=some()["test_images"][..., cut])
+        with pytest.raises(DataMissing, match="3 channels but test images are 5x6 with 1 channel") as caught:
+            from_arrays(**given)
+        code = str(caught.value).split("as colour: ")[1][:-1]
+        colour = {**given, "test_images": eval(code, {"numpy": np, "images": given["test_images"]})}
+        np.testing.assert_array_equal(from_arrays(**colour).test.images[..., 2], some()["test_images"][..., 0])
+
+
+def test_one_image_is_not_taken_for_many():
+    given = both(images=lambda x: x[0])
+    with pytest.raises(UsageError, match=r"here perhaps train_images = train_images\[None\]$"):
+        from_arrays(**given)
+    given = {**both(images=lambda x: x[0][None]), "train_labels": [0], "test_labels": [1]}
+    assert len(from_arrays(**given).train) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "remedied"),
+    [
+        ("train_images", lambda x: np.stack(x)),
+        ("train_labels", lambda x: x.astype(int)),
+        ("class_names", lambda x: x.astype(str)),
+    ],
+)
+def test_pickled_objects_of_a_file_are_named(tmp_path: Path, name: str, remedied: Any):
+    given = some(class_names=np.array(list("abcd")))
+    given[name] = objects(given[name])
+    np.savez(tmp_path / "a.npz", **given)
+    with pytest.raises(CorruptFile, match=rf"a\.npz: {name} was saved as pickled objects.*here perhaps ") as caught:
+        load(tmp_path / "a.npz")
+    values = eval(str(caught.value).split("here perhaps ")[1], {"numpy": np, name: given[name]})
+    np.testing.assert_array_equal(values, remedied(given[name]))
+    np.savez(tmp_path / "a.npz", **{**given, name: values})
+    assert len(load(tmp_path / "a.npz").train) == 4
 
 
 def test_images_without_a_label_can_be_left_out():

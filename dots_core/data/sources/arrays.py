@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from dots_core.data.account import Tally, listed
 from dots_core.data.files.layout import TEST_NAMES
@@ -66,6 +67,8 @@ def from_arrays(
     DataMissing
         If the arrays are right one by one but empty, too small or do not fit together.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"name is a text, not {quoted(name)}")
     given = {"train": (train_images, train_labels), "test": (test_images, test_labels)}
     keys = {part: (f"{part}_images", f"{part}_labels") for part in given}
     return _build(given, keys, classes, name, "", Tally(), HeldOut())
@@ -110,9 +113,12 @@ def load_npz(path: str | os.PathLike[str], held_out: HeldOut = HeldOut()) -> Ima
                 f"{where}: no arrays test_images and test_labels; save the file with {_ACCEPTED}, or {SHARE_REMEDY}"
             )
         chosen = {"train": keys["train"]} | ({} if test is None else {"test": keys[test]})
-        given = {part: (stored[images], stored[labels]) for part, (images, labels) in chosen.items()}
+        given = {
+            part: (_held(stored, images, where), _held(stored, labels, where))
+            for part, (images, labels) in chosen.items()
+        }
         named = next((name for name in stored.files if name.lower() in _CLASSES), None)
-        classes = None if named is None else stored[named].ravel().tolist()
+        classes = None if named is None else _held(stored, named, where).ravel().tolist()
         unused = [name for name in stored.files if name not in (named, *chain.from_iterable(chosen.values()))]
     tally = Tally()
     if test not in (None, "test"):
@@ -138,6 +144,21 @@ def _keys(there: list[str], where: str) -> dict[str, tuple[str, str]]:
         held = f"the file holds {quoted(listed(there))}" if there else "the file is empty"
         raise DataMissing(f"{where}: no arrays train_images and train_labels ({held}); save the file with {_ACCEPTED}")
     return found
+
+
+def _held(stored: Mapping[str, NDArray[Any]], name: str, where: str) -> NDArray[Any]:
+    """Return an array of a file that holds no Python objects, which only a pickle could."""
+    try:
+        return stored[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        form = "numpy.stack({0})" if "images" in name or name.lower().startswith("x_") else "{0}.astype(int)"
+        form = "{0}.astype(str)" if name.lower() in _CLASSES else form
+        raise CorruptFile(
+            f"{where}: {name} was saved as pickled objects, which are not read; save numbers or text, here perhaps "
+            f"{form.format(name)}"
+        ) from None
 
 
 @contextlib.contextmanager

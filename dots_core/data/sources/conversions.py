@@ -35,27 +35,39 @@ def converted_images(
     """
     arrays = [array_of(array, name, where) for array, name in zip(given, names, strict=True)]
     check_finite(arrays, names, where)
-    shaped = [_channels_last(array, f"{where} {name}", notes) for array, name in zip(arrays, names, strict=True)]
+    shaped = [_channels_last(array, name, where, notes) for array, name in zip(arrays, names, strict=True)]
     return scaled(shaped, names, where, notes)
 
 
-def _channels_last(images: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any]:
-    if images.ndim == 3:
+def _channels_last(images: NDArray[Any], name: str, where: str, notes: list[str]) -> NDArray[Any]:
+    if images.ndim == 3 and images.shape[2] not in (1, 3):
         return images[..., None]
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images
     if images.ndim == 4 and images.shape[1] in (1, 3):
         note(notes, "channels moved behind height and width")
         return images.transpose(0, 2, 3, 1)
-    found = f"{what} is {images.dtype} of shape {quoted(images.shape)}; give"
-    if images.ndim == 4 and images.shape[3] == 4:
-        raise UsageError(f"{found} images without transparency: images[..., :3]")
-    if images.ndim == 2:
-        for channels, shape in ((3, "3, {0}, {0}"), (1, "{0}, {0}")):
-            side = math.isqrt(images.shape[1] // channels)
-            if side > 1 and images.shape[1] == channels * side * side:
-                raise UsageError(f"{found} {_ACCEPTED}, here perhaps images.reshape(-1, {shape.format(side)})")
-    raise UsageError(f"{found} {_ACCEPTED}")
+    found = f"{where} {name} is {images.dtype} of shape {quoted(images.shape)}; give {_ACCEPTED}"
+    code = _shaping(images.shape)
+    raise UsageError(f"{found}, here perhaps {name} = {code.format(name)}" if code else found)
+
+
+def _shaping(shape: tuple[int, ...]) -> str:
+    """Return code that brings images of another shape to ours, ``{0}`` standing for them; empty if none is known."""
+    if len(shape) == 3:
+        return "{0}[None]"  # one image in colour
+    if len(shape) == 4:
+        for axis, cut in ((3, "..., "), (1, ":, ")):  # grey or colour with transparency
+            if shape[axis] in (2, 4):
+                return f"{{0}}[{cut}:{shape[axis] - 1}]"
+    if len(shape) == 2:
+        for channels, sides in ((3, "3, {1}, {1}"), (1, "{1}, {1}")):
+            side = math.isqrt(shape[1] // channels)
+            if side > 1 and shape[1] == channels * side * side:
+                return "{0}.reshape(-1, " + sides.replace("{1}", str(side)) + ")"
+    if len(shape) > 4 and len([size for size in shape if size > 1]) in (3, 4):
+        return "numpy.squeeze({0})"
+    return ""
 
 
 def converted_labels(
@@ -79,7 +91,8 @@ def converted_labels(
     widths = {width for _, width in found}
     if len(widths) > 1:
         raise UsageError(
-            f"{where} {' and '.join(names)} do not have the same columns; give whole numbers of shape (N,)"
+            f"{where} {' and '.join(names)} do not have the same columns; give whole numbers of shape (N,), "
+            "of one-hot rows labels.argmax(axis=1)"
         )
     labels = [array for array, _ in found]
     width = widths.pop()
@@ -117,15 +130,25 @@ def _flat(labels: NDArray[Any], name: str, what: str, notes: list[str]) -> tuple
     found = f"{what} is {labels.dtype} of shape {quoted(labels.shape)}; give whole numbers of shape (N,)"
     if labels.dtype.kind in "US":
         raise UsageError(f"{found}, here by: {UNIQUE}")
+    flat = labels.ndim > 0 and labels.size == max(labels.shape) and labels.ndim != 1
     if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
-        raise UsageError(found)
+        raise UsageError(f"{found}: {name} = numpy.ravel({name})" if flat else found)
     check_finite_labels(labels, name, what)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2:
         width = labels.shape[1]
-        if not ((labels == 0) | (labels == 1)).all() or not (labels.sum(axis=1) == 1).all():
+        marks = ((labels == 0) | (labels == 1)).all()
+        counts = labels.sum(axis=1)
+        if flat and not (marks and (counts == 1).all()):
+            raise UsageError(f"{found}: {name} = numpy.ravel({name})")
+        if not marks:
             raise UsageError(f"{found}, one class per image: of scores, labels.argmax(axis=1)")
+        if not (counts == 1).all():
+            raise UsageError(
+                f"{found}, one class per image, where rows mark {int(counts.min())} to {int(counts.max())}; leave the "
+                "others out: keep = labels.sum(axis=1) == 1, images[keep], labels[keep]"
+            )
         note(notes, "one-hot labels turned into class numbers")
         labels = labels.argmax(axis=1)
     if labels.dtype.kind == "b":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,12 @@ def array_of(given: ArrayLike, name: str, where: str) -> NDArray[Any]:
     if array.dtype.names:
         fields = array.dtype.names
         raise UsageError(f"{what} has the fields {quoted(', '.join(fields))}; give one of them: {name}[{fields[0]!r}]")
-    if kind in "US" and not array.ndim:
+    if kind == "S" and not array.ndim:
+        raise UsageError(
+            f"{what} is bytes, not an array; say of what shape, e.g. "
+            f"{name} = numpy.frombuffer({name}, 'uint8').reshape(-1, 32, 32, 3)"
+        )
+    if kind == "U" and not array.ndim:
         raise UsageError(
             f"{what} is the text '{quoted(str(array))}', not an array; give a place of images to dots.search(data=…)"
         )
@@ -115,13 +121,26 @@ def _freed(given: object, name: str) -> str:
     many = isinstance(given, (list, tuple))
     one: Any = next((part for part in given if hasattr(part, "detach")), None) if many else given  # type: ignore[attr-defined]
     if hasattr(one, "detach"):  # PyTorch's
+        if str(one.device) == "meta":
+            return "a tensor with values, as one on the device meta has none"
         steps = ".detach()" + (".to_dense()" if getattr(one, "is_sparse", False) else "") + ".cpu()"
         steps += "" if "int" in str(one.dtype) else ".float()"
         code = f"[part{steps}.numpy() for part in {name}]" if many else f"{name}{steps}.numpy()"
         return f"its values: {name} = {code}"
-    if many:
-        return "rows of one length, images of one size"
-    return f"a NumPy array, e.g. {name}.get() of CuPy's"
+    if hasattr(given, "get"):  # CuPy's
+        return f"its values: {name} = {name}.get()"
+    if _holds_pairs(given):
+        place = "1" if "labels" in name or name.lower().startswith("y_") else "0"
+        return f"images and labels as arrays: {name} = numpy.array([numpy.asarray(pair[{place}]) for pair in {name}])"
+    return "rows of one length, images of one size" if many else "a NumPy array of its values"
+
+
+def _holds_pairs(given: object) -> bool:
+    """Whether it is a data set of PyTorch's kind, or another sequence of images with their labels."""
+    try:
+        return len(given) > 0 and all(isinstance(given[n], tuple) and len(given[n]) == 2 for n in (0, -1 % len(given)))  # type: ignore
+    except Exception:  # whatever a stranger's class may raise
+        return False
 
 
 def _objects(given: object, array: NDArray[Any], name: str) -> str:
@@ -130,6 +149,9 @@ def _objects(given: object, array: NDArray[Any], name: str) -> str:
         found = "None" if given is None else f"of the type {quoted(type(given).__name__)}"
         if hasattr(given, "toarray"):  # SciPy's sparse matrices
             return f"is {found}, not an array; give its values: {name} = {name}.toarray()"
+        if isinstance(given, Mapping):
+            key = next(iter(given), "images")
+            return f"is {found}, not an array; give one of its values: {name} = {name}[{quoted(repr(key))}]"
         if hasattr(given, "__iter__"):
             return f"is {found}, not an array; give its values: {name} = numpy.array(list({name}))"
         return f"is {found}, not an array; give a NumPy array"
