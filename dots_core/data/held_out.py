@@ -13,6 +13,13 @@ from dots_core.random import Stream
 SHARE_REMEDY = "hold out a fifth of each class for testing with --set test_share=0.2"
 
 
+_KINDS = {
+    "test_split": "but must be the name of a split; use e.g. --set test_split=val",
+    "test_share": "but must lie between 0 and 1; use e.g. --set test_share=0.2",
+    "test_seed": "but must be a whole number; use e.g. --set test_seed=1",
+}
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """What a user says about the test images; by default nothing.
@@ -38,6 +45,13 @@ class HeldOut:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value, kinds in (
+            ("test_split", self.split, (str, type(None))),
+            ("test_share", self.share, (int, float, type(None))),
+            ("test_seed", self.seed, (int,)),
+        ):
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise UsageError(f"{name} is {quoted(repr(value))}, {_KINDS[name]}")
         if self.split is not None and self.share is not None:
             raise UsageError(
                 f"test_split is '{quoted(self.split)}' and test_share {self.share}; set one of them only: "

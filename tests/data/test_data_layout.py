@@ -189,6 +189,7 @@ def test_split_is_named_in_its_own_case_first(write_images: Write):
     [
         ("0.png n01\n", CorruptFile, "a line is not 'file<TAB>class'"),
         ("", CorruptFile, "a line is not"),
+        ("0.png\tcat\n0.png\tdog\n", CorruptFile, "says of 0.png that it is of two classes, cat and dog"),
         ("0.png\tcat\n1.png\tcow\n", DataMissing, "names a class without train images, cow"),
         ("0.png\tcat\n7.png\tdog\n", DataMissing, "names files that are not in"),
     ],
@@ -449,6 +450,10 @@ def delete(name: str) -> Callable[[Path], object]:
     return lambda root: shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
 
 
+def move(**names: str) -> Callable[[Path], object]:
+    return lambda root: [(root / old).rename(root / new) for old, new in names.items()]
+
+
 def nothing(root: Path) -> None:
     pass
 
@@ -483,6 +488,55 @@ REMEDIES = {
         [
             ("--set test_share=0.2", nothing, {"test_share": 0.2}),
             ("add test/<class>/ images", save("test/cat/0.png", "test/dog/0.png"), {}),
+        ],
+    ),
+    "test folder of another name": (
+        {**TRAIN, **classes("dev")},
+        nothing,
+        {},
+        [
+            ("take dev/: --set test_split=dev", nothing, {"test_split": "dev"}),
+            ("--set test_share=0.2", nothing, {"test_share": 0.2}),
+        ],
+    ),
+    "test folder of another name beside one that does not fit": (
+        {**TRAIN, **classes("dev"), "test/0.png": noise(6, 5, 3)},
+        nothing,
+        {},
+        [("take dev/: --set test_split=dev", nothing, {"test_split": "dev"})],
+    ),
+    "folders named otherwise": (
+        classes("Training", "testing"),
+        nothing,
+        {"test_share": 0.2},
+        [("rename Training to train and testing to test", move(Training="train", testing="test"), {})],
+    ),
+    "folders named otherwise, and one as usual": (
+        classes("Training", "Test"),
+        nothing,
+        {},
+        [("rename Training to train and Test to test", move(Training="train"), {})],
+    ),
+    "splits below classes": (
+        pictures(
+            *(f"{name}/{part}/{n}.png" for name in ("cat", "dog") for part in ("train", "test") for n in range(2))
+        ),
+        nothing,
+        {},
+        [
+            (
+                "sort the images into train/<class>/ and test/<class>/",
+                lambda root: [
+                    (
+                        (root / part).mkdir(exist_ok=True),
+                        (root / name / part).rename(root / part / name),
+                        (root / name).rmdir() if part == "test" else None,
+                    )
+                    for name in ("cat", "dog")
+                    for part in ("train", "test")
+                ],
+                {},
+            )
         ],
     ),
     "no train folder": (classes("test"), nothing, {}, [("add train/<class>/ images", save(*TRAIN), {})]),
@@ -546,7 +600,7 @@ REMEDIES = {
         nothing,
         {"test_split": "val"},
         [
-            ("leave out test_split to take test/: --set test_split=null", nothing, {}),
+            ("take test/: --set test_split=null", nothing, {}),
             ("the same class folders", save("val/cat/0.png"), {"test_split": "val"}),
         ],
     ),

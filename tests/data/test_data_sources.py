@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,3 +85,27 @@ def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert load("~/a.npz").name == "a"
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "message"),
+    [
+        (5, {}, "the place of the images is a text or a path, not 5"),
+        (None, {}, "the place of the images is a text or a path, not None"),
+        (b"digits", {}, "the place of the images is a text or a path, not b'digits'"),
+        ("digits", {"test_share": "0.2"}, "test_share is '0.2', but must lie between 0 and 1"),
+        ("digits", {"test_share": True}, "test_share is True, but must lie between 0 and 1"),
+        ("digits", {"test_seed": "a"}, "test_seed is 'a', but must be a whole number"),
+        ("digits", {"test_split": 3}, "test_split is 3, but must be the name of a split"),
+    ],
+)
+def test_values_of_the_wrong_type_are_usage_errors(source: Any, settings: dict[str, Any], message: str):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load(source, **settings)
+
+
+def test_an_address_is_not_fetched():
+    with pytest.raises(
+        DataMissing, match=r"^https://example\.org/a\.zip is an address, and nothing is downloaded; fetch it"
+    ):
+        load("https://example.org/a.zip")

@@ -82,7 +82,7 @@ def _annotations(path: Path) -> dict[str, str]:
     rows = [line.split("\t") for line in _lines(path) if line.strip()]
     if not rows or not all(len(row) >= 2 for row in rows):
         raise CorruptFile(f"{path}: a line is not 'file<TAB>class'; take the file from the original archive")
-    return {row[0]: unicodedata.normalize("NFC", row[1].strip()) for row in rows}
+    return _unique(path, [(row[0], unicodedata.normalize("NFC", row[1].strip())) for row in rows])
 
 
 def _solution(path: Path) -> dict[str, str]:
@@ -94,7 +94,18 @@ def _solution(path: Path) -> dict[str, str]:
             f"{path}: is not a line '{_HEADER}' and a line 'image,class …' for each image; take the file from the "
             "original archive"
         )
-    return {file: said[0] for file, said in rows}
+    return _unique(path, [(file, said[0]) for file, said in rows])
+
+
+def _unique(path: Path, pairs: list[tuple[str, str]]) -> dict[str, str]:
+    class_of: dict[str, str] = {}
+    for file, label in pairs:
+        if class_of.setdefault(file, label) != label:
+            raise CorruptFile(
+                f"{path}: says of {quoted(file)} that it is of two classes, {quoted(class_of[file])} and "
+                f"{quoted(label)}; delete the wrong line"
+            )
+    return class_of
 
 
 def _lines(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from dots_core.errors import DataMissing, quoted
 
 TEST_NAMES = ("test", "val", "validation")
 _TRAIN_NAMES = ("train",)
+# As `training`, `train2017`, `Test_set`; with a train-like folder beside it, a test-like one is no class.
+_TRAIN_LIKE = re.compile(r"train(ing)?([-_ ]?(set|data|images|split|\d+))*", re.IGNORECASE)
+_TEST_LIKE = re.compile(r"(test(ing)?|valid(ation)?|val)([-_ ]?(set|data|images|split|\d+))*", re.IGNORECASE)
 _FEW_FOLDERS = 4
 """Above a data set there are fewer folders than classes in one."""
 
@@ -155,17 +159,19 @@ def _test_folder(root: Path, train_folder: Path, train: set[str], held_out: Held
         if unused := [f"{name}/" for name in others if name not in (chosen, *unfit)]:
             tally.notes.append(f"{listed(unused)} not used")
         return chosen
+    fit = [name for name in (*_named(root, TEST_NAMES), *others) if not _misfit(root / name, root, train)]
+    remedy = SHARE_REMEDY
     if not candidates:
+        remedy += f", or take {fit[0]}/: --set test_split={fit[0]}" if fit else ""
         raise DataMissing(
             f"{root}: no folder 'test' (nor 'val' nor 'validation') beside '{train_folder.name}'; "
-            f"add test/<class>/ images, or {SHARE_REMEDY}"
+            f"add test/<class>/ images, or {remedy}"
         )
-    remedy = SHARE_REMEDY
     if held_out.split is not None:
         remedy += " --set test_split=null"
-        fit = [n for n in _named(root, TEST_NAMES) if n not in unfit and not _misfit(root / n, root, train)]
-        if fit:
-            remedy = f"leave out test_split to take {fit[0]}/: --set test_split=null"
+    if fit:
+        usual = fit[0].lower() in TEST_NAMES
+        remedy = f"take {fit[0]}/: --set test_split={'null' if usual else fit[0]}"
     raise DataMissing(
         f"{root}: no test images of the classes of {train_folder.name}/ ({listed(sorted(train))}): {passed}; "
         f"give test images the same class folders as train images{_annotate(root, unfit)}, or {remedy}"
@@ -215,11 +221,28 @@ def _test_part(folder: Path, root: Path, classes: tuple[str, ...], tally: Tally)
 def _check_flat(root: Path) -> None:
     """Refuse a folder whose folders are no classes."""
     names = subfolders(root)
+    if len(names) > 1 and all(has_train_folder(root / name) and _is_split_in_class(root / name) for name in names):
+        raise DataMissing(
+            f"{root}: each class has its own splits ({names[0]}/train); sort the images into train/<class>/ and "
+            "test/<class>/"
+        )
     if (inner := _data_set_in(root, names)) is not None:
         name = quoted(os.path.relpath(inner, root))
         raise DataMissing(f"{root}: holds the data set '{name}'; give that folder itself: {inner}")
-    if any(name.lower() in TEST_NAMES for name in names):
-        raise DataMissing(f"{root}: no folder 'train' beside {listed(names)}; add train/<class>/ images")
+    train = [name for name in names if _TRAIN_LIKE.fullmatch(name)]
+    test = [name for name in names if _TEST_LIKE.fullmatch(name)]
+    if test and (train or any(name.lower() in TEST_NAMES for name in test)):
+        remedy = "add train/<class>/ images"
+        if train:
+            remedy = (
+                f"rename {quoted(train[0])} to train and {quoted(test[0])} to test, with a folder for each class in it"
+            )
+        raise DataMissing(f"{root}: no folder 'train' beside {listed(names)}; {remedy}")
+
+
+def _is_split_in_class(folder: Path) -> bool:
+    """Whether a folder with a train folder is that of a class: its train folder has no class folders."""
+    return not subfolders(folder / _named(folder, _TRAIN_NAMES)[0])
 
 
 def _data_set_in(root: Path, names: list[str], levels: int = 3) -> Path | None:

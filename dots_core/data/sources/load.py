@@ -15,7 +15,7 @@ from dots_core.data.sources.cifar import is_cifar, load_cifar
 from dots_core.data.sources.digits import load_digits
 from dots_core.data.sources.folder import load_folder
 from dots_core.data.sources.resize import resized
-from dots_core.errors import DataMissing, nearest
+from dots_core.errors import DataMissing, UsageError, nearest, quoted
 
 _ACCEPTED = (
     "give 'digits', a folder with train/<class>/ and test/<class>/ images or with <class>/ images, "
@@ -71,8 +71,13 @@ def load(
         held_out.check_split(source.name, ["test"])
         held_out.check_unneeded(source.name, "test")
         return resized(source, image_size)
-    if not os.fspath(source):
+    place = source if isinstance(source, str) else os.fspath(source) if isinstance(source, os.PathLike) else None
+    if not isinstance(place, str):
+        raise UsageError(f"the place of the images is a text or a path, not {quoted(source)}; {_ACCEPTED}")
+    if not place:
         raise DataMissing(f"the place of the images is empty; {_ACCEPTED}")
+    if "://" in place and not os.path.exists(place):
+        raise DataMissing(f"{quoted(place)} is an address, and nothing is downloaded; fetch it first, and {_ACCEPTED}")
     path = Path(source).expanduser()
     if source != "digits":
         if path.is_dir() and has_train_folder(path):
