@@ -246,9 +246,9 @@ def _named(backends: str | None) -> tuple[str, ...]:
 
 def _finish(comparison: Comparison, out: Path | None, junit: Path | None, as_json: bool) -> None:
     from dots_conformance.documents import comparison_record
-    from dots_conformance.report.html import html_report
     from dots_conformance.report.junit import junit_report
     from dots_conformance.report.markdown import markdown_report
+    from dots_conformance.report.page import html_report
     from dots_core.storage.atomic import to_json, write_atomic
 
     summary, record = markdown_report(comparison), comparison_record(comparison)

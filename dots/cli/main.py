@@ -232,7 +232,8 @@ def show(
 ) -> None:
     """Show a cell: genotype, parameters, multiply-accumulates (MACs) and picture."""
     from dots.cli.show import describe
-    from dots.report.cell_figure import dot_text, draw, terminal_text
+    from dots.report.cells.figure import draw
+    from dots.report.cells.text import dot_text, terminal_text
     from dots.run.cells import one_cell
 
     genotype = one_cell(given, None, _note)

@@ -2,128 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from dots.report.cell_figure import TITLES
-from dots.report.charts import Frame, Line, figure, key
-from dots.report.markup import node_markup, section
-from dots.report.places import competing, ends_markup, place_markup
+from dots.pages.charts import Chart, Frame, Line, drawn, keys_of
+from dots.pages.environment import phrase
+from dots.report.cells.text import TITLES
+from dots.report.places import competing, edge_markup, ends_markup, node_markup, place_markup
+from dots_core.search.diagnostics import UNDECIDED
 from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.operations import OPERATIONS
 
 STYLES = 7
 """How many line styles the style sheet has beside those of the operations."""
 
+OPERATION_STYLES = 8
+
 Row = Mapping[str, Any]
+_Weights = dict[tuple[str, ...], tuple[tuple[float, float], ...]]
 
 
-def evolution_sections(evolution: Sequence[Row]) -> str:
-    """Return the sections on α, β and γ; empty without rows."""
-    return "".join(
-        section(anchor, title, f"<p>{note}</p>\n", drawn)
-        for anchor, title, note, drawn in (
-            ("alpha", "Operation weights α", _ALPHA, _stages(evolution, "alpha", _alpha)),
-            ("beta", "Edge-combination weights β", _BETA, _stages(evolution, "beta", _beta)),
-            ("gamma", "Edge weights γ", _GAMMA, _stages(evolution, "gamma", _gamma)),
-        )
-        if drawn
-    )
+@dataclass(frozen=True)
+class Charts:
+    """The charts of one cell type in one stage, on one scale.
+
+    Attributes
+    ----------
+    undecided : list of Chart
+        Of edges whose operations weigh nearly the same.
+    """
+
+    title: str
+    shown: list[Chart]
+    undecided: list[Chart]
 
 
-_ALPHA = (
-    "Weights of the operations on each edge after the softmax, at the temperature of the epoch. "
-    "The operation that would be derived last is named."
-)
-_BETA = (
-    "Weights of the combinations of edges that compete, at the temperature of the epoch; a combination is named "
-    "by the edges' other ends. The strongest at the end are coloured, the strongest is named."
-)
-_GAMMA = "What each edge's output is multiplied by: its share in the combinations, γ = A · softmax(β′ / T)."
+@dataclass(frozen=True)
+class Part:
+    """The charts of α, β or γ, and the legend they share, which may be empty."""
+
+    anchor: str
+    title: str
+    note: str
+    keys: tuple[tuple[str, str], ...]
+    charts: list[Charts]
 
 
-def _stages(evolution: Sequence[Row], part: str, draw: Any) -> str:
-    drawn = []
-    for stage in dict.fromkeys(row["stage"] for row in evolution):
-        rows = [row for row in evolution if row["stage"] == stage and part in row]
-        for kind in CELL_TYPES:
-            if rows and kind in rows[-1][part]:
-                drawn.append(f"<h3>{TITLES[kind]}, {stage} search</h3>\n{draw(rows, kind)}")
-    return "".join(drawn)
+_Drawn = tuple[list[Line], Charts]
 
 
-def _series(rows: Sequence[Row], part: str, kind: str, *keys: str) -> tuple[tuple[float, float], ...]:
-    points = []
-    for row in rows:
+def evolution_parts(evolution: Sequence[Row]) -> list[Part]:
+    """Return what is to be shown of α, β and γ; nothing without rows."""
+    parts = []
+    for name, title, note, draw in _PARTS:
+        lines: list[Line] = []
+        charts = []
+        for stage in dict.fromkeys(row["stage"] for row in evolution):
+            rows = [row for row in evolution if row["stage"] == stage and name in row]
+            for kind in CELL_TYPES:
+                if rows and kind in rows[-1][name]:
+                    legend, found = draw(rows, kind, f"{TITLES[kind]}, {stage} search")
+                    lines += legend
+                    charts.append(found)
+        if charts:
+            parts.append(Part(name, title, note, tuple(sorted(keys_of(lines))), charts))
+    return parts
+
+
+def _series(rows: Sequence[Row], part: str, kind: str) -> _Weights:
+    """The weights of every edge, node or combination over the epochs, by the names they have last."""
+
+    def leaves(of: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+        for name, value in of.items():
+            yield from leaves(value, (*names, name)) if isinstance(value, Mapping) else [(*names, name)]
+
+    def value_of(row: Row, names: tuple[str, ...]) -> float:
         value = row[part][kind]
-        for name in keys:
+        for name in names:
             value = value[name]
-        points.append((float(row["epoch"]), float(value)))
-    return tuple(points)
+        return float(value)
+
+    return {
+        names: tuple((float(row["epoch"]), value_of(row, names)) for row in rows)
+        for names in leaves(rows[-1][part][kind])
+    }
 
 
-def _frame(series: Iterable[Sequence[tuple[float, float]]]) -> Frame:
+def _frame(series: _Weights) -> Frame:
     """One scale for all charts of a grid, so that they can be compared."""
-    return Frame(limits=(0.0, max(value for points in series for _, value in points)), small=True)
-
-
-def _grid(figures: Iterable[str]) -> str:
-    return f'<div class="many">{"".join(figures)}</div>\n'
+    return Frame(limits=(0.0, max(value for points in series.values() for _, value in points)), small=True)
 
 
 def operation_style(operation: str) -> str:
     """Return the CSS class of an operation's line."""
-    return f"o{OPERATIONS.index(operation)}"
+    return f"o{OPERATIONS.index(operation) % OPERATION_STYLES}"
 
 
-def _alpha(rows: Sequence[Row], kind: str) -> str:
+def undecided(weights: Iterable[float]) -> bool:
+    """Whether weights are nearly the same, by their entropy as a share of the largest possible."""
+    found = list(weights)
+    total = sum(found)
+    entropy = -sum(p * math.log(p) for p in (weight / total for weight in found if weight > 0) if p > 0)
+    return len(found) > 1 and entropy >= UNDECIDED * math.log(len(found))
+
+
+def _alpha(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
     edges = rows[-1]["alpha"][kind]
-    genotype = rows[-1]["genotype"][kind]
-    derived = {(source, node): operation for node, pairs in enumerate(genotype, 2) for operation, source in pairs}
-    used = [o for o in OPERATIONS if any(o in operations for operations in edges.values())]
-    series = {(name, o): _series(rows, "alpha", kind, name, o) for name in edges for o in edges[name]}
-    frame = _frame(series.values())
-    figures = []
+    derived = {
+        f"{source}-{node}": operation
+        for node, pairs in enumerate(rows[-1]["genotype"][kind], 2)
+        for operation, source in pairs
+    }
+    series = _series(rows, "alpha", kind)
+    frame = _frame(series)
+    legend: list[Line] = []
+    shown: list[Chart] = []
+    folded: list[Chart] = []
     for name, operations in edges.items():
-        source, target = map(int, name.split("-"))
-        kept = derived.get((source, target))
-        caption = f"{node_markup(source)} → {node_markup(target)} <small>{kept or 'not kept'}</small>"
         lines = [Line(operation_style(o), o, series[name, o]) for o in operations]
-        figures.append(figure(caption, lines, frame, f"α of edge {name}"))
-    return key([(operation_style(o), o) for o in used]) + _grid(figures)
+        caption = phrase("{} <small>{}</small>", edge_markup(name), derived.get(name, "not kept"))
+        chart = Chart(caption, drawn(lines, frame, f"α of edge {name}"))
+        (folded if undecided(operations.values()) else shown).append(chart)
+        legend += lines
+    return legend, Charts(title, shown, folded)
 
 
-def _beta(rows: Sequence[Row], kind: str) -> str:
-    nodes = rows[-1]["beta"][kind]
+def _beta(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
     among = competing(rows[-1], kind)
-    series = {(node, name): _series(rows, "beta", kind, node, name) for node in nodes for name in nodes[node]}
-    frame = _frame(series.values())
-    figures = []
-    for node, weights in nodes.items():
+    series = _series(rows, "beta", kind)
+    frame = _frame(series)
+    charts = []
+    for node, weights in rows[-1]["beta"][kind].items():
         ranked = sorted(weights, key=lambda name: -weights[name])
         style = {name: f"s{place}" if place < STYLES else "rest" for place, name in enumerate(ranked)}
         # What is coloured lies on top of what is not.
         lines = [Line(style[name], f"edges from {name}", series[node, name]) for name in ranked[::-1]]
-        caption = f"{place_markup(node, among)} <small>{ends_markup(ranked[0])}: {weights[ranked[0]]:.2f}</small>"
+        strongest = ends_markup(ranked[0]), f"{weights[ranked[0]]:.2f}"
+        caption = phrase("{} <small>{}: {}</small>", place_markup(node, among), *strongest)
         what = f"edge {node}" if among == "alone" else f"node {node}"
-        figures.append(figure(caption, lines, frame, f"β of {what}"))
-    return _grid(figures)
+        charts.append(Chart(caption, drawn(lines, frame, f"β of {what}")))
+    return [], Charts(title, charts, [])
 
 
-def _gamma(rows: Sequence[Row], kind: str) -> str:
+def _gamma(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
+    series = _series(rows, "gamma", kind)
+    frame = _frame(series)
     nodes: dict[int, list[Line]] = {}
-    sources: set[int] = set()
-    for name in rows[-1]["gamma"][kind]:
+    for (name,), points in series.items():
         source, target = map(int, name.split("-"))
-        sources.add(source)
-        line = Line(f"s{source % STYLES}", f"edge {name}", _series(rows, "gamma", kind, name))
-        nodes.setdefault(target, []).append(line)
-    names = [(f"s{source % STYLES}", f"from {_plain(source)}") for source in sorted(sources)]
-    frame = _frame(line.points for lines in nodes.values() for line in lines)
-    return key(names) + _grid(
-        figure(f"into {node_markup(target)}", lines, frame, f"γ of node {target}") for target, lines in nodes.items()
-    )
+        label = f"from {('c(k−2)', 'c(k−1)')[source] if source < 2 else source - 2}"
+        nodes.setdefault(target, []).append(Line(f"s{source % STYLES}", label, points))
+    charts = [
+        Chart(phrase("into {}", node_markup(target)), drawn(lines, frame, f"γ of node {target}"))
+        for target, lines in nodes.items()
+    ]
+    return [line for lines in nodes.values() for line in lines], Charts(title, charts, [])
 
 
-def _plain(node: int) -> str:
-    return ("c(k−2)", "c(k−1)")[node] if node < 2 else str(node - 2)
+_PARTS: tuple[tuple[str, str, str, Callable[[Sequence[Row], str, str], _Drawn]], ...] = (
+    (
+        "alpha",
+        "Operation weights α",
+        "Weights of the operations on each edge after the softmax, at the temperature of the epoch. "
+        "The operation that would be derived last is named. Edges whose operations weigh nearly the same are folded.",
+        _alpha,
+    ),
+    (
+        "beta",
+        "Edge-combination weights β",
+        "Weights of the combinations of edges that compete, at the temperature of the epoch; a combination is named "
+        "by the edges' other ends. The strongest at the end are coloured, the strongest is named.",
+        _beta,
+    ),
+    (
+        "gamma",
+        "Edge weights γ",
+        "What each edge's output is multiplied by: its share in the combinations, γ = A · softmax(β′ / T).",
+        _gamma,
+    ),
+)

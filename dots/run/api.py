@@ -78,7 +78,7 @@ class SearchResult:
 
     def __str__(self) -> str:
         from dots.console.summary import search_summary
-        from dots.report.cell_figure import terminal_text
+        from dots.report.cells.text import terminal_text
 
         lines = [
             terminal_text(self.genotype),
@@ -335,7 +335,8 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     """Write what a finished run leaves; doing so again writes the same."""
     from dots.report import read_run, write_report
-    from dots.report.cell_figure import dot_text, picture
+    from dots.report.cells.figure import picture
+    from dots.report.cells.text import dot_text
 
     out, backend = prepared.out, prepared.engine.name
     genotype = outcome.genotype

@@ -1,12 +1,16 @@
-"""The results of a study: a table of rows, the paper's figures beside ours, as JSON and Markdown."""
+"""The results of a study: a table of rows, the paper's figures beside ours, as JSON, Markdown and a page."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+from dots.pages.environment import render
+from dots.pages.table import Table
 from dots.study.archive import Archive
 from dots.study.jobs.execute import Executed, command_line
 from dots.study.scale import StudyRun
@@ -39,7 +43,7 @@ def rows_of(runs: Sequence[StudyRun], archive: Archive) -> dict[str, Row]:
 
 
 def write_results(study: Study, command: str, executed: Executed, folder: Path) -> dict[str, Any]:
-    """Write ``results.json``, ``results.md`` and the pictures; return the first without its format and version.
+    """Write the results as JSON, Markdown and a page, and the pictures; return the first without format and version.
 
     The files depend on the runs' results alone, so writing them again changes nothing.
 
@@ -54,7 +58,9 @@ def write_results(study: Study, command: str, executed: Executed, folder: Path) 
     record = _record(study, command, executed, rows, summary)
     for name, picture in summary.pictures.items():
         write_atomic(folder / name, picture)
-    write_atomic(folder / "results.md", _markdown(study, command, executed, rows, summary, folder))
+    table, commands = _table(study, rows), [command_line(run, folder) for run in executed.runs]
+    write_atomic(folder / "results.md", _markdown(study, command, executed, table, summary, commands))
+    write_atomic(folder / "results.html", _page(study, command, executed, table, summary, commands))
     write_atomic(folder / "results.json", to_json({"format": FORMAT, "version": VERSION, **record}))
     return record
 
@@ -89,47 +95,58 @@ def _record(study: Study, command: str, executed: Executed, rows: dict[str, Row]
 
 
 def _markdown(
-    study: Study, command: str, executed: Executed, rows: dict[str, Row], summary: Summary, folder: Path
+    study: Study, command: str, executed: Executed, table: Table, summary: Summary, commands: list[str]
 ) -> str:
-    published = study.published()
     lines = [f"# {study.title}", "", f"Source: {study.source}", ""]
     lines += ["```sh", command, "```", ""]
     if executed.missing:
         lines += [f"**Incomplete**: {len(executed.missing)} results are missing.", ""]
         lines += [f"- {name}: {executed.problems.get(name, 'not done')}" for name in executed.missing]
         lines += ["", "Go on with the command above and `--resume`.", ""]
-    lines += [*summary.lines, ""] if summary.lines else []
+    if summary.table is not None:
+        lines += [*summary.table.markdown(), "", *([summary.note, ""] if summary.note else [])]
     lines += [f"![{name}]({name})" for name in summary.pictures]
-    lines += [
-        "",
-        f"Ours: {study.protocol}.",
-        f"The paper: {study.paper_protocol}.",
-        "",
-        "| | accuracy (%), mean ± standard deviation | runs | paper (%) | parameters | MACs |",
-        "| --- | ---: | ---: | --- | ---: | ---: |",
-    ]
-    for row in rows.values():
-        paper = "; ".join(p.text() for p in published.get(row.name, ())) or "–"
-        parameters, macs = (f"{n:,.0f}" if n is not None else "–" for n in (row.parameters, row.macs))
-        lines.append(
-            f"| {row.name} | {accuracy_text(row)} | {len(row.accuracies)} of {row.planned} "
-            f"| {paper} | {parameters} | {macs} |"
-        )
-    lines += [
-        "",
-        "Accuracy is that on the test split after the last epoch. Parameters leave out the auxiliary head. MACs are",
-        "the multiply-accumulates of one image; one MAC is two FLOPs. The paper's figures were measured at the",
-        "paper's scale; M is its parameters in millions.",
-        "",
-        "## Commands",
-        "",
-        "Each run alone, in this order:",
-        "",
-        "```sh",
-        *(command_line(run, folder) for run in executed.runs),
-        "```",
-    ]
+    lines += ["", f"Ours: {study.protocol}.", f"The paper: {study.paper_protocol}.", "", *table.markdown(), ""]
+    lines += [*wrap(_NOTE, 110), "", "## Commands", "", "Each run alone, in this order:", "", "```sh", *commands, "```"]
     return "\n".join(lines) + "\n"
+
+
+_NOTE = (
+    "Accuracy is that on the test split after the last epoch. Parameters leave out the auxiliary head. MACs are "
+    "the multiply-accumulates of one image; one MAC is two FLOPs. The paper's figures were measured at the "
+    "paper's scale; M is its parameters in millions."
+)
+
+
+def _table(study: Study, rows: dict[str, Row]) -> Table:
+    published = study.published()
+    heads = ["", "accuracy (%), mean ± standard deviation", "runs", "paper (%)", "parameters", "MACs"]
+    lines = []
+    for row in rows.values():
+        paper = "; ".join(figure.text() for figure in published.get(row.name, ())) or "–"
+        sizes = (f"{number:,.0f}" if number is not None else "–" for number in (row.parameters, row.macs))
+        lines.append([row.name, accuracy_text(row), f"{len(row.accuracies)} of {row.planned}", paper, *sizes])
+    return Table(heads, lines, "lrrlrr")
+
+
+def _page(study: Study, command: str, executed: Executed, table: Table, summary: Summary, commands: list[str]) -> str:
+    """Return the results as a page that needs nothing beside it."""
+    page = render(
+        "dots.study",
+        "study.html.jinja",
+        study=study,
+        command=command,
+        missing=[(name, executed.problems.get(name, "not done")) for name in executed.missing],
+        summary=summary,
+        pictures=[
+            (name, f"data:image/svg+xml;base64,{b64encode(picture.encode()).decode()}")
+            for name, picture in summary.pictures.items()
+        ],
+        table=table,
+        note=_NOTE,
+        commands=commands,
+    )
+    return str(page)
 
 
 def accuracy_text(row: Row) -> str:

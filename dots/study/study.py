@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dots.pages.table import Table
 from dots.study.archive import Archive
 from dots.study.scale import StudyRun
 
@@ -72,14 +73,17 @@ class Summary:
     ----------
     findings : dict
         Plain values for ``results.json``.
-    lines : tuple of str
-        The same in Markdown.
+    table : Table, optional
+        The same as rows.
+    note : str
+        What is to be known about the table.
     pictures : dict
         File names and SVG texts.
     """
 
     findings: dict[str, Any] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
+    table: Table | None = None
+    note: str = ""
     pictures: dict[str, str] = field(default_factory=dict)
 
 

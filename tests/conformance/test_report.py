@@ -17,16 +17,17 @@ from dots_conformance.bundle import CRASHED, RAISED, REFUSED, TIMED_OUT, Manifes
 from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict
 from dots_conformance.comparison import KNOWN, CaseVerdict, Comparison, Curve, EngineVerdict
 from dots_conformance.ledger import Entry
-from dots_conformance.report.growth_charts import Line, chart, decades
-from dots_conformance.report.html import html_report
 from dots_conformance.report.junit import junit_report
 from dots_conformance.report.markdown import MOST, markdown_report
+from dots_conformance.report.page import html_report
 from dots_conformance.report.summary import SEVERITY, columns, findings, headline, ledger_use, sentence, spread, tally
 from dots_conformance.report.wording import multiple_text, number_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dots.report.markup import writable
+from dots.pages.charts import Frame, Line, drawn
+from dots.pages.environment import writable
+from dots.pages.scales import decades
 
 INF, NAN = math.inf, math.nan
 WITHOUT_ARRAYS = (CRASHED, RAISED, TIMED_OUT, REFUSED)
@@ -503,7 +504,7 @@ def heights(svg: str, kind: str) -> list[float]:
 
 def test_a_larger_error_stands_higher_by_its_logarithm() -> None:
     errors = (1e-8, 1e-6, 1e-4)
-    svg = chart([Line("s0", "x", tuple(enumerate(errors)))], "t")
+    svg = drawn([Line("s0", "x", tuple(enumerate(errors)))], Frame(logarithmic=True, axis="step"), "t")
     low, middle, high = heights(svg, "s0")
     assert low - middle == pytest.approx(middle - high, abs=0.2)
     assert low > middle > high
@@ -511,7 +512,7 @@ def test_a_larger_error_stands_higher_by_its_logarithm() -> None:
 
 def test_what_has_no_logarithm_stands_on_an_edge() -> None:
     points = tuple(enumerate((1e-3, 0.0, INF, NAN, 1e-1)))
-    svg = chart([Line("s0", "x", points)], "t")
+    svg = drawn([Line("s0", "x", points)], Frame(logarithmic=True, axis="step"), "t")
     small, zero, infinite, lost, large = heights(svg, "s0")
     assert zero == small == max(heights(svg, "s0"))
     assert infinite == lost == large == min(heights(svg, "s0"))

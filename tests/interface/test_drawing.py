@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dots.report import cell_figure as drawing
+from dots.report.cells import figure as drawing
+from dots.report.cells.layout import Link, layout_of
+from dots.report.cells.text import TITLES, dot_text, terminal_text
 from dots_core.errors import UsageError
 from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.genotype import Genotype, Node
@@ -75,7 +77,7 @@ def parse_dot(text: str) -> dict[str, tuple[list[str], list[tuple[str, int, int]
 
 @given(genotypes())
 def test_dot_text_holds_exactly_the_genotype(genotype: Genotype) -> None:
-    found = parse_dot(drawing.dot_text(genotype))
+    found = parse_dot(dot_text(genotype))
     assert list(found) == list(CELL_TYPES)
     for kind, (nodes, edges, concat) in found.items():
         cell = genotype.cell(kind)
@@ -87,7 +89,7 @@ def test_dot_text_holds_exactly_the_genotype(genotype: Genotype) -> None:
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_takes_the_dot_text() -> None:
     for name in named_cells():
-        text = drawing.dot_text(named_cell(name))
+        text = dot_text(named_cell(name))
         done = subprocess.run(["dot", "-Tplain"], input=text, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0
         assert done.stderr == ""
@@ -95,12 +97,12 @@ def test_graphviz_takes_the_dot_text() -> None:
 
 @given(genotypes())
 def test_terminal_text_holds_exactly_the_genotype(genotype: Genotype) -> None:
-    blocks = drawing.terminal_text(genotype).rstrip("\n").split("\n\n")
+    blocks = terminal_text(genotype).rstrip("\n").split("\n\n")
     assert len(blocks) == 2
     for kind, block in zip(CELL_TYPES, blocks, strict=True):
         cell = genotype.cell(kind)
         title, *lines, last = block.splitlines()
-        assert title == drawing.TITLES[kind]
+        assert title == TITLES[kind]
         edges: list[tuple[str, int]] = []
         targets: list[int] = []
         joins: set[int] = set()
@@ -120,7 +122,7 @@ def test_terminal_text_holds_exactly_the_genotype(genotype: Genotype) -> None:
 
 
 def test_terminal_text_reads_like_this() -> None:
-    text = drawing.terminal_text(named_cell("DOTS_C10")).splitlines()
+    text = terminal_text(named_cell("DOTS_C10")).splitlines()
     assert text[:9] == [
         "Normal cell",
         "  c_{k-2} ─ skip_connect ─┬→ 0",
@@ -135,7 +137,7 @@ def test_terminal_text_reads_like_this() -> None:
     assert text[9] == "  0, 1, 2, 3 ──────────────→ c_{k}"
 
 
-def bezier(link: drawing._Link, t: float) -> tuple[float, float]:
+def bezier(link: Link, t: float) -> tuple[float, float]:
     (x0, y0), (x1, y1) = link.start, link.end
     x = x0 * (1 - t) ** 3 + 3 * (x0 + x1) / 2 * t * (1 - t) + x1 * t**3
     return x, y0 * (1 - t) ** 2 * (1 + 2 * t) + y1 * t**2 * (3 - 2 * t)
@@ -143,8 +145,8 @@ def bezier(link: drawing._Link, t: float) -> tuple[float, float]:
 
 def check_layout(genotype: Genotype, kind: str) -> None:
     cell = genotype.cell(kind)
-    layout = drawing._layout(cell)
-    labels = [box for box in layout.boxes if box.role in OPERATIONS]
+    layout = layout_of(cell)
+    labels = [box for box in layout.boxes if box.role == "operation"]
     assert sorted(box.text for box in labels) == sorted(edge.operations[0] for edge in cell.edges)
     assert len(layout.boxes) == len(cell.edges) + cell.nodes + 3
     for box in layout.boxes:
@@ -237,5 +239,5 @@ def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
 def test_importing_the_module_loads_no_matplotlib() -> None:
     import sys
 
-    code = "import sys, dots.report.cell_figure; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, dots.report.cells.figure; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
 from dots.config.plan import plan_of
 from dots.config.presets import preset_values
 from dots.config.schema import SearchConfig, parse_config
 from dots.console.progress import planned_epochs, standing_text
 from dots.console.summary import search_summary
-from dots.report import RunRecord, html_page
-from dots.report.charts import Frame, Line, chart, decades, linear_ticks
+from dots.pages.charts import Frame, Line, Mark, drawn
+from dots.pages.environment import render
+from dots.pages.scales import decade_ticks, decades, linear_ticks
+from dots.report import RunRecord, evolution, html_page
+from dots.report.cells.drawing import drawings
 from dots_core.plan.plan import Phase, Plan, Stage, Update
 from dots_core.search.progress import Progress
 from dots_core.search_space.cell import search_cell
@@ -50,7 +55,7 @@ def test_linear_ticks_are_round():
 
 @given(st.lists(positive, min_size=1, max_size=5))
 def test_decades_are_few_powers_of_ten_and_enclose(found):
-    ticks = decades(found)
+    ticks = [10.0**power for power in decade_ticks(*decades(found))]
     assert 2 <= len(ticks) <= 6
     assert ticks[0] <= min(found) * (1 + 1e-6)
     assert ticks[-1] >= max(found) * (1 - 1e-6)
@@ -69,7 +74,7 @@ def test_decades_are_few_powers_of_ten_and_enclose(found):
 )
 def test_whatever_is_drawn_is_xml_inside_its_frame(series, logarithmic, small):
     lines = [Line(f"s{number}", "a < b & c", points) for number, points in enumerate(series)]
-    root = ElementTree.fromstring(chart(lines, Frame(logarithmic=logarithmic, small=small), "<title>"))
+    root = ElementTree.fromstring(drawn(lines, Frame(logarithmic=logarithmic, small=small), "<title>"))
     width, height = map(float, root.get("viewBox").split()[2:])
     for path in root.iter("path"):
         if path.get("class").startswith("s"):
@@ -79,17 +84,17 @@ def test_whatever_is_drawn_is_xml_inside_its_frame(series, logarithmic, small):
 
 
 def test_a_line_rises_with_its_values():
-    drawn = chart([Line("s0", "x", ((1, 0.0), (2, 0.5), (3, 1.0)))], Frame(limits=(0, 1)), "x")
-    ((_, first), (_, second), (_, third)) = re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn[drawn.index('class="s0"') :])
+    svg = drawn([Line("s0", "x", ((1, 0.0), (2, 0.5), (3, 1.0)))], Frame(limits=(0, 1)), "x")
+    ((_, first), (_, second), (_, third)) = re.findall(r"[ML]([\d.]+) ([\d.]+)", svg[svg.index('class="s0"') :])
     assert float(first) > float(second) > float(third)
     assert float(first) - float(second) == pytest.approx(float(second) - float(third), abs=0.2)
 
 
 def test_single_points_are_not_joined():
     points = ((1.0, 0.2), (2.0, 0.4))
-    joined, single = (chart([Line("s0", "x", points, alone)], Frame(), "x") for alone in (False, True))
+    joined, single = (drawn([Line("s0", "x", points, alone)], Frame(), "x") for alone in (False, True))
     assert "L" in joined.partition('class="s0"')[2].partition("/>")[0]
-    assert single.partition('class="s0"')[2].count("h.01") == 2
+    assert single.partition('class="s0 points"')[2].count("h.01") == 2
 
 
 ROW = {
@@ -153,3 +158,118 @@ def test_the_headline_of_a_collapsed_search_says_that_its_cell_is_not_usable(ski
     assert (headline == f"The {verdict}.") is not usable
     assert (verdict in title) is not usable
     assert ("the search has collapsed" in page) is not usable
+
+
+KINDS = ("normal", "reduce")
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(1)</script>\x1b[31m'
+
+
+def searched_record(operations=("skip_connect", "sep_conv_3x3"), flat=False, **told) -> RunRecord:
+    """Two stages of two epochs each, measured on different images."""
+    config = parse_config(SearchConfig, preset_values("search", "smoke-reference"), "test")
+    genotype = named_cell("DARTS_V2")
+    rows, evolution = [], []
+    weights = dict(zip(operations, (0.5, 0.5) if flat else (0.2, 0.8), strict=True))
+    for epoch, (stage, split) in enumerate([("operation", "half-b")] * 2 + [("topology", "test")] * 2, 1):
+        measured = {"validation_split": split, "validation_accuracy": 0.1 * epoch, "validation_loss": 2.0}
+        held = {f"skip_count_{kind}": 10 * epoch + place for place, kind in enumerate(KINDS)}
+        rows.append({"epoch": epoch, "stage": stage, "phase": "search", **measured, **held, **told})
+        alpha = {kind: {"0-2": weights, "1-2": {"skip_connect": 0.1, "sep_conv_3x3": 0.9}} for kind in KINDS}
+        decision = {"by": "alpha", "cell": "normal", "place": "0-2", "chosen": operations[1], "rival": operations[0]}
+        record = {"alpha": alpha, "genotype": genotype.to_record(), "decisions": [{**decision, "margin": 0.5}]}
+        evolution.append({"epoch": epoch, "stage": stage, "phase": "search", **record})
+    return RunRecord(config, rows, evolution, genotype)
+
+
+def part(page: str, anchor: str) -> str:
+    return page[page.index(f'<section id="{anchor}"') :].partition("</section>")[0]
+
+
+def test_results_have_a_column_for_each_cell_of_each_stage():
+    shown = part(html_page(searched_record()), "results")
+    heads = re.findall(r'<th scope="colgroup" colspan="2">(\w+)</th>', shown)
+    assert heads == ["operation", "topology"]
+    row = re.search(r"<tr><th[^>]*>skip connections</th>(.*?)</tr>", shown)[1]
+    assert re.findall(r">(\d+)<", row) == ["20", "21", "40", "41"]
+    assert re.findall(r">((?:half B|test)[^<]*)<", shown) == ["half B of the training images", "test images"]
+
+
+def test_accuracies_on_different_images_are_not_joined():
+    curves = part(html_page(searched_record()), "curves")
+    accuracy = next(figure for figure in curves.split("</figure>") if "<title>Accuracy</title>" in figure)
+    lines = re.findall(r'<path class="(s\d)" d="(M[^"]*)"><title>([^<]*)</title>', accuracy)
+    assert [(kind, label, path.count("L")) for kind, path, label in lines] == [
+        ("s2", "half B of the training images", 1),
+        ("s4", "test images", 1),
+    ]
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_undecided_edges_are_folded_and_one_legend_serves_all_of_alpha(flat):
+    alpha = part(html_page(searched_record(flat=flat)), "alpha")
+    assert alpha.count('class="keys"') == 1
+    assert alpha.count("<figure>") == 2 * 2 * 2
+    folded = re.findall("<details>.*?</details>", alpha, flags=re.DOTALL)
+    assert [text.count("<figure>") for text in folded] == ([1] * 4 if flat else [])
+    assert ("1 undecided edge<" in alpha) is flat
+
+
+@pytest.mark.parametrize(
+    ("weights", "undecided"),
+    [([0.5, 0.5], True), ([0.13] * 7 + [0.09], True), ([0.9, 0.1], False), ([1.0], False), ([1.0, 0.0], False)],
+)
+def test_an_edge_is_undecided_where_its_operations_weigh_nearly_the_same(weights, undecided):
+    assert evolution.undecided(weights) is undecided
+
+
+def test_the_cell_of_a_page_has_the_colours_of_the_page():
+    page = html_page(searched_record())
+    cell = part(page, "cell")
+    assert not re.search("#[0-9a-f]{6}|fill=|style=", cell)
+    for name in set(re.findall(r"var\((--[\w-]+)\)", page)) - {"--stroke", "--fill"}:
+        assert page.count(f"{name}:") == 2, f"{name} is not given for both, light and dark"
+    assert cell.count("<rect") == 2 * (8 + 4 + 3)
+    assert cell.count("sep_conv_3x3</text>") == 5
+
+
+def test_a_page_needs_neither_the_network_nor_scripts():
+    page = html_page(searched_record())
+    assert not re.search(r"https?:|<script|<img|<link|@import|url\(", page)
+    assert '<html lang="en">' in page
+    assert all("<title>" in drawing for drawing in re.findall("<svg[^>]* role=.*?</svg>", page, flags=re.DOTALL))
+
+
+def test_nothing_foreign_becomes_markup(monkeypatch):
+    monkeypatch.setattr(evolution, "OPERATIONS", (HOSTILE, "skip_connect", "sep_conv_3x3"))
+    record = searched_record((HOSTILE, "sep_conv_3x3"), stopped_early=HOSTILE)
+    config = record.config.model_copy(update={"backend": HOSTILE, "device": HOSTILE, "data": HOSTILE})
+    rows = [{**row, "stage": HOSTILE, "phase": HOSTILE, "validation_split": HOSTILE} for row in record.rows]
+    pages = [
+        html_page(RunRecord(config, rows, [{**row, "stage": HOSTILE} for row in record.evolution], record.genotype)),
+        *(drawing for _, drawing in drawings_with(HOSTILE)),
+        drawn([Line("s0", HOSTILE, ((1, 1),))], Frame(marks=(Mark(1.5, HOSTILE),), axis=HOSTILE), HOSTILE),
+    ]
+    for page in pages:
+        assert not re.search("<script|<img|\x1b", page)
+        assert "&lt;script&gt;" in page
+    assert pages[0].count("&lt;script&gt;") > 30
+
+
+def drawings_with(operation: str) -> list[tuple[str, str]]:
+    """Drawings of a cell whose operations have another name."""
+
+    class Renamed(Genotype):
+        def cell(self, kind):
+            cell = super().cell(kind)
+            edges = tuple(
+                SimpleNamespace(source=e.source, target=e.target, operations=(operation,)) for e in cell.edges
+            )
+            return SimpleNamespace(nodes=cell.nodes, concat=cell.concat, edges=edges, incoming=cell.incoming)
+
+    found = named_cell("DARTS_V2")
+    return drawings(Renamed(found.normal, found.normal_concat, found.reduce, found.reduce_concat))
+
+
+def test_a_template_that_lacks_a_name_is_an_error():
+    with pytest.raises(UndefinedError, match="width"):
+        render("dots.pages", "chart.svg.jinja", box={})

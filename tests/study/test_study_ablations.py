@@ -191,7 +191,7 @@ def test_skip_connections_are_counted_over_the_cells_of_all_seeds(tmp_path):
     row = Row("sparse", ("a", "b"), (0.5, 0.6), 1.0, 1.0, 2)
     summary = study.summarise({"sparse": row}, Archive(tmp_path))
     assert summary.findings == {"skip connections": {"sparse": {"normal": 3, "reduce": 1, "cells": 2}}}
-    assert "| sparse | 3 | 1 | 2 | 5 and 11 in five runs |" in summary.lines
+    assert "| sparse | 3 | 1 | 2 | 5 and 11 in five runs |" in summary.table.markdown()
     assert set(summary.pictures) == {"ablation.svg"}
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -118,7 +119,8 @@ def test_rank_correlation_runs_whole_and_its_numbers_are_those_of_its_runs(tmp_p
         searched = load_genotype(out / "runs" / f"{method}-search" / "genotype.json")
         chosen = "-".join(str(source) for _, source in searched.normal[-1])
         assert load_genotype(out / "cells" / f"{method}-pair-{chosen}.json") == searched
-    before = {name: (out / name).read_bytes() for name in ("results.json", "results.md", "rank-correlation.svg")}
+    written = ("results.json", "results.md", "results.html", "rank-correlation.svg")
+    before = {name: (out / name).read_bytes() for name in written}
     again = study("rank-correlation", "--out", out, "--resume", "-q")
     assert (again.returncode, again.stdout) == (0, f"{out}\n")
     assert all(names == ["started", "finished"] for names in events(out).values())
@@ -299,6 +301,9 @@ def test_printed_commands_run_by_anyone_are_what_the_study_then_finds_done(tmp_p
     page = (out / "results.md").read_text()
     assert record["command"] in page
     assert all(line in page for line in (out / "commands.txt").read_text().splitlines())
+    shown = unescape((out / "results.html").read_text())
+    assert all(f'<th scope="row">{row["name"]}</th>' in shown for row in record["rows"])
+    assert all(line in shown for line in [record["command"], *(out / "commands.txt").read_text().splitlines()])
 
 
 def test_a_study_is_resumed_as_it_was_asked_or_refused_by_name(tmp_path):

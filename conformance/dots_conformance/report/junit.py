@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from dots.report.markup import writable
+from dots.pages.environment import writable
 from dots_conformance.bundle import REFUSED
 from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict
 from dots_conformance.comparison import KNOWN, CaseVerdict, Comparison

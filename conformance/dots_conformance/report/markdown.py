@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from dots.report.markup import writable
+from dots.pages.environment import writable
 from dots_conformance.comparison import Comparison
 from dots_conformance.report.facts import environment_rows
 from dots_conformance.report.summary import (

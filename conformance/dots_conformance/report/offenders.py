@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from dots.report.markup import section, table, text
 from dots_conformance.closeness import PASS, TensorVerdict
 from dots_conformance.comparison import CaseVerdict, Comparison
 from dots_conformance.report.summary import Column, Finding, findings, nearest, reason, spread, telling_tensor
@@ -30,81 +30,90 @@ WHOLE = 150
 """How many cells are given all their tensors and their whole message; the others are given the worst,
 so that the page stays small when everything fails."""
 
+HEADS = ("tensor, and why", "multiple", "rel. error", "largest", "at", "value", "expected", "ULPs", "cosine")
 _MESSAGE = 160
-_HEADS = ("tensor, and why", "multiple", "rel. error", "largest", "at", "value", "expected", "ULPs", "cosine")
-_KEY = (
-    "<p>Multiple: error in multiples of what is allowed. Largest: the largest absolute difference; at, value and "
-    "expected are that element's. ULPs: median, 99 % and largest difference in units in the last place of float32.</p>"
-)
 
 
-def offenders(comparison: Comparison, anchors: Mapping[str, str]) -> str:
-    """Return the table of the worst offenders; where there are none, of the passing cases nearest to failing."""
-    found = findings(comparison)
-    rows = [_offender(finding, anchors) for finding in spread(found, MOST)]
-    heads = ("case and engine", *_HEADS)
-    if rows:
-        more = f"<p>… and {len(found) - MOST} more, in the matrix.</p>" if len(found) > MOST else ""
-        return section("offenders", "What disagrees", table(heads, rows, "numbers"), more, _KEY)
-    rows = [_offender(finding, anchors) for finding in nearest(comparison, NEAREST)]
-    if not rows:
-        return ""
-    note = "<p>Nothing disagrees; these come nearest to what is allowed.</p>\n"
-    return section("offenders", "Nearest to failing", note, table(heads, rows, "numbers"), _KEY)
+@dataclass(frozen=True)
+class Numbers:
+    """One tensor of a case on an engine.
+
+    Attributes
+    ----------
+    kind, words : str
+        CSS class and words of the case's verdict.
+    said : str
+        The verdict and how long the case took.
+    first : bool
+        Whether it is the tensor that the verdict rests on, at which the other attributes are shown.
+    key : str
+        The tensor's name; empty if there is none.
+    numbers : list of str
+        What stands under `HEADS` from the second on.
+    """
+
+    label: str
+    case: str
+    kind: str
+    words: str
+    said: str
+    first: bool
+    key: str
+    why: str
+    numbers: list[str]
 
 
-def _offender(finding: Finding, anchors: Mapping[str, str]) -> list[str]:
-    case = finding.case
-    link = (
-        f'<a href="#{anchors[case.case]}">{text(case.case)}</a> <span class="tag {cell_class(case)}">'
-        f"{text(cell_words(case))}</span><br><small>{text(finding.column.label)}</small>"
-    )
-    return [link, *_tensor_cells(telling_tensor(case), reason(case))]
+def offenders(comparison: Comparison) -> list[Numbers]:
+    """Return the worst offenders."""
+    return _listed(spread(findings(comparison), MOST))
 
 
-def details(engines: Sequence[Column], anchors: Mapping[str, str], comparison: Comparison) -> str:
-    """Return what every case's cells lead to: a panel each, shown while it is the page's target."""
+def nearest_to_failing(comparison: Comparison) -> list[Numbers]:
+    """Return the passing cases nearest to failing."""
+    return _listed(nearest(comparison, NEAREST))
+
+
+def _listed(found: Iterable[Finding]) -> list[Numbers]:
+    return [_numbers(each.column, each.case, telling_tensor(each.case), reason(each.case)) for each in found]
+
+
+def panels(engines: Sequence[Column], names: Iterable[str], comparison: Comparison) -> list[tuple[str, list[Numbers]]]:
+    """Return what every case's cells lead to."""
     whole = {(finding.column.number, finding.case.case) for finding in spread(findings(comparison), WHOLE)}
-    return "".join(_panel(case, anchor, engines, whole) for case, anchor in anchors.items())
+    return [
+        (
+            name,
+            [
+                row
+                for column in engines
+                if name in column.engine.cases
+                for row in _rows(column, column.engine.cases[name], (column.number, name) in whole)
+            ],
+        )
+        for name in names
+    ]
 
 
-def _panel(case: str, anchor: str, engines: Sequence[Column], whole: set[tuple[int, str]]) -> str:
-    rows: list[list[str]] = []
-    for column in engines:
-        verdict = column.engine.cases.get(case)
-        if verdict is not None:
-            rows += _panel_rows(column, verdict, (column.number, case) in whole)
-    return (
-        f'<section class="case" id="{anchor}"><h3>{text(case)} <a href="#r{anchor}">close</a></h3>'
-        f"{table(('engine', *_HEADS), rows, 'numbers')}</section>\n"
-    )
-
-
-def _panel_rows(column: Column, case: CaseVerdict, whole: bool) -> list[list[str]]:
-    said = f'{text(column.label)} <span class="tag {cell_class(case)}">{text(cell_words(case))}</span>'
-    said += f"<br><small>{text(case.verdict)}, {seconds_text(case.seconds)}</small>"
-    tensor = telling_tensor(case)
-    message = reason(case)
-    first = _tensor_cells(tensor, message if whole else shortened(message, _MESSAGE))
-    rows = [[said, *first]]
+def _rows(column: Column, case: CaseVerdict, whole: bool) -> list[Numbers]:
+    tensor, message = telling_tensor(case), reason(case)
+    rows = [_numbers(column, case, tensor, message if whole else shortened(message, _MESSAGE))]
     if whole:
-        rows += [["", *_tensor_cells(other, other.reason)] for other in case.tensors if other is not tensor]
-    elif tensor is None and case.tensors and case.verdict != PASS:
-        rows.append(["", *_tensor_cells(case.tensors[0], case.tensors[0].reason)])
-    return rows
+        others: Sequence[TensorVerdict] = [other for other in case.tensors if other is not tensor]
+    else:
+        others = case.tensors[:1] if tensor is None and case.verdict != PASS else ()
+    return rows + [_numbers(column, case, other, other.reason, first=False) for other in others]
 
 
-def _tensor_cells(tensor: TensorVerdict | None, why: str) -> list[str]:
-    nothing = [NOTHING] * (len(_HEADS) - 1)
-    if tensor is None:
-        return [text(why) or NOTHING, *nothing]
-    named = f"<code>{text(tensor.key)}</code>" + (f"<br>{text(why)}" if why else "")
-    if not was_compared(tensor):
-        return [named, multiple_text(tensor.multiple), *nothing[1:]]
-    numbers = [multiple_text(tensor.multiple), number_text(tensor.relative), number_text(tensor.largest)]
-    numbers += [index_text(tensor), number_text(tensor.value, 9), number_text(tensor.expected, 9)]
-    numbers += [", ".join(number_text(ulps) for ulps in tensor.ulps), _cosine_text(tensor.cosine)]
-    return [named, *map(text, numbers)]
+def _numbers(column: Column, case: CaseVerdict, tensor: TensorVerdict | None, why: str, first: bool = True) -> Numbers:
+    key, numbers = "", [NOTHING] * (len(HEADS) - 1)
+    if tensor is not None:
+        key, numbers[0] = tensor.key, multiple_text(tensor.multiple)
+        if was_compared(tensor):
+            numbers[1:] = [number_text(tensor.relative), number_text(tensor.largest), index_text(tensor)]
+            numbers += [number_text(tensor.value, 9), number_text(tensor.expected, 9)]
+            numbers += [", ".join(number_text(ulps) for ulps in tensor.ulps), _cosine_text(tensor.cosine)]
+    said = f"{case.verdict}, {seconds_text(case.seconds)}"
+    return Numbers(column.label, case.case, cell_class(case), cell_words(case), said, first, key, why, numbers)
 
 
 def _cosine_text(cosine: float) -> str:

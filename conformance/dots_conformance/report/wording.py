@@ -9,8 +9,6 @@ from dots_conformance.closeness import TensorVerdict
 NOTHING = "—"
 """Stands where there is no number."""
 
-# What XML 1.0 has no way to write: a process's last words may hold anything.
-
 
 def shortened(text: str, length: int) -> str:
     """Return at most so many characters, the last one ``…`` where some are left out."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dots.config.schema import SearchConfig
+from dots.pages.table import Table
 from dots.study.archive import Archive
 from dots.study.pictures import compared
 from dots.study.questions.ablation_record import Ablation, Variant
@@ -151,17 +152,22 @@ class AblationStudy:
         if not found:
             return Summary()
         skips: dict[str, dict[str, int]] = {}
-        lines = [
-            "| | skip connections, normal cells | reduction cells | cells of each | paper, normal and reduction |",
-            "| --- | ---: | ---: | ---: | --- |",
+        heads = [
+            "",
+            "skip connections, normal cells",
+            "reduction cells",
+            "cells of each",
+            "paper, normal and reduction",
         ]
+        lines = []
         for name, cells in self._cells(archive).items():
             normal, reduce = (sum(cell.skip_count(kind) for cell in cells) for kind in CELL_TYPES)
             skips[name] = {"normal": normal, "reduce": reduce, "cells": len(cells)}
             printed = self.ablation.variants[name].skips
             paper = f"{printed[0]} and {printed[1]} in five runs" if printed else "–"
-            lines.append(f"| {name} | {normal} | {reduce} | {len(cells)} | {paper} |")
-        return Summary({"skip connections": skips}, tuple(lines), {"ablation.svg": compared(found, self.title)})
+            lines.append([name, *map(str, (normal, reduce, len(cells))), paper])
+        pictures = {"ablation.svg": compared(found, self.title)}
+        return Summary({"skip connections": skips}, Table(heads, lines, "lrrrl"), pictures=pictures)
 
     def _cells(self, archive: Archive) -> dict[str, list[Genotype]]:
         """The found cells of every variant that has any."""

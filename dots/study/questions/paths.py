@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 
+from dots.pages.table import Table
 from dots.study.archive import Archive
 from dots.study.pictures import ranked
 from dots.study.scale import Scale, write_cell
@@ -121,7 +122,7 @@ class PathStudy:
             "path": "best 92.44, worst 91.24 (CIFAR-10, 180 topologies)",
             "unified": "one of the best 93.66 (CIFAR-10)",
         }
-        findings, lines, pictures = {}, ["| phase | best (%) | worst (%) | trained | paper |", "| --- " * 5 + "|"], {}
+        findings, lines, pictures = {}, [], {}
         for phase, number in (("path", 1), ("unified", 2)):
             found = [row for name, row in rows.items() if name.startswith(f"{phase}-") and row.accuracies]
             if not found:
@@ -135,6 +136,7 @@ class PathStudy:
                 "topologies": len(found),
             }
             ends = (f"{100 * row.mean:.2f}: {row.name.removeprefix(f'{phase}-')}" for row in (best, worst))
-            lines.append(f"| {number} | {' | '.join(ends)} | {len(found)} | {printed[phase]} |")
+            lines.append([str(number), *ends, str(len(found)), printed[phase]])
             pictures[f"phase-{number}.svg"] = ranked(found, f"Phase {number}: {len(found)} topologies")
-        return Summary(findings, tuple(lines) if findings else (), pictures)
+        table = Table(["phase", "best (%)", "worst (%)", "trained", "paper"], lines, "lllrl") if lines else None
+        return Summary(findings, table, pictures=pictures)

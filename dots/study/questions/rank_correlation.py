@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dots.config.schema import SearchConfig
+from dots.pages.table import Table
 from dots.study.archive import Archive, Searched
 from dots.study.pictures import Panel, scatter
 from dots.study.questions.correlation import RankCorrelation, need_scipy, rank_correlation
@@ -195,22 +196,22 @@ class RankCorrelationStudy:
                     "interval": [tau.low, tau.high],
                     "importance": [[list(pair), importance[pair]] for pair in trained],
                 }
-        return Summary(findings, _lines(taus), _picture(rows, importances, taus))
+        return Summary(findings, _table(taus), _NOTE, _picture(rows, importances, taus))
 
 
-def _lines(taus: Mapping[tuple[str, str], RankCorrelation]) -> tuple[str, ...]:
+def _table(taus: Mapping[tuple[str, str], RankCorrelation]) -> Table | None:
     if not taus:
-        return ()
+        return None
     printed = ", ".join(f"{tau:.2f} ({data})" for data, tau in PRINTED.items())
-    lines = [
-        "| importance | τ, pairs of the DARTS cell | τ, pairs of the DOTS cell | paper |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = []
     for name, about in IMPORTANCES.items():
         own = [taus[method, name].text() if (method, name) in taus else "–" for method in ("darts", "dots")]
         paper = {"largest": "no clear correlation (value in the figure only)", "beta": printed}.get(name, "–")
-        lines.append(f"| {about} | {own[0]} | {own[1]} | {paper} |")
-    return (*lines, "", "In brackets: 95 % interval of a bootstrap over pairs and seeds.")
+        lines.append([about, *own, paper])
+    return Table(["importance", "τ, pairs of the DARTS cell", "τ, pairs of the DOTS cell", "paper"], lines, "llll")
+
+
+_NOTE = "In brackets: 95 % interval of a bootstrap over pairs and seeds."
 
 
 def _picture(
