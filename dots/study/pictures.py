@@ -72,7 +72,7 @@ def ranked(rows: Sequence[Row], title: str) -> str:
             axes.errorbar(
                 place, 100 * row.mean, yerr=_percent(row), fmt="o", color="C0", ecolor="lightsteelblue", markersize=2
             )
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params("x", integer=True)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("rank, worst first")
         axes.set_ylabel("accuracy (%)")
