@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from dots.pages.charts import Chart, Frame, Line, drawn, keys_of
@@ -21,7 +23,6 @@ STYLES = 7
 OPERATION_STYLES = 8
 
 Row = Mapping[str, Any]
-_Weights = dict[tuple[str, ...], tuple[tuple[float, float], ...]]
 
 
 @dataclass(frozen=True)
@@ -32,67 +33,40 @@ class Charts:
     ----------
     undecided : list of Chart
         Of edges whose operations weigh nearly the same.
+    lines : list of Line
+        What a legend must explain.
     """
 
     title: str
     shown: list[Chart]
     undecided: list[Chart]
+    lines: list[Line]
 
 
-@dataclass(frozen=True)
-class Part:
-    """The charts of α, β or γ, and the legend they share, which may be empty."""
-
-    anchor: str
-    title: str
-    note: str
-    keys: tuple[tuple[str, str], ...]
-    charts: list[Charts]
-
-
-_Drawn = tuple[list[Line], Charts]
+def evolution_of(part: str, evolution: Sequence[Row]) -> tuple[list[Charts], list[tuple[str, str]]]:
+    """Return the charts of ``"alpha"``, ``"beta"`` or ``"gamma"``, a grid a cell type and stage, and their legend."""
+    draw = {"alpha": _alpha, "beta": _beta, "gamma": _gamma}[part]
+    charts = []
+    for stage in dict.fromkeys(row["stage"] for row in evolution):
+        rows = [row for row in evolution if row["stage"] == stage and part in row]
+        for kind in CELL_TYPES:
+            if rows and kind in rows[-1][part]:
+                charts.append(draw(rows, kind, f"{TITLES[kind]}, {stage} search"))
+    return charts, sorted(keys_of([line for grid in charts for line in grid.lines]))
 
 
-def evolution_parts(evolution: Sequence[Row]) -> list[Part]:
-    """Return what is to be shown of α, β and γ; nothing without rows."""
-    parts = []
-    for name, title, note, draw in _PARTS:
-        lines: list[Line] = []
-        charts = []
-        for stage in dict.fromkeys(row["stage"] for row in evolution):
-            rows = [row for row in evolution if row["stage"] == stage and name in row]
-            for kind in CELL_TYPES:
-                if rows and kind in rows[-1][name]:
-                    legend, found = draw(rows, kind, f"{TITLES[kind]}, {stage} search")
-                    lines += legend
-                    charts.append(found)
-        if charts:
-            parts.append(Part(name, title, note, tuple(sorted(keys_of(lines))), charts))
-    return parts
+def _series(rows: Sequence[Row], *names: str) -> tuple[tuple[float, float], ...]:
+    """What stands under the names in every row."""
+
+    def leaf(of: Any) -> float:
+        return float(reduce(getitem, names, of))
+
+    return tuple((float(row["epoch"]), leaf(row)) for row in rows)
 
 
-def _series(rows: Sequence[Row], part: str, kind: str) -> _Weights:
-    """The weights of every edge, node or combination over the epochs, by the names they have last."""
-
-    def leaves(of: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
-        for name, value in of.items():
-            yield from leaves(value, (*names, name)) if isinstance(value, Mapping) else [(*names, name)]
-
-    def value_of(row: Row, names: tuple[str, ...]) -> float:
-        value = row[part][kind]
-        for name in names:
-            value = value[name]
-        return float(value)
-
-    return {
-        names: tuple((float(row["epoch"]), value_of(row, names)) for row in rows)
-        for names in leaves(rows[-1][part][kind])
-    }
-
-
-def _frame(series: _Weights) -> Frame:
+def _frame(series: Iterable[Sequence[tuple[float, float]]]) -> Frame:
     """One scale for all charts of a grid, so that they can be compared."""
-    return Frame(limits=(0.0, max(value for points in series.values() for _, value in points)), small=True)
+    return Frame(limits=(0.0, max(value for points in series for _, value in points)), small=True)
 
 
 def operation_style(operation: str) -> str:
@@ -108,78 +82,52 @@ def undecided(weights: Iterable[float]) -> bool:
     return len(found) > 1 and entropy >= UNDECIDED * math.log(len(found))
 
 
-def _alpha(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
+def _alpha(rows: Sequence[Row], kind: str, title: str) -> Charts:
     edges = rows[-1]["alpha"][kind]
     derived = {
         f"{source}-{node}": operation
         for node, pairs in enumerate(rows[-1]["genotype"][kind], 2)
         for operation, source in pairs
     }
-    series = _series(rows, "alpha", kind)
-    frame = _frame(series)
-    legend: list[Line] = []
-    shown: list[Chart] = []
-    folded: list[Chart] = []
-    for name, operations in edges.items():
-        lines = [Line(operation_style(o), o, series[name, o]) for o in operations]
-        caption = phrase("{} <small>{}</small>", edge_markup(name), derived.get(name, "not kept"))
-        chart = Chart(caption, drawn(lines, frame, f"α of edge {name}"))
-        (folded if undecided(operations.values()) else shown).append(chart)
-        legend += lines
-    return legend, Charts(title, shown, folded)
+    lines = {
+        edge: [Line(operation_style(o), o, _series(rows, "alpha", kind, edge, o)) for o in operations]
+        for edge, operations in edges.items()
+    }
+    frame = _frame(line.points for of in lines.values() for line in of)
+    grid = Charts(title, [], [], [line for of in lines.values() for line in of])
+    for edge, operations in edges.items():
+        caption = phrase("{} <small>{}</small>", edge_markup(edge), derived.get(edge, "not kept"))
+        chart = Chart(caption, drawn(lines[edge], frame, f"α of edge {edge}"))
+        (grid.undecided if undecided(operations.values()) else grid.shown).append(chart)
+    return grid
 
 
-def _beta(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
-    among = competing(rows[-1], kind)
-    series = _series(rows, "beta", kind)
-    frame = _frame(series)
+def _beta(rows: Sequence[Row], kind: str, title: str) -> Charts:
+    among, nodes = competing(rows[-1], kind), rows[-1]["beta"][kind]
+    series = {node: {name: _series(rows, "beta", kind, node, name) for name in nodes[node]} for node in nodes}
+    frame = _frame(points for of in series.values() for points in of.values())
     charts = []
-    for node, weights in rows[-1]["beta"][kind].items():
+    for node, weights in nodes.items():
         ranked = sorted(weights, key=lambda name: -weights[name])
         style = {name: f"s{place}" if place < STYLES else "rest" for place, name in enumerate(ranked)}
         # What is coloured lies on top of what is not.
-        lines = [Line(style[name], f"edges from {name}", series[node, name]) for name in ranked[::-1]]
+        lines = [Line(style[name], f"edges from {name}", series[node][name]) for name in ranked[::-1]]
         strongest = ends_markup(ranked[0]), f"{weights[ranked[0]]:.2f}"
         caption = phrase("{} <small>{}: {}</small>", place_markup(node, among), *strongest)
-        what = f"edge {node}" if among == "alone" else f"node {node}"
-        charts.append(Chart(caption, drawn(lines, frame, f"β of {what}")))
-    return [], Charts(title, charts, [])
+        charts.append(Chart(caption, drawn(lines, frame, f"β of {'edge' if among == 'alone' else 'node'} {node}")))
+    return Charts(title, charts, [], [])
 
 
-def _gamma(rows: Sequence[Row], kind: str, title: str) -> _Drawn:
-    series = _series(rows, "gamma", kind)
-    frame = _frame(series)
+def _gamma(rows: Sequence[Row], kind: str, title: str) -> Charts:
     nodes: dict[int, list[Line]] = {}
-    for (name,), points in series.items():
-        source, target = map(int, name.split("-"))
+    for edge in rows[-1]["gamma"][kind]:
+        source, target = map(int, edge.split("-"))
         label = f"from {('c(k−2)', 'c(k−1)')[source] if source < 2 else source - 2}"
-        nodes.setdefault(target, []).append(Line(f"s{source % STYLES}", label, points))
+        line = Line(f"s{source % STYLES}", label, _series(rows, "gamma", kind, edge))
+        nodes.setdefault(target, []).append(line)
+    frame = _frame(line.points for lines in nodes.values() for line in lines)
     charts = [
         Chart(phrase("into {}", node_markup(target)), drawn(lines, frame, f"γ of node {target}"))
         for target, lines in nodes.items()
     ]
-    return [line for lines in nodes.values() for line in lines], Charts(title, charts, [])
-
-
-_PARTS: tuple[tuple[str, str, str, Callable[[Sequence[Row], str, str], _Drawn]], ...] = (
-    (
-        "alpha",
-        "Operation weights α",
-        "Weights of the operations on each edge after the softmax, at the temperature of the epoch. "
-        "The operation that would be derived last is named. Edges whose operations weigh nearly the same are folded.",
-        _alpha,
-    ),
-    (
-        "beta",
-        "Edge-combination weights β",
-        "Weights of the combinations of edges that compete, at the temperature of the epoch; a combination is named "
-        "by the edges' other ends. The strongest at the end are coloured, the strongest is named.",
-        _beta,
-    ),
-    (
-        "gamma",
-        "Edge weights γ",
-        "What each edge's output is multiplied by: its share in the combinations, γ = A · softmax(β′ / T).",
-        _gamma,
-    ),
-)
+    return Charts(title, charts, [], [line for lines in nodes.values() for line in lines])

@@ -7,7 +7,7 @@ from pathlib import Path
 from dots.pages.environment import render
 from dots.report.cells.drawing import drawings
 from dots.report.curves import curves
-from dots.report.evolution import evolution_parts
+from dots.report.evolution import evolution_of
 from dots.report.record import RunRecord, read_run
 from dots.report.tables import decisions, epochs, results
 from dots.run_directory.layout import config_text
@@ -44,7 +44,7 @@ def html_page(record: RunRecord) -> str:
         results=results(record),
         cells=drawings(record.genotype) if record.genotype is not None else [],
         curves=curves(record),
-        parts=evolution_parts(record.evolution),
+        parts={part: evolution_of(part, record.evolution) for part in ("alpha", "beta", "gamma")},
         decisions=decisions(record),
         epochs=epochs(record),
         settings=config_text(record.config),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from markupsafe import Markup
 
 from dots.pages.environment import render
@@ -31,7 +33,10 @@ def _drawing(cell: CellSpec, title: str) -> Markup:
         words=_words(cell),
         width=round(_UNITS * layout.width + 2 * _BORDER),
         height=round(_UNITS * layout.height + 2 * _BORDER),
-        links=[(link.family, _path(link.curve)) for link in links],
+        bundles=[
+            [(link.family, _path(link.curve)) for link in bundle]
+            for _, bundle in groupby(links, key=lambda link: link.source)
+        ],
         tips=[(link.family, "M" + "L".join(map(_point, link.tip)) + "Z") for link in links if link.arrow],
         boxes=[
             {
