@@ -66,6 +66,8 @@ class EngineNetwork(Network, ABC):
     maps : FeatureMaps
     values : dict of tensors
         ``"w"``, all weights as one vector laid out as ``stacked.weights``, and α′ and β′ by name.
+    statistics : tensor, shape (stacked.statistics.size,)
+        All running statistics, laid out as ``stacked.statistics``; a framework may keep them otherwise.
 
     Parameters
     ----------
@@ -152,13 +154,13 @@ class EngineNetwork(Network, ABC):
         loss, correct : tensors, one value each
         """
 
-    @abstractmethod
     def put_statistics(self, flat: NDArray[Any]) -> None:
         """Take over running statistics, shape (size,), laid out as ``stacked.statistics``."""
+        self.statistics = self.tensors.upload(flat)
 
-    @abstractmethod
     def take_statistics(self) -> NDArray[Any]:
         """Return the running statistics, shape (size,), laid out as ``stacked.statistics``, in memory of their own."""
+        return self.tensors.download(self.statistics)
 
     def mixture(self, kind: str) -> Mixture:
         """Return what makes the weights of a type of cell."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +42,7 @@ class JittorNetwork(EngineNetwork):
 
     def flush(self) -> None:
         # Jittor runs nothing until it is asked to, and the graph would grow.
-        jt.sync([*self.pending(), self._statistics])
-
-    def put_statistics(self, flat: NDArray[Any]) -> None:
-        self._statistics = self.tensors.upload(flat)
-
-    def take_statistics(self) -> NDArray[Any]:
-        return self.tensors.download(self._statistics)
+        jt.sync([*self.pending(), self.statistics])
 
     def differentiate(
         self,
@@ -77,7 +70,7 @@ class JittorNetwork(EngineNetwork):
         if "w" in names:
             given.found["w"] = context.weights.flat(found)
         if move:
-            self._statistics = moved_statistics(self.stacked.statistics, self._statistics, context)
+            self.statistics = moved_statistics(self.stacked.statistics, self.statistics, context)
         return given
 
     def classify(self, batch: Batch, temperature: Temperature) -> tuple[Var, Var]:
@@ -88,7 +81,7 @@ class JittorNetwork(EngineNetwork):
 
     def _context(self, training: bool, differentiated: bool = False, trace: bool = False) -> ForwardContext:
         weights = Views(self.stacked.weights, self.values["w"], differentiated)
-        statistics = Views(self.stacked.statistics, self._statistics)
+        statistics = Views(self.stacked.statistics, self.statistics)
         return ForwardContext(self._device.ops, weights, statistics, training, self._constants, trace)
 
     def cross_entropy(self, logits: Var, targets: Var, weight: float = 1.0) -> tuple[Var, Var]:

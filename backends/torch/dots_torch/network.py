@@ -38,11 +38,8 @@ class TorchNetwork(EngineNetwork, UnrollingNetwork):
         return self._device.scope()
 
     def put_statistics(self, flat: NDArray[Any]) -> None:
-        self._flat_statistics = self.tensors.upload(flat)
-        self._statistics = views(self.stacked.statistics, self._flat_statistics)
-
-    def take_statistics(self) -> NDArray[Any]:
-        return self.tensors.download(self._flat_statistics)
+        super().put_statistics(flat)
+        self._statistics = views(self.stacked.statistics, self.statistics)
 
     def differentiate(
         self,
