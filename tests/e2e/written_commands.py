@@ -35,6 +35,9 @@ ELSEWHERE = {
     "pytest --dots-backend NAME": "tests/plugin/test_pytest_plugin.py runs it",
     "dots doctor --backend loopback": "tests/plugin/test_out_of_tree_engine.py runs that engine",
     "dots search --backend loopback": "tests/plugin/test_out_of_tree_engine.py runs that engine",
+    "pytest --dots-backend plain": "tests/plugin/test_tutorial_engine_page.py runs it",
+    "dots doctor --backend plain": "tests/plugin/test_tutorial_engine_page.py runs it",
+    "dots search --backend plain": "tests/plugin/test_tutorial_engine_page.py runs it",
     "dots doctor --backend mindspore --device Ascend": "needs an Ascend device",
     "dots search --backend mindspore --device Ascend": "needs an Ascend device",
     "python benchmarks/second_order.py": "a measurement of some minutes",
@@ -45,6 +48,7 @@ ELSEWHERE = {
 PYTHON_ELSEWHERE = {
     "docs/adding-an-engine.md": "tests/plugin/test_adding_an_engine_page.py holds them against files and runs them",
     "docs/engines/mindspore.md": "a fragment, with a network of the reader's",
+    "docs/tutorial-engine.md": "tests/plugin/test_tutorial_engine_page.py makes a package of it and runs that",
 }
 """Pages whose Python is not run by these tests, and why."""
 
