@@ -279,7 +279,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's page, report.html, again."""
-    from dots.report import read_run, write_report
+    from dots.report.page import write_report
+    from dots.report.record import read_run
 
     path = write_report(run)
     record = read_run(run)

@@ -334,9 +334,10 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
 
 def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     """Write what a finished run leaves; doing so again writes the same."""
-    from dots.report import read_run, write_report
     from dots.report.cells.figure import picture
     from dots.report.cells.text import dot_text
+    from dots.report.page import write_report
+    from dots.report.record import read_run
 
     out, backend = prepared.out, prepared.engine.name
     genotype = outcome.genotype

@@ -236,8 +236,8 @@ def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
         drawing.draw(named_cell("DOTS_C10"), tmp_path / "missing" / "cell.png")
 
 
-def test_importing_the_module_loads_no_matplotlib() -> None:
+def test_importing_the_module_loads_neither_matplotlib_nor_templates() -> None:
     import sys
 
-    code = "import sys, dots.report.cells.figure; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, dots.report.cells.figure; sys.exit(bool({'matplotlib', 'jinja2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

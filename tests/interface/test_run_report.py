@@ -21,8 +21,10 @@ from dots.console.summary import search_summary
 from dots.pages.charts import Frame, Line, Mark, drawn
 from dots.pages.environment import render
 from dots.pages.scales import decade_ticks, decades, linear_ticks
-from dots.report import RunRecord, evolution, html_page
+from dots.report import evolution
 from dots.report.cells.drawing import drawings
+from dots.report.page import html_page
+from dots.report.record import RunRecord
 from dots_core.plan.plan import Phase, Plan, Stage, Update
 from dots_core.search.progress import Progress
 from dots_core.search_space.cell import search_cell

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from dots.pages.environment import writable
+from dots.pages.table import Table
 from dots_conformance.comparison import Comparison
 from dots_conformance.report.facts import environment_rows
 from dots_conformance.report.summary import (
@@ -117,6 +118,5 @@ def _code(text: str) -> str:
     return f"{fence}{padding}{flat}{padding}{fence}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(Table(heads, rows, "l" * len(heads)).markdown())
