@@ -71,7 +71,8 @@ def _read(cell: str, may_be_text: bool) -> Reading:
         try:
             return read_text(cell)
         except SeveralGenotypes as error:
-            raise UsageError(f"the text {error}: give that one alone, or save the text and give FILE:NAME") from None
+            how = ": give that one alone, or save the text and give FILE:NAME" if error.pick else ""
+            raise UsageError(f"the text {error}{how}") from None
     if not may_be_text or Path(cell).suffix or "/" in cell or os.path.lexists(cell.rpartition(":")[0]):
         return read_genotype(cell)  # picks FILE:NAME, or says that there is no such file
     return Reading(named_cell(cell))

@@ -104,6 +104,11 @@ if __name__ == "__main__":
 '''
 
 READ = {
+    "a line of a log in colours": "\x1b[1;32mINFO\x1b[0m " + FLAT.replace(", 0", ", \x1b[36m0\x1b[0m") + "\x1b[0m",
+    "a page in HTML": f"<p>DARTS = {FLAT.replace(chr(39), '&#39;')}</p>",
+    "another page in HTML": f"<code>{FLAT.replace(chr(39), '&quot;')}</code> is the cell.",
+    "a string within a string": FLAT.replace("'", "\\'"),
+    "a log in lines of JSON": "\n".join(json.dumps({"epoch": n, "genotype": FLAT.replace("'", '"')}) for n in range(3)),
     "an assignment": f"DARTS = {FLAT}",
     "an annotated assignment": f"DARTS: Genotype = {FLAT}",
     "a name in a module": FLAT.replace("Genotype", "genotypes.Genotype"),
@@ -482,6 +487,16 @@ class TestSeveral:
             read_text(text, "NASNet")
         with pytest.raises(UsageError, match=r"'BAD' \(line 7\): it is computed"):
             read_text(text, "BAD")
+
+    def test_those_that_share_a_line_cannot_be_picked_by_it(self, tmp_path):
+        (tmp_path / "cells.txt").write_text(f"[{FLAT}, {OTHER_TEXT}]")
+        message = "holds 2 genotypes: those on lines 1, 1; give the one meant alone$"
+        with pytest.raises(UsageError, match=message):
+            read_text(f"[{FLAT}, {OTHER_TEXT}]")
+        with pytest.raises(UsageError, match=message):
+            read_genotype(tmp_path / "cells.txt")
+        with pytest.raises(UsageError, match=message):
+            dots.parse_genotype(f"[{FLAT}, {OTHER_TEXT}]")
 
     def test_a_dictionary_of_genotypes_is_picked_from_by_key(self):
         text = f"CELLS = {{'a': {FLAT},\n 'b': {OTHER_TEXT}}}"

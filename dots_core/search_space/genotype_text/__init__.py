@@ -40,7 +40,7 @@ class SeveralGenotypes(UsageError):
     Attributes
     ----------
     pick : str or None
-        What would pick one of them.
+        What would pick one of them; empty if nothing would, None if nothing is to be picked.
     """
 
     def __init__(self, message: str, pick: str | None) -> None:
@@ -65,7 +65,7 @@ def parse_genotype(text: str, name: str | int | None = None) -> Genotype:
     try:
         return _told(read_text(text, _pick(name)))
     except SeveralGenotypes as error:
-        example = "" if error.pick is None else f", for example dots.parse_genotype(text, {quoted(repr(error.pick))})"
+        example = "" if not error.pick else f", for example dots.parse_genotype(text, {quoted(repr(error.pick))})"
         raise UsageError(f"the text {error}{example}") from None
 
 
@@ -137,7 +137,7 @@ def read_genotype(path: str | os.PathLike[str], pick: str | None = None) -> Read
         raise CorruptFile(f"{shown} is a binary file, not a genotype; give a genotype.json") from None
     except SeveralGenotypes as error:
         example = shown if error.pick is None else f"{shown}:{quoted(error.pick)}"
-        raise UsageError(f"{shown} {error}, for example {example}") from None
+        raise UsageError(f"{shown} {error}" + ("" if error.pick == "" else f", for example {example}")) from None
     except UsageError as error:
         raise CorruptFile(f"{shown}: {error}") from None
 
@@ -230,6 +230,8 @@ def _several(message: str, found: list[Found]) -> SeveralGenotypes:
     if len(names) == len(found):
         return SeveralGenotypes(f"{message} {quoted(', '.join(names))}; pick one by its name", names[-1])
     lines = [str(one.line) for one in found]
+    if len(set(lines)) < len(lines):
+        return SeveralGenotypes(f"{message} those on lines {quoted(', '.join(lines))}; give the one meant alone", "")
     return SeveralGenotypes(f"{message} those on lines {quoted(', '.join(lines))}; pick one by its line", lines[-1])
 
 

@@ -28,10 +28,14 @@ _NAME = "Genotype"
 _BEGIN = re.compile(r"(?<!\w)Genotype\s*\(|\{\s*['\"]normal['\"]\s*:")
 _BEFORE = re.compile(r"(?<!\w)(\w+)['\"]?\s*[=:]\s*['\"]?[\w.]*$")
 _TOKEN = re.compile(r"'(?:[^'\\\n]|\\.){0,100}'|\"(?:[^\"\\\n]|\\.){0,100}\"|#[^\n]*|[()\[\]{}]")
+_ESCAPED = re.compile(r"\\(['\"])")
 _STEPS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 _HUGE = re.compile(r"(?<!\w)\d{300,}")  # Python's parser takes at most some thousand digits
 # What, after a genotype's last bracket, would make another value of it.
-_OPERATOR = re.compile(r"[ \t]*(?:\.[ \t]*\w|[\[(+\-*/%&|^@<>=!]|(?:or|and|if|for|is|not|in)\b)")
+_OPERATOR = re.compile(r"[ \t]*(?:\.[ \t]*\w|[\[(+\-*/%&|^@>=!]|<(?!/|[a-z]+>)|(?:or|and|if|for|is|not|in)\b)")
+# What colours a log in a terminal, and how a page in HTML writes quotation marks.
+_COLOURS = re.compile(r"\x1b\[[\d;]{0,20}[mK]")
+_ENTITIES = re.compile(r"&(?:#0?39|#x27|apos|(#34|#x22|quot));", re.IGNORECASE)
 _TYPOGRAPHIC = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " "})
 
 
@@ -104,7 +108,8 @@ def find(text: str) -> list[Found]:
     Python is read as such, so that comments and strings do not count; any other text is searched
     for ``Genotype(…)`` and for dictionaries.
     """
-    text = text.translate(_TYPOGRAPHIC)
+    text = _COLOURS.sub("", text.translate(_TYPOGRAPHIC))
+    text = _ENTITIES.sub(lambda found: '"' if found[1] else "'", text)
     if _NAME not in text and "normal" not in text and text.lstrip()[:1] not in ("(", "["):
         return []
     module = _parsed(text.strip()) if len(text) <= _MODULE_LIMIT else None
@@ -267,6 +272,8 @@ def _deepest(text: str) -> int:
 
 def _expression(literal: str) -> ast.expr:
     module = _parsed(literal) if len(literal) <= _MODULE_LIMIT else None
+    if module is None and _ESCAPED.search(literal):  # a string within a string
+        return _expression(_ESCAPED.sub(r"\1", literal))
     if number := _HUGE.search(literal):
         raise NotLiteral(f"it holds a number of {len(number[0])} digits; sources are node numbers")
     if module is None and (depth := _deepest(literal)) > DEPTH:
