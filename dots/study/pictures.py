@@ -20,6 +20,9 @@ _LETTERS_AN_INCH = 11
 _LEVEL_LABELS = 6
 """Names beside each other that do not run into one another; more are slanted."""
 
+_PALE = "#7a9cc6"
+"""Of single runs and of spreads; told from the paper on white and, inverted, on black."""
+
 _SETTINGS = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
@@ -50,9 +53,7 @@ def scatter(panels: Sequence[Panel]) -> str:
     def paint(figure: Figure) -> None:
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for label, x, row in panel.points:
-                axes.errorbar(
-                    x, 100 * row.mean, yerr=_percent(row), fmt="o", color="C0", ecolor="lightsteelblue", markersize=4
-                )
+                axes.errorbar(x, 100 * row.mean, yerr=_percent(row), fmt="o", color="C0", ecolor=_PALE, markersize=4)
                 axes.annotate(label, (x, 100 * row.mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
             axes.set_title(panel.title, fontsize=10)
             axes.set_xlabel(panel.x_label)
@@ -69,9 +70,7 @@ def ranked(rows: Sequence[Row], title: str) -> str:
         axes = figure.subplots()
         ordered = sorted(rows, key=lambda row: row.mean)
         for place, row in enumerate(ordered, start=1):
-            axes.errorbar(
-                place, 100 * row.mean, yerr=_percent(row), fmt="o", color="C0", ecolor="lightsteelblue", markersize=2
-            )
+            axes.errorbar(place, 100 * row.mean, yerr=_percent(row), fmt="o", color="C0", ecolor=_PALE, markersize=2)
         axes.locator_params("x", integer=True)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("rank, worst first")
@@ -87,7 +86,7 @@ def compared(rows: Sequence[Row], title: str) -> str:
         axes = figure.subplots()
         for place, row in enumerate(rows):
             values = [100 * accuracy for accuracy in row.accuracies]
-            axes.plot([place] * len(values), values, "o", color="lightsteelblue", markersize=4)
+            axes.plot([place] * len(values), values, "o", color=_PALE, markersize=4)
             axes.errorbar(place + 0.15, 100 * row.mean, yerr=_percent(row), fmt="s", color="C0", markersize=5)
         labels = axes.set_xticks(range(len(rows)), [row.name for row in rows], fontsize=8)
         if many:

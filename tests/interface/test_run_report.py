@@ -22,6 +22,7 @@ from dots.pages.charts import Frame, Line, Mark, drawn
 from dots.pages.environment import render
 from dots.pages.scales import decade_ticks, decades, linear_ticks
 from dots.report import evolution
+from dots.report.cells import drawing, layout
 from dots.report.cells.drawing import drawings
 from dots.report.page import html_page
 from dots.report.record import RunRecord
@@ -242,7 +243,9 @@ def test_a_page_needs_neither_the_network_nor_scripts():
 
 
 def test_nothing_foreign_becomes_markup(monkeypatch):
-    monkeypatch.setattr(evolution, "OPERATIONS", (HOSTILE, "skip_connect", "sep_conv_3x3"))
+    monkeypatch.setattr(evolution, "operation_style", lambda operation: "o0")
+    monkeypatch.setattr(layout, "family", lambda operation: "skip")
+    monkeypatch.setattr(drawing, "family", lambda operation: "skip")
     record = searched_record((HOSTILE, "sep_conv_3x3"), stopped_early=HOSTILE)
     config = record.config.model_copy(update={"backend": HOSTILE, "device": HOSTILE, "data": HOSTILE})
     rows = [{**row, "stage": HOSTILE, "phase": HOSTILE, "validation_split": HOSTILE} for row in record.rows]
