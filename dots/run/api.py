@@ -158,6 +158,11 @@ class Request:
         if self.out is not None:
             self.out = checked_path(self.out, "out")
         if self.data is not None and not isinstance(self.data, ImageData):
+            if not isinstance(self.data, str | PathLike):
+                raise UsageError(
+                    f"data is a text or a path, not {quoted(self.data)}; make images of arrays by dots.from_arrays("
+                    "train_images, train_labels, test_images, test_labels)"
+                )
             checked_path(self.data, "data")
         if not isinstance(self.settings, Mapping):
             raise UsageError(f"settings are a mapping such as {{'topology.epochs': 10}}, not {quoted(self.settings)}")

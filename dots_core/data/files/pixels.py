@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import TYPE_CHECKING
 
@@ -76,9 +77,11 @@ def check_total(count: int, height: int, width: int, channels: int, where: str) 
     """Raise :class:`UsageError` if so many images would not fit the limit of 16 GiB of pixels."""
     total = count * height * width * channels
     if total > BYTE_LIMIT:
+        side = min(64, math.isqrt(BYTE_LIMIT // (count * channels)))
+        remedy = f"make them smaller, e.g. with --set image_size={side}" if side >= SMALLEST_SIDE else "give fewer"
         raise UsageError(
             f"{where}: {count} images of {width}x{height} with {channels} channels need {total / 2**30:.1f} GiB, over "
-            f"the limit of {BYTE_LIMIT / 2**30:.1f} GiB; make them smaller, e.g. with --set image_size=64"
+            f"the limit of {BYTE_LIMIT / 2**30:.1f} GiB; {remedy}"
         )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dots_core.data.account import listed
+from dots_core.data.account import Tally, listed
 from dots_core.data.files.archive import is_archive, read_files
+from dots_core.data.files.listing import subfolders
 from dots_core.data.files.safe_pickle import load_dict
 from dots_core.data.images import ImageData, Split
 from dots_core.errors import CorruptFile, DataMissing
@@ -50,13 +51,15 @@ def _has_data_file(folder: Path) -> bool:
     return any((folder / name).is_file() for form in _FORMS for name in form.files)
 
 
-def _own_folder(root: Path) -> Path:
+def _own_folder(root: Path, tally: Tally) -> Path:
     """The folder with the data files: the given one, or the one in it as the archives unpack to."""
     if not root.is_dir() or _has_data_file(root):
         return root
     found = [root / name for name in _FOLDERS if _has_data_file(root / name)]
     if len(found) > 1 and len({name.name.split("-")[1] for name in found}) > 1:
         raise DataMissing(f"{root}: holds {listed([folder.name for folder in found])}; give one of them: {found[0]}")
+    if unused := [f"{name}/" for name in subfolders(root) if name != found[0].name]:
+        tally.notes.append(f"{listed(unused)} not used")
     return found[0]
 
 
@@ -82,7 +85,8 @@ def load_cifar(path: str | os.PathLike[str]) -> ImageData:
     CorruptFile
         If a file is cut short, damaged or not to be trusted.
     """
-    root = _own_folder(Path(path))
+    tally = Tally()
+    root = _own_folder(Path(path), tally)
     wanted = {name for form in _FORMS for name in (*form.files, form.names_file)}
     found = read_files(root, wanted)
     form = next((form for form in _FORMS if any(name in found for name in form.files)), None)
@@ -102,7 +106,7 @@ def load_cifar(path: str | os.PathLike[str]) -> ImageData:
             raise CorruptFile(f"{where}: {len(classes)} class names instead of {form.classes}; restore the original")
     train = _joined([_read_one(form, found.pop(name), f"{root}/{name}") for name in form.train])
     test = _joined([_read_one(form, found.pop(form.test), f"{root}/{form.test}")])
-    return ImageData(form.name, classes, train, test, origin=str(root))
+    return ImageData(form.name, classes, train, test, str(root), tally.closed())
 
 
 def _read_one(form: _Form, content: bytes, where: str) -> _Part:
