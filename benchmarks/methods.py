@@ -35,6 +35,7 @@ from dots_core.engine.protocol import PRECISIONS, Setup
 from dots_core.engine.registry import load_engine
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan.gradients import SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import CellSpec, search_cell
@@ -48,7 +49,7 @@ STEPS_ALONE = 3
 
 
 FIRST_ORDER = Update(("alpha",), "half-b")
-SECOND_ORDER = replace(FIRST_ORDER, order=2)
+SECOND_ORDER = replace(FIRST_ORDER, gradient=SecondOrder())
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ METHODS = {
         memory_bar=0.5,
     ),
     "darts-2nd": Method(search_cell(), SECOND_ORDER, time_bar=4.5),
-    "darts-2nd-exact": Method(search_cell(), replace(SECOND_ORDER, exact=True)),
+    "darts-2nd-exact": Method(search_cell(), replace(FIRST_ORDER, gradient=SecondOrder(exact=True))),
 }
 
 
@@ -157,7 +158,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[Options, list[str], P
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS.names, default="float32")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     given = vars(parser.parse_args(arguments))
     out, methods = given.pop("out"), given.pop("methods")

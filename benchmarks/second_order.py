@@ -23,9 +23,10 @@ from dots_core.engine.protocol import Network, Optimizers, Rates, Runtime, Setup
 from dots_core.engine.registry import load_engine
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan import gradients
+from dots_core.plan.gradients import FirstOrder, Gradient, SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.random import Stream
-from dots_core.search import step as levels
 from dots_core.search.batches import endless
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
@@ -63,17 +64,17 @@ def main() -> None:
         network.step(("w",), batch, Rates(asked.rate), Temperature())
     state = network.export_state()
 
-    def gradient(**update: object) -> NDArray[np.float64]:
+    def gradient(of: Gradient) -> NDArray[np.float64]:
         network.import_state(state)
-        return _gradient(network, spec, Update(("alpha",), "half-b", **update), batches[WARM:], asked.rate)  # type: ignore[arg-type]
+        return _gradient(network, spec, Update(("alpha",), "half-b", gradient=of), batches[WARM:], asked.rate)
 
-    first, exact = gradient(), gradient(order=2, exact=True)
+    first, exact = gradient(FirstOrder()), gradient(SecondOrder(exact=True))
     size = np.linalg.norm(exact)
     print(f"first order differs from the exact second order by {np.linalg.norm(first - exact) / size:.2%}")
     print("radius   difference  equal signs")
     for radius in RADII:
-        levels.RADIUS = radius
-        found = gradient(order=2)
+        gradients.RADIUS = radius
+        found = gradient(SecondOrder())
         signs = np.sign(found) == np.sign(exact)
         print(f"{radius:<8.0e} {np.linalg.norm(found - exact) / size:<11.2e} {signs.mean():.1%}")
 

@@ -238,7 +238,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS.names, default="float32")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     given = vars(parser.parse_args(arguments))
     out = given.pop("out")

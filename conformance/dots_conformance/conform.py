@@ -16,7 +16,7 @@ from dots_conformance.recorder import TIME_LIMIT, Job, record
 from dots_conformance.rounding import DRAWS
 from dots_core.engine.protocol import PRECISIONS
 from dots_core.engine.registry import choose_backend
-from dots_core.errors import UsageError, quoted
+from dots_core.errors import UsageError
 
 Watch = Callable[[str, str, int, int], None]
 """Told whose case begins, its name, its number from 0 and how many there are."""
@@ -59,8 +59,7 @@ def conform(request: Request, folder: Path, watch: Watch = lambda *_: None) -> C
     """
     if len(set(request.backends)) != len(request.backends):
         raise UsageError(f"a backend is named twice in {', '.join(request.backends)}")
-    if request.precision not in PRECISIONS:
-        raise UsageError(f"unknown precision '{quoted(request.precision)}'; known: {', '.join(PRECISIONS)}")
+    PRECISIONS[request.precision]
     backends = [choose_backend(name).name for name in request.backends]
     select(all_cases(request.seed), request.cases, request.quick)
     everything = Job("reference", request.device, request.precision, request.seed, 0, request.cases, request.quick)

@@ -17,6 +17,7 @@ from dots_core.engine.registry import load_engine
 from dots_core.engine.stacking import Stacker
 from dots_core.engine.state import rounded_state
 from dots_core.network.layers import Layer
+from dots_core.plan.gradients import SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.mixing import Temperature
@@ -131,7 +132,7 @@ def _step(situation: NetworkSnapshot, network: Network) -> State:
 
 
 def _second_order(situation: NetworkSnapshot, network: Network) -> State:
-    updates = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+    updates = (Update(("alpha", "beta"), "half-b", gradient=SecondOrder()), Update(("w",), "half-a"))
     stepper = Stepper(network, situation.setup.spec, updates, 0, "locate")
     stepper.step(lambda _: situation.batch, _RATES, situation.temperature, StepPosition(0, 0, 1))
     return network.export_state()

@@ -19,8 +19,9 @@ from dots_core.data import Augmentation
 from dots_core.engine.protocol import Loss, Optimizers, Runtime
 from dots_core.errors import UsageError
 from dots_core.plan.early_stop import EarlyStop
+from dots_core.plan.levels import LEVELS
 from dots_core.plan.plan import GapChecks, Phase, Plan, Retained, Stage, Update
-from dots_core.plan.schedules import Constant, Exponential, Linear, rate_schedule, temperature_schedule
+from dots_core.plan.schedules import Constant, Schedule, rate_schedule, temperature_schedule
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.operations import attention_constants, operation_set
@@ -59,7 +60,7 @@ def _search_plan(config: SearchConfig) -> Plan:
             cell,
             operation.layers,
             _operation_phases(operation),
-            validation=_validation(operation),
+            validation=LEVELS[operation.level].validation(operation.step),
             optimizers=_optimizers(config, operation),
             architecture_rate=config.architecture.learning_rate,
             initial_scale=config.architecture.initial_scale,
@@ -89,7 +90,7 @@ def _operation_phases(section: OperationSection) -> tuple[Phase, ...]:
     if section.early_stop != "none":
         stop = EarlyStop(section.early_stop, section.early_stop_skips, section.early_stop_epochs)
     return (
-        Phase("warm-up", section.warmup, (Update(("w",), _weights_split(section)),)),
+        Phase("warm-up", section.warmup, (Update(("w",), LEVELS[section.level].weights_split(section.step)),)),
         Phase(
             "search",
             section.epochs - section.warmup,
@@ -105,67 +106,24 @@ def _topology_phases(config: SearchConfig) -> tuple[Phase, ...]:
     section = config.topology
     ratio = section.alpha_temperature_ratio
     searching = _temperature("topology.temperature", section.temperature)
-    # On two levels w must not learn beforehand from what α and β learn from.
-    warmup = section.warmup_split if section.level == "one" else _weights_split(section)
+    # Where w learns from a part of the images, it must not learn beforehand from what α and β learn from.
+    split = LEVELS[section.level].weights_split(section.step)
+    warmup = section.warmup_split if split == "all" else split
     return (
         Phase("warm-up", section.warmup, (Update(("w",), warmup),), alpha_temperature=Constant(ratio)),
         Phase(
             "search",
             section.epochs - section.warmup,
-            _updates(section, section.space, section.shuffle),
+            _updates(section, section.space),
             alpha_temperature=searching.scaled(ratio),
             beta_temperature=searching,
         ),
     )
 
 
-def _weights_split(section: StageSection) -> str:
-    """The images w learns from."""
-    if section.level == "one":
-        return "all"
-    return "third-a" if section.splits == "thirds" else "half-a"
-
-
-def _validation(section: StageSection) -> str:
-    """The images the operation search is measured on: those it does not train w on."""
-    if section.level == "one":
-        return "test"
-    return "third-b" if section.splits == "thirds" else "half-b"
-
-
-def _updates(section: StageSection, space: str, shuffle: bool = True) -> tuple[Update, ...]:
-    """One step of a search, in the papers' order.
-
-    Two levels: α, β, then w (DARTS; TopoNAS alg. 1, lines 8-10). Mixed levels: w, then α, then β
-    (lines 4-6). Where α and β learn from the same half, one update serves both.
-    """
+def _updates(section: StageSection, space: str) -> tuple[Update, ...]:
     searched = ("alpha", "beta") if TOPOLOGY_SPACES[space].searched else ("alpha",)
-    if section.level == "one":
-        # Here λ·r(β) is part of the loss of everything.
-        return (Update(("w", *searched), "all", shuffle, regularisation=section.regularisation),)
-    pattern = Update(
-        searched,
-        "half-b",
-        shuffle,
-        order=section.order,
-        exact=section.hypergradient == "exact",
-        once_at=section.once_at,
-    )
-    if section.level == "mixed":
-        pattern = replace(pattern, factor=section.validation_weight, training_factor=section.training_weight)
-    architecture: tuple[Update, ...] = (pattern,)
-    if section.splits == "thirds":
-        architecture = tuple(
-            replace(pattern, groups=(group,), split=split)
-            for group, split in (("alpha", "third-b"), ("beta", "third-c"))
-        )
-    if section.regularisation:
-        architecture = (*architecture[:-1], replace(architecture[-1], regularisation=section.regularisation))
-    weights = Update(("w",), _weights_split(section), shuffle)
-    updates = (weights, *architecture) if section.level == "mixed" else (*architecture, weights)
-    if section.joint:
-        updates = (*(replace(update, joint=True) for update in updates[:-1]), updates[-1])
-    return updates
+    return LEVELS[section.level].updates(section.step, searched)
 
 
 def _train_plan(config: TrainConfig) -> Plan:
@@ -234,7 +192,7 @@ def _optimizers(config: RunConfig, stage: StageSection | None = None) -> Optimiz
     )
 
 
-def _temperature(key: str, section: TemperatureSection) -> Constant | Exponential | Linear:
+def _temperature(key: str, section: TemperatureSection) -> Schedule:
     try:
         return temperature_schedule(section.schedule, section.start, section.rate, section.end)
     except UsageError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from dots.config.presets import setting_text
 from dots.config.schema import SearchConfig, SpaceSection, StageSection, TemperatureSection, WeightsSection
 from dots_core.errors import UsageError
+from dots_core.plan.levels import LEVELS, STEP_SETTINGS
 from dots_core.search_space.operations import CONVOLUTIONS, NONE, SKIP, attention_constants, grouping, operation_set
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
@@ -136,37 +138,21 @@ def _check_stage(name: str, section: StageSection, space: str, side: str, edges:
 
 def _check_level(name: str, section: StageSection) -> None:
     """Check that what is set about steps belongs to the stage's level."""
-    level = section.level
-    if section.order == 2 and level != "bi":
+    level, step = LEVELS[section.level], section.step
+    for key, setting in STEP_SETTINGS.items():
+        value = getattr(step, key)
+        if key in level.settings or value == setting.default:
+            continue
+        others = " or ".join(each.name for each in LEVELS if key in each.settings)
+        why = f", which {level.without[key]}" if key in level.without else ""
+        what = setting.metadata["what"]
         raise UsageError(
-            f"{name}.order is 2, a look ahead of two levels, but {name}.level is {level}; set {name}.level=bi, or "
-            f"{name}.order=1"
+            f"{name}.{key} is {setting_text(value)}, {what}, but {name}.level is {level.name}{why}; set "
+            f"{name}.level={others}, or {name}.{key}={setting_text(setting.default)}"
         )
-    if section.hypergradient == "exact" and section.order == 1:
-        raise UsageError(
-            f"{name}.hypergradient is exact, which is of second order; set {name}.order=2, or "
-            f"{name}.hypergradient=finite-difference"
-        )
-    if level != "mixed" and (section.training_weight, section.validation_weight) != (1.0, 1.0):
-        raise UsageError(
-            f"{name}.training_weight and {name}.validation_weight weigh the two losses of level mixed, but "
-            f"{name}.level is {level}; set {name}.level=mixed, or both weights to 1"
-        )
-    if level == "one":
-        for key, unwanted, usual in (
-            ("joint", section.joint, "false: one level takes all gradients at the old point anyway"),
-            ("splits", section.splits == "thirds", "halves: one level learns from all images"),
-            ("once_at", section.once_at is not None, "null: one level updates everything in every step"),
-        ):
-            if unwanted:
-                raise UsageError(
-                    f"{name}.{key} does not go with {name}.level=one; set {name}.level=bi, or {key}={usual}"
-                )
-    if level == "mixed" and section.joint and section.once_at is not None:
-        raise UsageError(
-            f"{name}.joint makes w wait for architecture weights, which {name}.once_at updates once an epoch; set "
-            f"{name}.joint=false, or {name}.once_at=null"
-        )
+    refusal = level.refusal(step, name)
+    if refusal is not None:
+        raise UsageError(refusal)
 
 
 def check_rate(weights: WeightsSection, stages: Sequence[int]) -> None:

@@ -2,56 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import PydanticCustomError
 
 from dots_core import bounds
 from dots_core.engine.protocol import PRECISIONS
 from dots_core.errors import QUOTED, UsageError, nearest, quoted
-from dots_core.network.spec import STEMS
+from dots_core.network.stems import STEMS
 from dots_core.plan.early_stop import EARLY_STOPS
-from dots_core.search_space.cell import SAMPLINGS
+from dots_core.plan.levels import LEVELS, STEP_SETTINGS, StepSettings
+from dots_core.plan.schedules import RATE_SCHEDULES, TEMPERATURE_SCHEDULES
 from dots_core.search_space.derivation import RETENTIONS
 from dots_core.search_space.operations import OPERATIONS
-from dots_core.search_space.topology import SIDES, TOPOLOGY_SPACES
+from dots_core.search_space.registry import Registry
+from dots_core.search_space.sampling import SAMPLINGS
+from dots_core.search_space.topology import TOPOLOGY_SPACES
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=bounds.COUNT)]
-CountOrZero = Annotated[int, Field(ge=0, le=bounds.COUNT)]
-Epochs = Annotated[int, Field(ge=1, le=bounds.EPOCHS)]
-EpochsOrZero = Annotated[int, Field(ge=0, le=bounds.EPOCHS)]
-Layers = Annotated[int, Field(ge=1, le=bounds.LAYERS)]
-Channels = Annotated[int, Field(ge=2, le=bounds.CHANNELS, multiple_of=2)]
-Pixels = Annotated[int, Field(ge=0, le=bounds.SIDE)]
-Batch = Annotated[int, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
-UnitInterval = Annotated[float, Field(ge=0, le=1)]
-Moment = Annotated[float, Field(ge=0, lt=1)]
+_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+"""``3e-4``, which YAML 1.1 takes for text."""
 
 
-def _one_of(names: Callable[[], tuple[str, ...]]) -> AfterValidator:
-    """Return what accepts the names that there are: packages may have added to them since this module was read."""
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would make a number of, though it is none: true, "8"."""
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise PydanticCustomError("number_type", "input should be a number")
+    return value
 
-    def check(name: str) -> str:
-        if name not in names():
-            *others, last = (f"'{each}'" for each in names())
-            raise PydanticCustomError("literal_error", f"input should be {', '.join(others)} or {last}")
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+Order = Annotated[Literal[1, 2], BeforeValidator(_number)]
+Truth = Annotated[bool, Strict()]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Rate = Annotated[Number, Field(gt=0, le=1)]
+Count = Annotated[Whole, Field(ge=1, le=bounds.COUNT)]
+CountOrZero = Annotated[Whole, Field(ge=0, le=bounds.COUNT)]
+Epochs = Annotated[Whole, Field(ge=1, le=bounds.EPOCHS)]
+EpochsOrZero = Annotated[Whole, Field(ge=0, le=bounds.EPOCHS)]
+Layers = Annotated[Whole, Field(ge=1, le=bounds.LAYERS)]
+Channels = Annotated[Whole, Field(ge=2, le=bounds.CHANNELS, multiple_of=2)]
+Pixels = Annotated[Whole, Field(ge=0, le=bounds.SIDE)]
+Batch = Annotated[Whole, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
+UnitInterval = Annotated[Number, Field(ge=0, le=1)]
+Moment = Annotated[Number, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Accepts the names of a registry's objects, as they are when it is asked, and perhaps some more."""
+
+    registry: Registry[Any]
+    more: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.more, *self.registry.names)
+
+    def __call__(self, name: str) -> str:
+        if name not in self.names:
+            *others, last = (f"'{each}'" for each in self.names)
+            choices = f"{', '.join(others)} or {last}"
+            raise PydanticCustomError("literal_error", f"input should be {choices}, or what an installed package adds")
         return name
 
-    return AfterValidator(check)
 
-
-Edges = Annotated[str, _one_of(lambda: TOPOLOGY_SPACES.names)]
-Side = Annotated[str, _one_of(lambda: SIDES)]
-Sampling = Annotated[str, _one_of(lambda: SAMPLINGS)]
-Retain = Annotated[str, _one_of(lambda: RETENTIONS.names)]
-Stop = Annotated[str, _one_of(lambda: ("none", *EARLY_STOPS.names))]
-Precision = Annotated[str, _one_of(lambda: PRECISIONS)]
-Stem = Annotated[str, _one_of(lambda: STEMS)]
+Edges = Annotated[str, AfterValidator(OneOf(TOPOLOGY_SPACES))]
+Side = Literal["input", "output"]
+Level = Annotated[str, AfterValidator(OneOf(LEVELS))]
+Sampling = Annotated[str, AfterValidator(OneOf(SAMPLINGS))]
+Retain = Annotated[str, AfterValidator(OneOf(RETENTIONS))]
+Stop = Annotated[str, AfterValidator(OneOf(EARLY_STOPS, ("none",)))]
+Precision = Annotated[str, AfterValidator(OneOf(PRECISIONS))]
+Stem = Annotated[str, AfterValidator(OneOf(STEMS))]
+Temperature = Annotated[str, AfterValidator(OneOf(TEMPERATURE_SCHEDULES))]
+LearningRate = Annotated[str, AfterValidator(OneOf(RATE_SCHEDULES))]
 
 
 class Section(BaseModel):
@@ -63,7 +98,7 @@ class Section(BaseModel):
 class AugmentationSection(Section):
     """How training images are varied."""
 
-    flip: bool = True
+    flip: Truth = True
     crop: Pixels = 4
     cutout: Pixels = 0
     resized_crop: UnitInterval = 0.0
@@ -73,7 +108,7 @@ class AugmentationSection(Section):
 class WeightsSection(Section):
     """SGD on the network's weights, and how its learning rate falls over the run, or anew in every stage."""
 
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: LearningRate = "cosine"
     over: Literal["run", "stage"] = "run"
     warmup_epochs: EpochsOrZero = 0
     learning_rate: Positive = 0.025
@@ -94,20 +129,20 @@ class ArchitectureSection(Section):
 class TemperatureSection(Section):
     """A temperature over the search phase of a stage; 1 in the warm-up."""
 
-    schedule: Literal["constant", "exponential", "linear"] = "constant"
+    schedule: Temperature = "constant"
     start: Positive = 1.0
-    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    rate: Rate = 1.0
     end: NonNegative = 0.0
 
 
 class SpaceSection(Section):
     """The cells that are searched; named sets of operations: `dots_core.search_space.operations`."""
 
-    nodes: Annotated[int, Field(ge=1, le=bounds.SEARCHED_NODES)] = 4
+    nodes: Annotated[Whole, Field(ge=1, le=bounds.SEARCHED_NODES)] = 4
     operations: str | tuple[str, ...] = OPERATIONS
     groups: str | tuple[tuple[str, ...], ...] = "single"
-    edges: tuple[tuple[int, int], ...] | None = None
-    attention: str | dict[str, float] = {}
+    edges: tuple[tuple[Whole, Whole], ...] | None = None
+    attention: str | dict[str, Number] = {}
 
 
 class EdgesSection(Section):
@@ -116,13 +151,13 @@ class EdgesSection(Section):
     space: Edges = "none"
     side: Side = "input"
     edges_per_node: Count = 2
-    scaled: bool = True
+    scaled: Truth = True
 
 
 class DiagnosticsSection(Section):
     """What is measured beside the search; it does not change what is found."""
 
-    discretisation_gap: bool = True
+    discretisation_gap: Truth = True
     every: CountOrZero = 0
 
 
@@ -137,11 +172,11 @@ class StageSection(Section):
     epochs: EpochsOrZero
     warmup: EpochsOrZero
     layers: Layers
-    level: Literal["bi", "one", "mixed"]
-    order: Literal[1, 2] = 1
+    level: Level
+    order: Order = 1
     hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
     splits: Literal["halves", "thirds"] = "halves"
-    joint: bool = False
+    joint: Truth = False
     training_weight: Positive = 1.0
     validation_weight: NonNegative = 1.0
     once_at: UnitInterval | None = None
@@ -150,6 +185,11 @@ class StageSection(Section):
     architecture_clip: NonNegative = 0.0
     temperature: TemperatureSection
 
+    @property
+    def step(self) -> StepSettings:
+        """What is set about a step."""
+        return StepSettings(**{name: getattr(self, name) for name in STEP_SETTINGS if hasattr(self, name)})
+
 
 class OperationSection(StageSection):
     """The operation search; an early stop ends it by a criterion of DARTS+, warm-up excepted."""
@@ -157,7 +197,7 @@ class OperationSection(StageSection):
     epochs: Epochs = 30
     warmup: EpochsOrZero = 15
     layers: Layers = 8
-    level: Literal["bi", "one", "mixed"] = "bi"
+    level: Level = "bi"
     temperature: TemperatureSection = TemperatureSection()
     beta_temperature: TemperatureSection = TemperatureSection()
     sampling: Sampling = "none"
@@ -179,16 +219,16 @@ class TopologySection(StageSection):
     epochs: EpochsOrZero = 40
     warmup: EpochsOrZero = 20
     layers: Layers = 20
-    level: Literal["bi", "one", "mixed"] = "one"
+    level: Level = "one"
     space: Edges = "k-edges"
     side: Side = "input"
     edges_per_node: Count = 2
-    scaled: bool = True
+    scaled: Truth = True
     temperature: TemperatureSection = TemperatureSection(schedule="exponential", start=10, rate=0.72)
     architecture_learning_rate: Positive | None = None
     alpha_temperature_ratio: Positive = 1e-3
     warmup_split: Literal["all", "half-a"] = "all"
-    shuffle: bool = True
+    shuffle: Truth = True
 
 
 class RunConfig(Section):
@@ -201,20 +241,20 @@ class RunConfig(Section):
     backend: str | None = None
     device: str | None = None
     precision: Precision = "float32"
-    deterministic: bool = True
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    deterministic: Truth = True
+    seed: Seed = 0
     data: str | None = None
-    image_size: Annotated[int, Field(ge=4, le=bounds.SIDE)] | None = None
+    image_size: Annotated[Whole, Field(ge=4, le=bounds.SIDE)] | None = None
     test_split: str | None = None
     test_share: Share | None = None
-    test_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    test_seed: Seed = 0
     train_images: CountOrZero = 0
-    train_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    train_share: Rate | None = None
     test_images: CountOrZero = 0
     batch: Batch = 64
     channels: Channels = 16
     stem: Stem = "cifar"
-    stem_multiplier: Annotated[int, Field(ge=1, le=bounds.CHANNELS)] = 3
+    stem_multiplier: Annotated[Whole, Field(ge=1, le=bounds.CHANNELS)] = 3
     augmentation: AugmentationSection = AugmentationSection()
     weights: WeightsSection = WeightsSection()
     checkpoint_every: Count = 200
@@ -233,8 +273,8 @@ class SearchConfig(RunConfig):
     operation: OperationSection = OperationSection()
     topology: TopologySection = TopologySection()
     split: Share = 0.5
-    balanced: bool = False
-    head_norm: bool = False
+    balanced: Truth = False
+    head_norm: Truth = False
     diagnostics: DiagnosticsSection = DiagnosticsSection()
 
 
@@ -251,7 +291,7 @@ class TrainConfig(RunConfig):
     augmentation: AugmentationSection = AugmentationSection(cutout=16)
     label_smoothing: Moment = 0.0
     drop_path: Moment = 0.2
-    auxiliary: bool = True
+    auxiliary: Truth = True
     auxiliary_weight: NonNegative = 0.4
 
 

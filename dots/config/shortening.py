@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dots.config.presets import merged, nested
-from dots.config.schema import CONFIGS, OperationSection, SearchConfig, StageSection, TemperatureSection, parse_config
+from dots.config.schema import CONFIGS, OperationSection, SearchConfig, StageSection, parse_config
 from dots_core.errors import UsageError, quoted
+from dots_core.plan.schedules import TEMPERATURE_SCHEDULES
 
 
 def shortened(kind: str, values: dict[str, Any], scale: float, origin: str) -> dict[str, Any]:
@@ -66,16 +67,10 @@ class _Shorter:
         temperatures = {"temperature": section.temperature}
         if isinstance(section, OperationSection):
             temperatures["beta_temperature"] = section.beta_temperature
-        changes = any(temperature.schedule != "constant" for temperature in temperatures.values())
+        changes = not all(TEMPERATURE_SCHEDULES[temperature.schedule].steady for temperature in temperatures.values())
         warmup, search = self.epochs(section.warmup), self.epochs(searching, 2 if changes else 1)
         changed: dict[str, Any] = {f"{name}.warmup": warmup, f"{name}.epochs": warmup + search}
         for key, temperature in temperatures.items():
-            changed[f"{name}.{key}.rate"] = _rate(temperature, searching, search)
+            shape = TEMPERATURE_SCHEDULES[temperature.schedule]
+            changed[f"{name}.{key}.rate"] = shape.shortened(temperature.rate, searching, search)
         return changed
-
-
-def _rate(temperature: TemperatureSection, epochs: int, fewer: int) -> float:
-    """The factor an epoch at which an exponential temperature ends where it did."""
-    if temperature.schedule != "exponential" or fewer == epochs:
-        return temperature.rate
-    return float(temperature.rate ** ((epochs - 1) / (fewer - 1)))

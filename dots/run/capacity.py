@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from dots_core.engine.protocol import Engine
+from dots_core.engine.protocol import PRECISIONS, Engine
 from dots_core.errors import UsageError
 from dots_core.network.counts import activation_count, parameter_count
 from dots_core.network.spec import NetworkSpec
-from dots_core.plan.plan import Plan, Retained, Stage
-from dots_core.search_space.cell import CELL_TYPES, CellSpec
-from dots_core.search_space.derivation import retain
+from dots_core.plan.plan import Plan, Stage
+from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.operations import OPERATIONS, SEPARABLE
 
 _CERTAINLY = 1.5
@@ -30,24 +27,15 @@ def networks(plan: Plan, classes: int, shape: tuple[int, int, int]) -> Iterator[
     The operations the topology search will retain are not known yet, so any choice of the right
     number stands for them.
     """
-    before: dict[str, CellSpec] | None = None
+    cells: dict[str, CellSpec] | None = None
     for stage in plan.stages:
-        cells = stage.fixed_cells()
-        if cells is None:
-            assert before is not None, "Plan refuses a first stage that depends on another"
-            assert isinstance(stage.cells, Retained)
-            undecided = {kind: np.zeros(before[kind].operation_groups.shape) for kind in CELL_TYPES}
-            cells = {
-                kind: retain(before[kind], undecided[kind], stage.cells.rule, stage.cells.topology)
-                for kind in CELL_TYPES
-            }
+        cells = stage.cells_by_type(cells)
         yield stage, stage.network(plan, cells, classes, shape)
-        before = cells
 
 
 def memory_needed(plan: Plan, spec: NetworkSpec) -> int:
     """Return about how many bytes the training of a network takes."""
-    size = 8 if plan.runtime.precision == "float64" else 4
+    size = PRECISIONS[plan.runtime.precision].size
     # Weights, momentum, gradient; and what the layers put out, kept for the backward pass.
     return size * (3 * parameter_count(spec) + plan.batch * activation_count(_evaluated(spec)))
 
@@ -103,7 +91,7 @@ def _evaluated(spec: NetworkSpec) -> NetworkSpec:
     """The network of what one pass evaluates: where operations are sampled, one of each group, the largest."""
 
     def sampled(cell: CellSpec) -> CellSpec:
-        if cell.sampling != "hard":
+        if not cell.drawn.chooses:
             return cell
         # Operations stand in the order of their cost, but for dilated ones, which are cheaper than separable.
         by_cost = sorted(OPERATIONS, key=lambda o: (o in SEPARABLE, OPERATIONS.index(o)))

@@ -43,8 +43,7 @@ def _forms(plan: Plan, classes: int, shape: tuple[int, int, int]) -> tuple[Form,
     """The forms of all networks; what a stage before retains, a later one holds in the same places."""
     forms: dict[Form, None] = {}
     for stage in plan.stages:
-        cells = stage.fixed_cells()
-        if cells is not None:
-            spec = stage.network(plan, cells, classes, shape)
+        if not stage.retains:
+            spec = stage.network(plan, stage.cells_by_type(), classes, shape)
             forms |= dict.fromkeys(network_forms(spec, plan.batch))
     return tuple(forms)

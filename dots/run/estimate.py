@@ -13,11 +13,9 @@ from typing import Any
 from dots.run.api import Prepared
 from dots.run.capacity import gibibytes, memory_needed, memory_there, networks
 from dots_core.data.on_demand import OnDemand
-from dots_core.engine.protocol import Network, Rates, Setup
-from dots_core.engine.registry import computing
+from dots_core.engine.protocol import Network, Rates
 from dots_core.errors import printable
 from dots_core.network.counts import mac_count, parameter_count
-from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Phase, Plan, Stage
 from dots_core.search.batches import BatchSource, endless
@@ -127,12 +125,7 @@ def _sum(seconds: Iterable[float | None]) -> float | None:
 
 def _stage(prepared: Prepared, stage: Stage, spec: NetworkSpec, clock: _Clock) -> dict[str, Any]:
     plan = prepared.plan
-    computing(prepared.engine.name)
-    network = prepared.engine.build(
-        Setup(spec, stage.optimizers, plan.loss, plan.runtime),
-        initial_weights(spec, plan.seed, stage.name),
-        initial_architecture(spec, plan.seed, stage.name, stage.initial_scale),
-    )
+    network = stage.build(plan, spec, prepared.engine)
     phases = [_phase(prepared, stage, phase, network, spec, clock.share()) for phase in stage.phases]
     return {
         "stage": stage.name,

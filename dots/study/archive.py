@@ -124,9 +124,7 @@ class Archive:
         plan = plan_of(read_run_config(self.path(name)))
         classes, shape = self._image_form(name)
         stage = plan.stages[0]
-        cells = stage.fixed_cells()
-        assert cells is not None, "a training's cells are given"
-        spec = replace(stage.network(plan, cells, classes, shape), auxiliary=False)
+        spec = replace(stage.network(plan, stage.cells_by_type(), classes, shape), auxiliary=False)
         return parameter_count(spec), mac_count(spec)
 
     def _image_form(self, name: str) -> tuple[int, tuple[int, int, int]]:

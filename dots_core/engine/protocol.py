@@ -19,12 +19,43 @@ from dots_core.errors import UsageError
 from dots_core.network.layers import Layer
 from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.registry import Registry
 
 State = dict[str, NDArray[Any]]
 """Arrays by canonical name, which says the shape: `Network.export_state`, `Network.gradients`, `Engine.run_layers`."""
 
-PRECISIONS = ("float32", "float64", "tf32", "bfloat16", "float16")
 GROUPS = ("w", "alpha", "beta")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How exactly numbers are computed. An engine computes in it, and lists it among its own (`Backend.precisions`).
+
+    Attributes
+    ----------
+    name : str
+    about : str
+        What is rounded to what.
+    size : int
+        Bytes in which a weight is kept.
+    """
+
+    name: str
+    about: str
+    size: int = 4
+
+
+PRECISIONS: Registry[Precision] = Registry("precision", "dots.precisions")
+"""All precisions; a package whose engine has another one adds it by an entry point of ``dots.precisions``."""
+
+for _precision in (
+    Precision("float32", "all in IEEE binary32"),
+    Precision("float64", "all in IEEE binary64", 8),
+    Precision("tf32", "products of matrices and convolutions with 10 bits of mantissa, all else in float32"),
+    Precision("bfloat16", "the network's operations with 8 exponent and 7 mantissa bits, weights in float32"),
+    Precision("float16", "the network's operations in IEEE binary16, weights in float32, the loss scaled up"),
+):
+    PRECISIONS.register(_precision)
 
 
 @dataclass(frozen=True)

@@ -365,7 +365,7 @@ def edge_sequences(
         if not holding or operation == NONE:
             continue
         # Where only sampled operations are evaluated, each edge is on its own, and left out with ease.
-        for edges in ((e,) for e in holding) if cell.sampling == "hard" else (holding,):
+        for edges in ((e,) for e in holding) if cell.drawn.chooses else (holding,):
             yield column, edges, tuple(edge_layers(spec, layout, e, operation) for e in edges)
 
 

@@ -26,11 +26,10 @@ from dots_core.network.layers import (
     output_size,
     relu_conv_norm,
 )
+from dots_core.network.stems import STEMS
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.operations import NONE
-
-STEMS = ("cifar", "imagenet")
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class NetworkSpec:
     classes : int
     input_shape : (channels, height, width)
     stem : str
-        ``"cifar"``: one 3×3 convolution to stem_multiplier·C channels. ``"imagenet"``: three
-        stride-2 convolutions, and the first cell is treated as following a reduction.
+        The name of one of `dots_core.network.stems.STEMS`.
     stem_multiplier : int
     affine : bool
         Whether batch norms inside cells have weight and bias: not in a supernet, in a derived
@@ -101,8 +99,8 @@ class NetworkSpec:
                     f"channels is {self.channels}; with 1/{cell.partial} of the channels passing through the "
                     f"operations it must be a multiple of {2 * cell.partial}"
                 )
-        if self.stem not in STEMS:
-            raise UsageError(f"unknown stem '{self.stem}'; known: {', '.join(STEMS)}")
+        if len(stem_layers(self)) not in (1, 2):
+            raise UsageError(f"the stem '{self.stem}' has {len(stem_layers(self))} sequences of layers, not 1 or 2")
         if self.auxiliary and not self.reductions:
             raise UsageError(f"an auxiliary head needs a reduction cell, and {self.layers} cells have none")
 
@@ -168,35 +166,22 @@ class CellLayout:
 
 def stem_layers(spec: NetworkSpec) -> tuple[tuple[Layer, ...], ...]:
     """Layers of the stem: one sequence (both cell inputs read it) or two (c_{k−2}, then c_{k−1} from it)."""
-    colours = spec.input_shape[0]
-    if spec.stem == "cifar":
-        width = spec.stem_multiplier * spec.channels
-        return ((Convolution("stem.conv", colours, width, 3, padding=1), Norm("stem.norm", width, True)),)
-    c = spec.channels
-    return (
-        (
-            Convolution("stem0.conv1", colours, c // 2, 3, 2, 1),
-            Norm("stem0.norm1", c // 2, True),
-            ReLU(),
-            Convolution("stem0.conv2", c // 2, c, 3, 2, 1),
-            Norm("stem0.norm2", c, True),
-        ),
-        (ReLU(), Convolution("stem1.conv", c, c, 3, 2, 1), Norm("stem1.norm", c, True)),
-    )
+    return STEMS[spec.stem].layers(spec.input_shape[0], spec.channels, spec.stem_multiplier)
 
 
 def cell_layouts(spec: NetworkSpec) -> tuple[CellLayout, ...]:
     """Return the layout of every cell, in order."""
     size = (spec.input_shape[1], spec.input_shape[2])
     sizes: list[tuple[int, int]] = []
+    widths: list[int] = []
     for stem in stem_layers(spec):
         for layer in stem:
             size = output_size(layer, size)
         sizes.append(size)
+        widths.append([layer.outputs for layer in stem if isinstance(layer, Convolution)][-1])
     two_stems = len(sizes) == 2
-    widths = [spec.channels] * 2 if two_stems else [spec.stem_multiplier * spec.channels] * 2
     if not two_stems:
-        sizes *= 2
+        sizes, widths = sizes * 2, widths * 2
     channels, after_reduction = spec.channels, two_stems
     layouts = []
     for index in range(spec.layers):
@@ -229,20 +214,19 @@ def bypass_layers(layout: CellLayout, source: int) -> tuple[Layer, ...]:
 def auxiliary_layers(spec: NetworkSpec) -> tuple[int, tuple[Layer, ...]] | None:
     """Return the cell whose output the auxiliary head reads, and the head's layers; None without a head.
 
-    As DARTS: ReLU, 5×5 average pooling (stride 3, ImageNet 2), 1×1 convolution to 128, 2×2
-    convolution to 768, each with batch norm and ReLU, linear. On ImageNet the second convolution has
-    no batch norm: DARTS left it out by oversight and keeps it so for its published results, and the
-    released DOTS code follows. On images too small for a window
-    of 5 (8×8 digits), window and second kernel shrink to what is there; whatever the size, a
-    mean precedes the linear layer (of one pixel at the papers' sizes).
+    As DARTS: ReLU, 5×5 average pooling, 1×1 convolution to 128, 2×2 convolution to 768, each with batch norm and
+    ReLU, linear; the stride of the pooling and the second batch norm are the stem's (`dots_core.network.stems.Stem`).
+    On images too small for a window of 5 (8×8 digits), window and second kernel shrink to what is there; whatever the
+    size, a mean precedes the linear layer (of one pixel at the papers' sizes).
     """
     if not spec.auxiliary:
         return None
     layout = cell_layouts(spec)[spec.reductions[-1]]
     width = layout.channels * len(spec.reduce.concat)
-    pool = WindowAverage(min(5, *layout.size), 3 if spec.stem == "cifar" else 2)
+    stem = STEMS[spec.stem]
+    pool = WindowAverage(min(5, *layout.size), stem.head_stride)
     kernel = min(2, *output_size(pool, layout.size))
-    second_norm = (Norm("auxiliary.norm2", 768, True),) if spec.stem == "cifar" else ()
+    second_norm = (Norm("auxiliary.norm2", 768, True),) if stem.head_norm else ()
     return layout.index, (
         ReLU(),
         pool,

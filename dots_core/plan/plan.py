@@ -11,20 +11,29 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dots_core.data import Augmentation
-from dots_core.engine.protocol import GROUPS, Loss, Optimizers, Runtime
-from dots_core.errors import UsageError
+from dots_core.engine.protocol import GROUPS, Engine, Loss, Network, Optimizers, Runtime, Setup
+from dots_core.engine.registry import computing
+from dots_core.errors import UsageError, quoted
+from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.early_stop import EarlyStop
+from dots_core.plan.gradients import FirstOrder, Gradient
 from dots_core.plan.schedules import Constant, Cosine, Schedule
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
+from dots_core.search_space.derivation import retain
 from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.topology import Topology
 
 SPLITS = ("all", "half-a", "half-b", "third-a", "third-b", "third-c")
 """The training images, or one of two disjoint halves or of three disjoint thirds of them."""
 
-VALIDATION_SPLITS = ("none", "half-b", "third-b", "test")
+VALIDATION_SPLITS = ("none", *SPLITS[1:], "test")
+"""Nothing, a part of the training images, or the test images."""
 
 
 @dataclass(frozen=True)
@@ -38,46 +47,32 @@ class Update:
     ----------
     groups, split, shuffle
         What learns, from what, in which order.
-    factor, training_factor : float
-        The gradient is ``factor`` times that of the loss on the split plus ``training_factor`` times
-        that on the batch w learns from in the same step (mixed level: MiLeNAS; TopoNAS eq. 22-23).
-    order : int
-        2: the gradient of the loss at w after one step of SGD on the batch w learns from (DARTS
-        eq. 5-8).
-    exact : bool
-        Of order 2: differentiated through the step, where the engine can, instead of by finite
-        differences.
+    gradient : Gradient
+        By what it learns (`dots_core.plan.gradients`).
     joint : bool
         Applied together with the next update, so that both gradients are taken at the old point.
     once_at : float, optional
         Made once an epoch, after this share of its steps (eDARTS §III-C); None: in every step.
     regularisation : float
         λ of the passive-aggressive regularisation that is part of the loss of β on the split, and so
-        is scaled by ``factor`` (TopoNAS eq. 14-15).
+        is scaled by the gradient's ``own_factor`` (TopoNAS eq. 14-15).
     """
 
     groups: tuple[str, ...]
     split: str
     shuffle: bool = True
-    factor: float = 1.0
-    training_factor: float = 0.0
-    order: int = 1
-    exact: bool = False
+    gradient: Gradient = field(default_factory=FirstOrder)
     joint: bool = False
     once_at: float | None = None
     regularisation: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2):
-            raise UsageError(f"an update is of order 1 or 2, not {self.order}")
         if self.once_at is not None and not 0 <= self.once_at <= 1:
             raise UsageError(f"an update is made once at a share of an epoch between 0 and 1, not {self.once_at}")
-        if "w" in self.groups and (self.order == 2 or self.training_factor or self.once_at is not None):
-            raise UsageError("second order, mixed levels and sparse updates are of architecture weights, not of w")
-        if self.order == 2 and (self.training_factor or self.factor != 1.0):
-            raise UsageError("an update is either of second order or of mixed level")
-        if self.exact and self.order == 1:
-            raise UsageError("an exact gradient of first order is the plain one; make the update of order 2")
+        if "w" in self.groups and not self.gradient.of_weights:
+            raise UsageError(f"the gradient {self.gradient} is of architecture weights, not of w")
+        if "w" in self.groups and self.once_at is not None:
+            raise UsageError("sparse updates are of architecture weights, not of w")
         if self.regularisation and "beta" not in self.groups:
             raise UsageError("passive-aggressive regularisation is of beta, which this update leaves alone")
         if not self.groups or any(group not in GROUPS for group in self.groups):
@@ -126,9 +121,9 @@ class Phase:
                     f"in phase {self.name} {' and '.join(sorted(waiting & set(update.groups)))} would be updated twice "
                     "at one point; name a group in one of the joint updates only"
                 )
-            if "w" in waiting and update.order == 2:
+            if "w" in waiting and update.gradient.perturbs_weights:
                 raise UsageError(
-                    f"in phase {self.name} an update of second order, which perturbs w, cannot be joint with an "
+                    f"in phase {self.name} an update by {update.gradient}, which perturbs w, cannot be joint with an "
                     "update of w before it; make the update of w the last"
                 )
             waiting = waiting | set(update.groups) if update.joint else set()
@@ -232,13 +227,54 @@ class Stage:
             head_norm=self.head_norm,
         )
 
-    def fixed_cells(self) -> dict[str, CellSpec] | None:
-        """The stage's cells, or None if they depend on the stage before."""
-        if isinstance(self.cells, Retained):
-            return None
+    @property
+    def retains(self) -> bool:
+        """Whether the stage's cells depend on the stage before."""
+        return isinstance(self.cells, Retained)
+
+    def cells_by_type(
+        self,
+        before: Mapping[str, CellSpec] | None = None,
+        architecture: Mapping[str, NDArray[np.floating]] | None = None,
+        temperature: Temperature | None = None,
+    ) -> dict[str, CellSpec]:
+        """Return the stage's cells, pruned to what the stage before retains.
+
+        Parameters
+        ----------
+        before : mapping of ``"normal"`` and ``"reduce"`` to CellSpec, optional
+            The cells of the stage before; needed if the stage `retains`.
+        architecture : mapping, optional
+            Their α′, ``alpha.<cell type>``, shape (edges, operations); what is not given is equal throughout.
+        temperature : Temperature, optional
+            As in `dots_core.search_space.derivation.retain`.
+        """
         if isinstance(self.cells, Genotype):
             return {kind: self.cells.cell(kind) for kind in CELL_TYPES}
-        return dict.fromkeys(CELL_TYPES, self.cells)
+        if isinstance(self.cells, CellSpec):
+            return dict.fromkeys(CELL_TYPES, self.cells)
+        assert before is not None, "Plan refuses a first stage that depends on another"
+        known, rule, topology = architecture or {}, self.cells.rule, self.cells.topology
+        found = {}
+        for kind in CELL_TYPES:
+            equal = np.zeros(before[kind].operation_groups.shape)
+            found[kind] = retain(before[kind], known.get(f"alpha.{kind}", equal), rule, topology, temperature)
+        return found
+
+    def build(self, plan: Plan, spec: NetworkSpec, engine: Engine) -> Network:
+        """Build the stage's network on an engine, with initial weights and architecture weights of the plan's seed.
+
+        Parameters
+        ----------
+        spec : NetworkSpec
+            What `network` gave.
+        """
+        computing(engine.name)
+        return engine.build(
+            Setup(spec, self.optimizers, plan.loss, plan.runtime),
+            initial_weights(spec, plan.seed, self.name),
+            initial_architecture(spec, plan.seed, self.name, self.initial_scale),
+        )
 
 
 @dataclass(frozen=True)
@@ -363,11 +399,19 @@ def _described(value: object) -> str:
     """Return a value as text, fields of dataclasses that are at their defaults left out."""
     if isinstance(value, tuple):
         return f"({', '.join(map(_described, value))})"
-    if not is_dataclass(value):
+    if value is None or isinstance(value, (str, int, float)):
         return repr(value)
-    parts = []
+    if not is_dataclass(value):
+        raise UsageError(
+            f"a plan holds {quoted(repr(value))}, which no digest can describe; make {type(value).__name__} a frozen "
+            "dataclass"
+        )
+    parts: dict[str, object] = {}
     for each in fields(value):
         default = each.default if each.default_factory is MISSING else each.default_factory()
-        if (own := getattr(value, each.name)) != default:
-            parts.append(f"{each.name}={_described(own)}")
-    return f"{type(value).__name__}({', '.join(parts)})"
+        own = getattr(value, each.name)
+        if isinstance(value, Update) and isinstance(own, Gradient):
+            parts |= own.recorded()
+        elif own != default:
+            parts[each.name] = own
+    return f"{type(value).__name__}({', '.join(f'{name}={_described(part)}' for name, part in parts.items())})"

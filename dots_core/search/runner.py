@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from dots_core.data import ImageData
-from dots_core.engine.protocol import Engine, Network, Rates, Setup, State
-from dots_core.engine.registry import computing
+from dots_core.engine.protocol import Engine, Network, Rates, State
 from dots_core.errors import CorruptFile, DotsError, NonFiniteLoss, UsageError
-from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.cell_records import cell_to_record
 from dots_core.plan.early_stop import Stability, convolution_ranking
@@ -32,7 +30,7 @@ from dots_core.search.progress import Progress, Sums
 from dots_core.search.saving import Saving
 from dots_core.search.step import Stepper, StepPosition, due
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
-from dots_core.search_space.derivation import derive, retain
+from dots_core.search_space.derivation import derive
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
 from dots_core.storage.checkpoint import Checkpoint
@@ -95,7 +93,7 @@ class Outcome:
 def check_unrolling(plan: Plan, engine: Engine) -> None:
     """Raise `UsageError` if a plan asks for exact gradients of second order of an engine that has none."""
     updates = (update for stage in plan.stages for phase in stage.phases for update in phase.updates)
-    if any(update.exact for update in updates) and not getattr(engine, "unrolls", False):
+    if any(update.gradient.unrolls for update in updates) and not getattr(engine, "unrolls", False):
         raise UsageError(
             f"the engine {engine.name} cannot differentiate through a step of SGD; "
             "set operation.hypergradient and topology.hypergradient to finite-difference, or take an engine that "
@@ -189,8 +187,7 @@ class Runner:
         }
 
     def _fresh_progress(self) -> Progress:
-        cells = self.plan.stages[0].fixed_cells()
-        assert cells is not None, "Plan refuses a first stage that depends on another"
+        cells = self.plan.stages[0].cells_by_type()
         records = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
         return Progress(records, self._engine_record(), self._data.fingerprint, self.plan.digest)
 
@@ -200,13 +197,7 @@ class Runner:
     def _build(self, cells: dict[str, CellSpec]) -> None:
         plan, stage = self.plan, self._stage
         self._spec: NetworkSpec = stage.network(plan, cells, len(self._data.classes), self._data.shape)
-        setup = Setup(self._spec, stage.optimizers, plan.loss, plan.runtime)
-        computing(self._engine.name)
-        self._network: Network = self._engine.build(
-            setup,
-            initial_weights(self._spec, plan.seed, stage.name),
-            initial_architecture(self._spec, plan.seed, stage.name, stage.initial_scale),
-        )
+        self._network: Network = stage.build(plan, self._spec, self._engine)
 
     def _restore(self, path: Path, checkpoint: Checkpoint, progress: Progress) -> None:
         self._progress = progress
@@ -435,16 +426,7 @@ class Runner:
         progress.stage += 1
         if progress.stage == len(self.plan.stages):
             return
-        stage = self._stage
-        cells = stage.fixed_cells()
-        if cells is None:
-            assert isinstance(stage.cells, Retained)
-            before = self._cells()
-            alpha, kept = completed(before, self._network.architecture()), stage.cells
-            cells = {
-                kind: retain(before[kind], alpha[f"alpha.{kind}"], kept.rule, kept.topology, temperature)
-                for kind in CELL_TYPES
-            }
+        cells = self._stage.cells_by_type(self._cells(), self._network.architecture(), temperature)
         progress.cells = {kind: cell_to_record(cells[kind]) for kind in CELL_TYPES}
         self._build(cells)
 

@@ -1,4 +1,4 @@
-"""Gumbel noise for sampled operations: drawn once, for every engine (Jang et al. 2017; Maddison et al. 2017)."""
+"""Draws for sampled operations: made once, for every engine (Jang et al. 2017; Maddison et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,9 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.random import Stream
 from dots_core.search_space.cell import CellSpec
 
-_SMALLEST = 2.0**-53
-"""Uniform numbers are multiples of it; in place of 0, whose Gumbel value is infinite."""
-
-
-def gumbel(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return standard Gumbel numbers −log(−log u), of the shape of u, uniform numbers in [0, 1)."""
-    return -np.log(-np.log(np.maximum(uniform, _SMALLEST)))
-
 
 class Sampler:
-    """Draws for the cells of a network whose operations are sampled (`CellSpec.sampling`).
+    """Draws for the cells of a network whose operations are sampled (`dots_core.search_space.sampling`).
 
     A draw depends on nothing but the seed, the salt, the epoch and the step, and, for the choice of
     hard samples, on α′.
@@ -34,13 +26,13 @@ class Sampler:
     """
 
     def __init__(self, spec: NetworkSpec, seed: int, salt: str) -> None:
-        self._cells = {kind: spec.cell(kind) for kind in spec.kinds() if spec.cell(kind).sampling != "none"}
+        self._cells = {kind: spec.cell(kind) for kind in spec.kinds() if spec.cell(kind).drawn.draws}
         self._streams = {kind: Stream(seed, f"gumbel/{salt}/{kind}") for kind in self._cells}
 
     @property
     def hard(self) -> bool:
         """Whether a draw depends on α′."""
-        return any(cell.sampling == "hard" for cell in self._cells.values())
+        return any(cell.drawn.chooses for cell in self._cells.values())
 
     def draw(self, architecture: Mapping[str, NDArray[np.floating]], epoch: int, step: int) -> dict[str, Draw] | None:
         """Return the draws of one step; None where nothing is sampled.
@@ -53,12 +45,13 @@ class Sampler:
         draws = {}
         for kind, cell in self._cells.items():
             groups = cell.operation_groups
-            noise = np.where(groups.mask, gumbel(self._streams[kind].uniform(groups.shape, epoch, step)), 0.0)
+            drawn = cell.drawn.noise(self._streams[kind].uniform(groups.shape, epoch, step))
+            noise = np.where(groups.mask, drawn, 0.0)
             draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise.astype(np.float32))
         return draws or None
 
     def most_likely(self, architecture: Mapping[str, NDArray[np.floating]]) -> dict[str, Draw] | None:
-        """Return the draws for evaluation: no noise, and of hard samples each group's largest α′.
+        """Return the draws for evaluation: no noise, and of hard samples what is chosen without.
 
         ``architecture`` and its shapes are as in `draw`.
         """
@@ -70,8 +63,7 @@ class Sampler:
 
 
 def _draw(cell: CellSpec, alpha: NDArray[np.floating] | None, noise: NDArray[np.float32]) -> Draw:
-    if cell.sampling != "hard":
+    if not cell.drawn.chooses:
         return Draw(noise)
     assert alpha is not None
-    groups = cell.operation_groups
-    return Draw(noise, groups.largest(groups.shifted(np.asarray(alpha, np.float32), noise)))
+    return Draw(noise, cell.drawn.chosen(cell.operation_groups, np.asarray(alpha, np.float32), noise))

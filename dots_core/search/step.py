@@ -1,28 +1,20 @@
-"""What one step of a plan is: first and second order, one, two and mixed levels, on any engine.
-
-Every rule is put together from an engine's `accumulate_gradients`, `update`, `virtual_step`, `perturb_weights` and
-`restore_weights`; the engine learns of none.
-"""
+"""What one step of a plan is, on any engine: whose gradients are accumulated (`dots_core.plan.gradients`) and used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.protocol import Network, Rates, UnrollingNetwork
+from dots_core.engine.protocol import Network, Rates
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Update
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.sampling import Sampler
 from dots_core.search_space.mixing import Temperature
-
-RADIUS = 0.01
-"""‖ε·∇w′ L_val‖₂ of the finite difference (DARTS §2.3: ε = 0.01 / ‖∇w′ L_val‖₂)."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,10 @@ class Stepper:
         for number in made:
             update = updates[number]
             training = replace(batches[self._of_weights], draws=batches[number].draws)
-            rows += [(number, own) for own in self._accumulate(update, training, batches[number], rates, temperature)]
+            made_of = update.gradient.accumulate(
+                network, update.groups, training, batches[number], rates.weights, temperature
+            )
+            rows += [(number, own) for own in made_of]
             waiting.append(number)
             if not update.joint:
                 for each in waiting:
@@ -108,24 +103,6 @@ class Stepper:
                     )
                 waiting = []
         return rows
-
-    def _accumulate(
-        self, update: Update, training: Batch, own: Batch, rates: Rates, temperature: Temperature
-    ) -> list[bool]:
-        """Accumulate an update's gradient; say of each pass made whether it is of the update's own loss."""
-        network = self._network
-        if update.order == 2:
-            if update.exact:
-                cast(UnrollingNetwork, network).accumulate_unrolled_gradients(
-                    update.groups, training, own, rates.weights, temperature
-                )
-                return [True]
-            return _second_order(network, update.groups, training, own, rates.weights, temperature)
-        network.accumulate_gradients(update.groups, own, temperature, update.factor)
-        if update.training_factor:
-            network.accumulate_gradients(update.groups, training, temperature, update.training_factor)
-            return [True, False]
-        return [True]
 
     def _extra_gradients(
         self, update: Update, architecture: Mapping[str, NDArray[np.floating]], temperature: Temperature
@@ -136,30 +113,5 @@ class Stepper:
         extra_gradients: dict[str, NDArray[np.floating]] = {}
         for kind in self._spec.kinds():
             _, gradient = passive_aggressive(self._spec.cell(kind), architecture[f"beta.{kind}"], temperature.beta)
-            extra_gradients[f"beta.{kind}"] = update.factor * update.regularisation * gradient
+            extra_gradients[f"beta.{kind}"] = update.gradient.own_factor * update.regularisation * gradient
         return extra_gradients
-
-
-def _second_order(
-    network: Network,
-    groups: tuple[str, ...],
-    training: Batch,
-    validation: Batch,
-    rate: float,
-    temperature: Temperature,
-) -> list[bool]:
-    """Accumulate ∇α L_val(w′) − ξ·(∇α L_train(w⁺) − ∇α L_train(w⁻)) / 2ε with w± = w ± ε·∇w′ L_val (DARTS eq. 7-8)."""
-    network.accumulate_gradients(("w",), training, temperature)
-    network.virtual_step(rate)
-    network.accumulate_gradients((*groups, "w"), validation, temperature)
-    rows = [False, True]
-    norm = network.gradient_norm()
-    if norm > 0:
-        # ε = radius/‖g‖, so 1/2ε = ‖g‖/2·radius.
-        factor = rate * norm / (2 * RADIUS)
-        for sign in (1.0, -1.0):
-            network.perturb_weights(sign * RADIUS)
-            network.accumulate_gradients(groups, training, temperature, -sign * factor)
-            rows.append(False)
-    network.restore_weights()
-    return rows

@@ -14,14 +14,14 @@ from functools import cached_property
 import numpy as np
 
 from dots_core import bounds
-from dots_core.errors import UsageError, nearest
+from dots_core.errors import UsageError
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups
 from dots_core.search_space.operations import NONE, OPERATIONS, check_operations, grouping
+from dots_core.search_space.sampling import SAMPLINGS, Sampling
 from dots_core.search_space.topology import Topology, TopologyMatrix
 
 CELL_TYPES = ("normal", "reduce")
-SAMPLINGS = ("none", "soft", "hard")
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class CellSpec:
     mixed : bool
         Whether operations are weighted by α. A derived cell's are not: it adds its edges unweighted.
     sampling : str
-        ``"none"``: α is a softmax. ``"soft"``: Gumbel noise is added to α′ (SNAS: the concrete
-        distribution). ``"hard"``: only the operation with the largest noisy α′ of each group is
-        evaluated, with the gradient of its softmax weight (GDAS: straight-through).
+        The name of one of `dots_core.search_space.sampling.SAMPLINGS`.
     partial : int
         K: the first 1/K of the channels pass through the operations, the others pass by, and
         channels are shuffled at every node (PC-DARTS). 1 is no partial connection.
@@ -61,13 +59,11 @@ class CellSpec:
     attention: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.sampling not in SAMPLINGS:
-            hint = nearest(self.sampling, SAMPLINGS)
-            raise UsageError(f"unknown sampling '{self.sampling}'{hint}; known: {', '.join(SAMPLINGS)}")
+        SAMPLINGS[self.sampling]
         if self.partial < 1:
             raise UsageError(f"partial is {self.partial}; 1 part of the channels in K passes, K at least 1")
         check_operations(tuple(operation for operation, _ in self.attention))
-        if not self.mixed and (self.sampling != "none" or self.partial > 1 or self.attention):
+        if not self.mixed and (self.drawn.draws or self.partial > 1 or self.attention):
             raise UsageError(
                 "a derived cell mixes no operations: sampling, partial channels and attention do not go with it"
             )
@@ -97,6 +93,11 @@ class CellSpec:
             raise UsageError(f"node {missing[0]} has no incoming edge")
         if list(self.edges) != sorted(self.edges, key=lambda e: (e.target, e.source)):
             raise UsageError("a cell's edges must be sorted by target, then source")
+
+    @property
+    def drawn(self) -> Sampling:
+        """The sampling itself."""
+        return SAMPLINGS[self.sampling]
 
     @cached_property
     def operation_groups(self) -> SoftmaxGroups:

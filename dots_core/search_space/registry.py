@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, Protocol, TypeVar
 
@@ -10,11 +10,15 @@ from dots_core.errors import UsageError, nearest, quoted
 
 
 class Named(Protocol):
-    """Anything with a name."""
+    """Anything with a name that says what it is."""
 
     @property
     def name(self) -> str:
         """What it is called in configurations, and registered as."""
+
+    @property
+    def about(self) -> str:
+        """What it is and where it comes from, in one line."""
 
 
 Member = TypeVar("Member", bound=Named)
@@ -30,10 +34,12 @@ class Registry(Generic[Member]):
     group : str
         Entry points of this group lead to more of them, from any installed package; they are loaded when
         first asked for.
+    check : callable, optional
+        Raises `UsageError` for an object that cannot be one of them.
     """
 
-    def __init__(self, kind: str, group: str) -> None:
-        self._kind, self._group = kind, group
+    def __init__(self, kind: str, group: str, check: Callable[[Member], None] | None = None) -> None:
+        self.kind, self.group, self._check = kind, group, check
         self._members: dict[str, Member] = {}
         self._loaded = False
 
@@ -43,10 +49,14 @@ class Registry(Generic[Member]):
         Raises
         ------
         UsageError
-            If another one has its name.
+            If another one has its name, it says nothing of itself, or it cannot be one.
         """
+        if not getattr(member, "about", ""):
+            raise UsageError(f"the {self.kind} '{quoted(member.name)}' says nothing of itself; give it a line `about`")
+        if self._check is not None:
+            self._check(member)
         if self._members.setdefault(member.name, member) is not member:
-            raise UsageError(f"there is a {self._kind} '{quoted(member.name)}' already; give yours another name")
+            raise UsageError(f"there is a {self.kind} '{quoted(member.name)}' already; give yours another name")
         return member
 
     def __getitem__(self, name: str) -> Member:
@@ -60,7 +70,7 @@ class Registry(Generic[Member]):
         member = self._all().get(name)
         if member is None:
             hint = nearest(quoted(name), self.names)
-            raise UsageError(f"unknown {self._kind} '{quoted(name)}'{hint}; known: {', '.join(self.names)}")
+            raise UsageError(f"unknown {self.kind} '{quoted(name)}'{hint}; known: {', '.join(self.names)}")
         return member
 
     def __iter__(self) -> Iterator[Member]:
@@ -74,13 +84,13 @@ class Registry(Generic[Member]):
     def _all(self) -> dict[str, Member]:
         if not self._loaded:
             self._loaded = True  # a package that is being loaded may ask, too
-            for point in entry_points(group=self._group):
+            for point in entry_points(group=self.group):
                 try:
                     self.register(point.load())
                 except Exception as error:
                     self._loaded = False
                     raise UsageError(
-                        f"the {self._kind} '{quoted(point.name)}' of an installed package does not load: "
+                        f"the {self.kind} '{quoted(point.name)}' of an installed package does not load: "
                         f"{type(error).__name__}: {quoted(str(error))}; mend or uninstall that package"
                     ) from error
         return self._members

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dots_core.network.spec import NetworkSpec
-from dots_core.search_space.cell import SAMPLINGS, CellSpec, search_cell
+from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups
 from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.search_space.sampling import SAMPLINGS
 from dots_core.search_space.topology import Topology
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -169,7 +170,7 @@ def method_cells(draw: st.DrawFn, topology: st.SearchStrategy[Topology] = every_
     cell = draw(search_cells(draw(topology)))
     return replace(
         cell,
-        sampling=draw(st.sampled_from(SAMPLINGS)),
+        sampling=draw(st.sampled_from(SAMPLINGS.names)),
         partial=draw(st.sampled_from([1, 2, 4])),
         attention=draw(attentions),
     )

@@ -17,11 +17,12 @@ from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Rates
 from dots_core.errors import UsageError
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan.gradients import RADIUS, MixedLevel, SecondOrder
 from dots_core.plan.plan import Phase, Stage, Update
 from dots_core.plan.schedules import Constant, Exponential, Linear
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.runner import Runner
-from dots_core.search.step import RADIUS, Stepper, StepPosition, due
+from dots_core.search.step import Stepper, StepPosition, due
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.topology import Topology
@@ -185,8 +186,8 @@ def test_bi_level_of_first_order(seed):
 def test_mixed_level(seed, weight):
     """w − η∇L_tr; α − η(∇L_tr + λ∇L_valα); β − η(∇L_tr + λ∇L_valβ), one after the other (TopoNAS eq. 23)."""
     network, at, of = start(seed)
-    alpha = Update(("alpha",), "third-b", factor=weight, training_factor=1.0)
-    beta = Update(("beta",), "third-c", factor=weight, training_factor=1.0)
+    alpha = Update(("alpha",), "third-b", gradient=MixedLevel(weight))
+    beta = Update(("beta",), "third-c", gradient=MixedLevel(weight))
     assert stepped(network, (W, alpha, beta)) == [(0, True), (1, True), (1, False), (2, True), (2, False)]
     at = descended(at, "w", of[0].gradient(at, "w"))
     at = descended(at, ALPHA, of[0].gradient(at, ALPHA) + weight * of[1].gradient(at, ALPHA))
@@ -234,7 +235,7 @@ def test_regularisation_is_of_beta_alone(seed, weight, one_update, factor):
         gradients = {name: of[0].gradient(at, name) for name in SHAPES}
         at = {name: descended(at, name, gradients[name] + (weight * slope if name == BETA else 0))[name] for name in at}
     else:
-        stepped(network, (A, Update(("beta",), "third-c", factor=factor, regularisation=weight), W))
+        stepped(network, (A, Update(("beta",), "third-c", gradient=MixedLevel(factor, 0.0), regularisation=weight), W))
         at = descended(at, ALPHA, of[0].gradient(at, ALPHA))
         at = descended(at, BETA, factor * (of[1].gradient(at, BETA) + weight * slope))
         at = descended(at, "w", of[2].gradient(at, "w"))
@@ -244,7 +245,7 @@ def test_regularisation_is_of_beta_alone(seed, weight, one_update, factor):
 # Second order
 
 
-SECOND = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+SECOND = (Update(("alpha", "beta"), "half-b", gradient=SecondOrder()), Update(("w",), "half-a"))
 
 
 @quick
@@ -323,14 +324,14 @@ def test_three_splits_of_second_order_may_be_joint(seed):
     """Each hypergradient at the old point; the gradient of w is not touched by what perturbs w."""
     network, at, of = start(seed)
     alone, _, _ = start(seed)
-    stepped(network, (Update(("alpha",), "third-b", order=2, joint=True), Update(("w",), "third-a")))
-    stepped(alone, (Update(("alpha",), "third-b", order=2), Update(("w",), "third-a")))
+    stepped(network, (Update(("alpha",), "third-b", gradient=SecondOrder(), joint=True), Update(("w",), "third-a")))
+    stepped(alone, (Update(("alpha",), "third-b", gradient=SecondOrder()), Update(("w",), "third-a")))
     assert np.array_equal(network.at[ALPHA], alone.at[ALPHA])
     np.testing.assert_allclose(network.at["w"], at["w"] - 0.3 * of[1].gradient(at, "w"), rtol=1e-10, atol=1e-10)
 
 
 def test_joint_updates_that_would_get_in_each_others_way_are_refused():
-    second_order = (Update(("w",), "half-a", joint=True), Update(("alpha",), "half-b", order=2))
+    second_order = (Update(("w",), "half-a", joint=True), Update(("alpha",), "half-b", gradient=SecondOrder()))
     with pytest.raises(UsageError, match="make the update of w the last"):
         Phase("search", 1, second_order)
     twice = (Update(("alpha",), "half-b", joint=True), Update(("w", "alpha"), "half-a"))
@@ -400,7 +401,7 @@ def test_draws_belong_to_the_update(sampling):
     spec = NetworkSpec(cell, cell, 1, 2, 2, (1, 4, 4))
     network = Arithmetic(losses(0), 0)
     before = network.at[ALPHA]
-    mixed = Update(("alpha",), "half-b", training_factor=1.0)
+    mixed = Update(("alpha",), "half-b", gradient=MixedLevel())
     stepped(network, (mixed, W), spec)
     own, training, weights = (read.batch.draws["normal"] for read in network.reads)
     assert [int(read.batch.labels[0]) for read in network.reads] == [0, 1, 1]

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dots_core.errors import UsageError
+from dots_core.plan.gradients import MixedLevel, SecondOrder
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Cosine
 from dots_core.search_space.cell import search_cell
+from dots_core.search_space.derivation import retain
 from dots_core.search_space.named_cells import named_cell
 from dots_core.search_space.topology import Topology
 
@@ -30,7 +33,9 @@ def stage(**changes) -> Stage:
         (lambda: Update(("w",), "half-c"), "unknown split 'half-c'; known: all, half-a, half-b"),
         (lambda: Update(("w",), "test"), "unknown split 'test'"),
         (lambda: Phase("warm-up", -1, (W,)), "phase warm-up has -1 epochs"),
-        (lambda: Update(("alpha",), "half-b", exact=True), "make the update of order 2"),
+        (lambda: Update(("w",), "half-a", gradient=SecondOrder()), r"SecondOrder\(exact=False\) is of architecture"),
+        (lambda: Update(("w", "alpha"), "half-a", gradient=MixedLevel()), "is of architecture weights, not of w"),
+        (lambda: Update(("w",), "half-a", once_at=0.5), "sparse updates are of architecture weights"),
         (lambda: Phase("search", 1, ()), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (W, W)), "phase search must update w exactly once"),
         (lambda: Phase("search", 1, (Update(("alpha",), "all"),)), "must update w exactly once"),
@@ -43,7 +48,7 @@ def stage(**changes) -> Stage:
         (lambda: Plan((stage(),), train_share=0.0), "train_share is 0.0"),
         (lambda: Plan((stage(),), train_share=1.5), "train_share is 1.5"),
         (lambda: Plan((stage(),), train_share=0.5, train_images=9), "not both"),
-        (lambda: stage(validation="half-a"), "unknown validation split 'half-a'; known: none, half-b, third-b, test"),
+        (lambda: stage(validation="half-c"), "unknown validation split 'half-c'; known: none, half-a, half-b"),
         (lambda: stage(drop_path=1.0), "drop_path is 1.0"),
         (lambda: stage(drop_path=-0.1), "drop_path is -0.1"),
         (lambda: Plan(()), "at least one epoch"),
@@ -88,25 +93,30 @@ def test_images_are_shuffled_and_all_are_used_unless_said():
     assert (Plan((stage(),)).train_images, Plan((stage(),)).test_images) == (0, 0)
 
 
-def test_fixed_cells():
-    assert stage(cells=RETAINED).fixed_cells() is None
-    assert stage().fixed_cells() == {"normal": search_cell(2), "reduce": search_cell(2)}
+def test_cells_by_type():
+    assert stage(cells=RETAINED).retains
+    assert not stage().retains
+    before, alpha = dict.fromkeys(("normal", "reduce"), search_cell(2)), np.arange(40.0).reshape(5, 8) % 7
+    kept = stage(cells=RETAINED).cells_by_type(before, {"alpha.normal": alpha})
+    assert kept["normal"] == retain(before["normal"], alpha, "groups", RETAINED.topology)
+    assert kept["reduce"] == retain(before["reduce"], np.zeros((5, 8)), "groups", RETAINED.topology)
+    assert stage().cells_by_type() == {"normal": search_cell(2), "reduce": search_cell(2)}
     genotype = named_cell("DARTS_V2")
     expected = {"normal": genotype.cell("normal"), "reduce": genotype.cell("reduce")}
-    assert stage(cells=genotype).fixed_cells() == expected
+    assert stage(cells=genotype).cells_by_type() == expected
 
 
 def test_the_network_of_a_stage():
     searched = stage(head_norm=True)
     plan = Plan((searched,), channels=8, stem="imagenet", stem_multiplier=2)
-    cells = searched.fixed_cells()
+    cells = searched.cells_by_type()
     spec = searched.network(plan, cells, 7, (1, 28, 30))
     assert (spec.normal, spec.reduce) == (cells["normal"], cells["reduce"])
     assert (spec.layers, spec.channels, spec.classes, spec.input_shape) == (3, 8, 7, (1, 28, 30))
     assert (spec.stem, spec.stem_multiplier, spec.head_norm, spec.auxiliary) == ("imagenet", 2, True, False)
     assert (spec.affine, spec.pool_norm) == (False, True)
     trained = stage(cells=named_cell("DARTS_V1"), auxiliary=True)
-    spec = trained.network(plan, trained.fixed_cells(), 7, (1, 28, 30))
+    spec = trained.network(plan, trained.cells_by_type(), 7, (1, 28, 30))
     assert (spec.affine, spec.pool_norm, spec.auxiliary, spec.head_norm) == (True, False, True, False)
     assert spec.normal != spec.reduce
 

@@ -18,6 +18,7 @@ from dots_core.engine.protocol import GROUPS, Runtime
 from dots_core.engine.registry import load_engine
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.network.layers import GlobalAverage
+from dots_core.plan.gradients import SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.mixing import Temperature
@@ -93,7 +94,7 @@ def search(sampling="none", partial=1, nodes=2, operations=OPERATIONS):
     return NetworkCase(spec, Temperature(0.5, 0.8), seed=1)
 
 
-SECOND_ORDER = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+SECOND_ORDER = (Update(("alpha", "beta"), "half-b", gradient=SecondOrder()), Update(("w",), "half-a"))
 
 
 @pytest.mark.parametrize(("sampling", "partial"), [("none", 1), ("hard", 1), ("soft", 2)])

@@ -20,11 +20,12 @@ from dots_core.engine.protocol import Optimizers, Rates, Runtime, Setup
 from dots_core.network.initialisation import initial_architecture
 from dots_core.network.layers import MaxPool2x2
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan import gradients
+from dots_core.plan.gradients import RADIUS, MixedLevel, SecondOrder
 from dots_core.plan.plan import Update
-from dots_core.search import step as levels
 from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.sampling import Sampler
-from dots_core.search.step import RADIUS, Stepper, StepPosition
+from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.operations import OPERATIONS
@@ -371,8 +372,8 @@ def test_mixed_level(weight: float) -> None:
     """w by ∇L_train, then α by ∇L_train + λ∇L_valα, then β by ∇L_train + λ∇L_valβ (TopoNAS algorithm 1)."""
     updates = (
         Update(("w",), "third-a"),
-        Update(("alpha",), "third-b", factor=weight, training_factor=1.0),
-        Update(("beta",), "third-c", factor=weight, training_factor=1.0),
+        Update(("alpha",), "third-b", gradient=MixedLevel(weight)),
+        Update(("beta",), "third-c", gradient=MixedLevel(weight)),
     )
     network, hand = stepped(TOPONAS, updates), ByHand(TOPONAS)
     for step in range(2):
@@ -449,7 +450,7 @@ def test_a_sparse_update_is_made_in_one_step_of_the_epoch() -> None:
 # Second order
 
 
-BI = (Update(("alpha", "beta"), "half-b", order=2), Update(("w",), "half-a"))
+BI = (Update(("alpha", "beta"), "half-b", gradient=SecondOrder()), Update(("w",), "half-a"))
 
 
 class Recorder:
@@ -594,7 +595,7 @@ def test_the_hypergradient_is_that_of_the_loss_after_a_step(rate: float) -> None
 @pytest.mark.parametrize("mixing", ["softmax", "groups", "attention", "partial"])
 def test_the_hypergradient_of_a_network_with_kinks(mixing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A radius of 0.01 passes kinks of ReLU and max-pooling on so few pixels; in the limit they do not matter."""
-    monkeypatch.setattr(levels, "RADIUS", 1e-6)
+    monkeypatch.setattr(gradients, "RADIUS", 1e-6)
     spec = supernet(Topology("k-edges"), nodes=2, **MIXINGS[mixing])
     second, first = deviations(spec, 0.025, lambda network: network)
     assert second <= 1e-4

@@ -19,6 +19,7 @@ from dots_core.errors import CorruptFile, UsageError
 from dots_core.network.counts import mac_count, parameter_count
 from dots_core.network.initialisation import initial_weights
 from dots_core.network.spec import derived_network
+from dots_core.plan.gradients import MixedLevel, SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.random import Stream
 from dots_core.search.sampling import Sampler
@@ -215,8 +216,8 @@ def updates_of(kind, groups):
     """The updates of a step: of architecture weights, then of w."""
     kinds = {
         "first order": Update(groups, "half-b"),
-        "mixed level": Update(groups, "half-b", factor=0.6, training_factor=0.8),
-        "second order": Update(groups, "half-b", order=2),
+        "mixed level": Update(groups, "half-b", gradient=MixedLevel(0.6, 0.8)),
+        "second order": Update(groups, "half-b", gradient=SecondOrder()),
     }
     return kinds[kind], Update(("w",), "half-a")
 

@@ -11,8 +11,9 @@ from dots_conformance.networks import NetworkCase, drawn_batch, operation_spec, 
 from dots_core.engine.protocol import Loss, Optimizers, Rates
 from dots_core.engine.registry import load_engine
 from dots_core.network.spec import NetworkSpec
+from dots_core.plan import gradients
+from dots_core.plan.gradients import SecondOrder
 from dots_core.plan.plan import Update
-from dots_core.search import step as levels
 from dots_core.search.sampling import Sampler
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
@@ -167,7 +168,7 @@ class Agreement:
 def stepped_gradient(case: NetworkCase, exact: bool, samples: int, rate: float = RATE) -> np.ndarray:
     """The gradient of architecture weights that one step of a plan of second order takes."""
     network = built(case, "torch")
-    updates = (Update(GROUPS, "half-b", order=2, exact=exact), Update(("w",), "half-a"))
+    updates = (Update(GROUPS, "half-b", gradient=SecondOrder(exact)), Update(("w",), "half-a"))
     stepper = Stepper(network, case.spec, updates, 3, "second order")
     batches = [batch_of(case, 1, samples), batch_of(case, 0, samples)]
     rows = stepper.step(batches.__getitem__, Rates(rate), case.temperature, StepPosition(0, 0, 1))
@@ -182,7 +183,7 @@ HARD = case_of(searched(Topology("edge-softmax"), "hard", 2))
 def test_finite_differences_tend_to_the_exact_gradient(name, monkeypatch):
     """Over a distance on which no ReLU and no max-pool changes its mind."""
     case = HARD if name == "hard" else CASES[name]
-    monkeypatch.setattr(levels, "RADIUS", 1e-6)
+    monkeypatch.setattr(gradients, "RADIUS", 1e-6)
     exact, found = (stepped_gradient(case, exact, 16) for exact in (True, False))
     agreement = Agreement.of(found, exact)
     assert agreement.error <= 1e-3

@@ -15,6 +15,7 @@ from dots.config.plan import plan_of
 from dots.config.presets import merged, nested, preset_names, preset_path, preset_values
 from dots.config.schema import CONFIGS, parse_config
 from dots_core.data import Augmentation, ImageData, Loader, from_arrays
+from dots_core.plan.gradients import MixedLevel, SecondOrder
 from dots_core.plan.plan import Plan, Update
 from dots_core.plan.schedules import Constant, Cosine, Linear, LinearDecay, Warmup
 from dots_core.search.batches import BatchSource
@@ -140,10 +141,13 @@ def test_the_gradient_of_architecture_weights_is_clipped_stage_by_stage():
 
 def test_steps_of_two_levels():
     assert search_updates("darts-v1-cifar10") == (Update(("alpha",), "half-b"), Update(("w",), "half-a"))
-    assert search_updates("darts-v2-cifar10") == (Update(("alpha",), "half-b", order=2), Update(("w",), "half-a"))
+    assert search_updates("darts-v2-cifar10") == (
+        Update(("alpha",), "half-b", gradient=SecondOrder()),
+        Update(("w",), "half-a"),
+    )
     # PC-DARTS: beta learns with alpha.
     assert search_updates("pc-darts-cifar10") == (Update(("alpha", "beta"), "half-b"), Update(("w",), "half-a"))
-    assert search_updates("edarts-cifar10")[0] == Update(("alpha",), "half-b", order=2, once_at=1.0)
+    assert search_updates("edarts-cifar10")[0] == Update(("alpha",), "half-b", gradient=SecondOrder(), once_at=1.0)
 
 
 def test_steps_of_one_level():
@@ -162,8 +166,8 @@ def test_steps_of_toponas_are_its_algorithm(space):
     )
     assert search_updates(f"toponas-{space}-mile") == (
         Update(("w",), "third-a"),
-        Update(("alpha",), "third-b", training_factor=1.0),
-        Update(("beta",), "third-c", training_factor=1.0, regularisation=10.0),
+        Update(("alpha",), "third-b", gradient=MixedLevel()),
+        Update(("beta",), "third-c", gradient=MixedLevel(), regularisation=10.0),
     )
 
 
@@ -187,7 +191,7 @@ def test_all_but_the_last_update_are_joint(settings, expected):
 def test_weights_of_the_mixed_level():
     settings = {"operation.level": "mixed", "operation.training_weight": 0.5, "operation.validation_weight": 2.0}
     updates = plan("search", "darts-v1-cifar10", **settings).stages[0].phases[-1].updates
-    assert updates == (Update(("w",), "half-a"), Update(("alpha",), "half-b", factor=2.0, training_factor=0.5))
+    assert updates == (Update(("w",), "half-a"), Update(("alpha",), "half-b", gradient=MixedLevel(2.0, 0.5)))
 
 
 @pytest.mark.parametrize(

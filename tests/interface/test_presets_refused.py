@@ -63,19 +63,19 @@ REFUSED = {
     ),
     "joint updates at one level": (
         {**ONE, "operation.joint": True},
-        ["operation.joint", "operation.level=one"],
+        ["operation.joint", "operation.level is one", "operation.level=bi or mixed"],
         "at the old point anyway",
         {"operation.level": "bi"},
     ),
     "sparse updates at one level": (
         {"topology.once_at": 0.5},
-        ["topology.once_at", "topology.level=one"],
+        ["topology.once_at", "topology.level is one"],
         "in every step",
         {"topology.once_at": None},
     ),
     "thirds at one level": (
         {"topology.splits": "thirds"},
-        ["topology.splits", "topology.level=one"],
+        ["topology.splits", "topology.level is one"],
         "all images",
         {"topology.level": "mixed"},
     ),
@@ -105,14 +105,14 @@ REFUSED = {
     ),
     "weights of losses at two levels": (
         {"operation.training_weight": 0.5},
-        ["operation.training_weight", "operation.validation_weight", "operation.level is bi"],
-        "two losses of level mixed",
+        ["operation.training_weight", "operation.level is bi", "operation.level=mixed"],
+        "two losses that are mixed",
         {"operation.level": "mixed"},
     ),
     "weights of losses at one level": (
         {"topology.validation_weight": 0.5},
-        ["topology.training_weight", "topology.level is one"],
-        "two losses of level mixed",
+        ["topology.validation_weight", "topology.level is one"],
+        "two losses that are mixed",
         {"topology.validation_weight": 1},
     ),
     "w waiting for a sparse update": (

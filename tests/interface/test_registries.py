@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 
 from dots_core.errors import UsageError
-from dots_core.plan.early_stop import EARLY_STOPS
-from dots_core.search_space.derivation import RETENTIONS
+from dots_core.plan.gradients import FirstOrder, Gradient
+from dots_core.plan.levels import LEVELS, TwoLevel
+from dots_core.plan.plan import Phase, Plan, Stage, Update
+from dots_core.search_space.cell import search_cell
 from dots_core.search_space.registry import Registry
-from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from out_of_tree import install
 
 
 class Thing:
+    about = "a thing"
+
     def __init__(self, name):
         self.name = name
 
@@ -43,9 +46,34 @@ def test_an_unknown_name_and_one_that_is_taken_are_refused():
         things.register(Thing("first"))
 
 
-@pytest.mark.parametrize("registry", [TOPOLOGY_SPACES, RETENTIONS, EARLY_STOPS])
-def test_every_member_says_what_it_is(registry):
-    assert all(member.about for member in registry)
+def test_one_that_says_nothing_of_itself_is_refused():
+    things, silent = Registry("thing", "dots.no_such_group"), Thing("silent")
+    silent.about = ""
+    with pytest.raises(UsageError, match="the thing 'silent' says nothing of itself; give it a line `about`"):
+        things.register(silent)
+
+
+def test_a_level_that_names_a_setting_that_there_is_not_is_refused():
+    class Hasty(TwoLevel):
+        name, about, settings = "hasty", "a level", ("splits", "once_att")
+
+        def gradient(self, step):
+            return FirstOrder()
+
+    with pytest.raises(UsageError, match="the level 'hasty' names the setting 'once_att', which there is not; did you"):
+        LEVELS.register(Hasty())
+    assert "hasty" not in LEVELS.names
+
+
+def test_what_no_digest_can_describe_is_refused():
+    class Silent(Gradient):
+        def accumulate(self, *_):
+            return []
+
+    update = Update(("alpha",), "half-b", gradient=Silent())
+    plan = Plan((Stage("s", search_cell(1), 3, (Phase("search", 1, (update, Update(("w",), "half-a"))),)),))
+    with pytest.raises(UsageError, match="make Silent a frozen dataclass"):
+        assert plan.digest
 
 
 @pytest.mark.parametrize(

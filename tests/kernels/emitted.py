@@ -9,7 +9,8 @@ from functools import cache
 
 from dots_core.engine.crashes.forms import Form, network_forms
 from dots_core.network.layers import Convolution, Layer, ShiftedPair, operation_layers
-from dots_core.network.spec import STEMS, CellLayout, NetworkSpec
+from dots_core.network.spec import CellLayout, NetworkSpec
+from dots_core.network.stems import STEMS
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.operations import NONE, OPERATIONS
@@ -62,7 +63,7 @@ def _possible(layers: tuple[Layer, ...], width: int = 1) -> bool:
 
 def stem_and_head_forms() -> Iterator[Form]:
     """Stems, heads, auxiliary heads and channels that pass by, of the smallest networks that have them."""
-    for stem in STEMS:
+    for stem in STEMS.names:
         for channels in CHANNELS:
             for side in SIDES:
                 for spec in _specs(stem, 2 * channels, side):

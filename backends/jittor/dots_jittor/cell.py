@@ -65,7 +65,7 @@ class JittorSource:
     ) -> None:
         self.edges, self._maps, self._partial = source.edges, maps, cell.cell.partial
         # Whether every edge's operations are on their own, because samples leave some out.
-        self._alone = cell.cell.sampling == "hard"
+        self._alone = cell.cell.drawn.chooses
         self._separate = [(operation, stack(operation.stack)) for operation in source.separate]
         self._common = [(operation, stack(operation.stack)) for operation in source.common]
         self._common_edges = source.common_edges

@@ -103,6 +103,8 @@ def device_context(runtime: Runtime) -> DeviceContext:
         raise EngineMissing(f"'{runtime.device}' is no device; the torch engine has cpu, cuda, cuda:0, …") from None
     if device.type not in ("cpu", "cuda"):
         raise EngineMissing(f"the torch engine runs on cpu and cuda, not on '{runtime.device}'")
+    if device.type == "cpu" and device.index:
+        raise EngineMissing(f"there is no {device}; PyTorch has one CPU, --device cpu")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise EngineMissing("no CUDA device is usable by this PyTorch; use --device cpu, or see `dots doctor`")

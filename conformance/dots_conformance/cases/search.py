@@ -15,6 +15,7 @@ from dots_conformance.listening import Listener
 from dots_conformance.networks import topology_spec
 from dots_core.data import ImageData, load
 from dots_core.engine.protocol import Engine, Optimizers, Runtime, State
+from dots_core.plan.gradients import MixedLevel
 from dots_core.plan.plan import Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Cosine, Exponential
 from dots_core.search.runner import Observer, Runner
@@ -126,8 +127,8 @@ def _three_level_stage() -> Stage:
     """α, β and w from a third of the images each, at once, the output edges of nodes competing (TopoNAS)."""
     cell = search_cell(2, groups="group-v2", topology=Topology("arbitrary", side="output"))
     updates = (
-        Update(("alpha",), "third-b", training_factor=1.0, joint=True),
-        Update(("beta",), "third-c", training_factor=1.0, regularisation=0.1, joint=True),
+        Update(("alpha",), "third-b", gradient=MixedLevel(), joint=True),
+        Update(("beta",), "third-c", gradient=MixedLevel(), regularisation=0.1, joint=True),
         Update(("w",), "third-a"),
     )
     return Stage(

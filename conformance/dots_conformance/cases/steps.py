@@ -15,25 +15,26 @@ from dots_conformance.networks import CASES, NetworkCase
 from dots_core.engine.protocol import GROUPS, Engine, Loss, Network, Optimizers, Rates, Runtime, State
 from dots_core.engine.registry import load_engine
 from dots_core.engine.state import rounded_state
+from dots_core.plan.gradients import MixedLevel, SecondOrder
+from dots_core.plan.levels import ARCHITECTURE, LEVELS, StepSettings
 from dots_core.plan.plan import Update
 from dots_core.search.step import Stepper, StepPosition
 
 RATES = Rates(0.1, 0.01)
-_ARCHITECTURE = ("alpha", "beta")
 _WEIGHTS = Update(("w",), "half-a")
 _THIRDS = (
-    Update(("alpha",), "third-b", training_factor=1.0, joint=True),
-    Update(("beta",), "third-c", training_factor=1.0, joint=True),
+    Update(("alpha",), "third-b", gradient=MixedLevel(), joint=True),
+    Update(("beta",), "third-c", gradient=MixedLevel(), joint=True),
 )
-LEVELS = {
-    # The updates of one search step.
+STEPS = {
+    # The updates of one step.
     "one-level": (Update(GROUPS, "all"),),
-    "bi-level": (Update(_ARCHITECTURE, "half-b"), _WEIGHTS),
+    "bi-level": (Update(ARCHITECTURE, "half-b"), _WEIGHTS),
     "weights": (Update(("w",), "all"),),
     # MiLeNAS
-    "mixed-level": (Update(_ARCHITECTURE, "half-b", factor=0.8, training_factor=0.5), _WEIGHTS),
+    "mixed-level": (Update(ARCHITECTURE, "half-b", gradient=MixedLevel(0.8, 0.5)), _WEIGHTS),
     # DARTS eq. 5-8, by finite differences
-    "second-order": (Update(_ARCHITECTURE, "half-b", order=2), _WEIGHTS),
+    "second-order": (Update(ARCHITECTURE, "half-b", gradient=SecondOrder()), _WEIGHTS),
     # TopoNAS: all gradients at the old point, each of another third of the images
     "three-splits": (*_THIRDS, Update(("w",), "third-a")),
     "regularised": (_THIRDS[0], replace(_THIRDS[1], regularisation=0.1), Update(("w",), "third-a")),
@@ -57,6 +58,13 @@ SNAPSHOTS = (1, 2, 3, 5, 8, 12, 20, 35, 50)
 GROWTH_RATES = Rates(0.01, 0.001)
 
 
+def _updates(level: str) -> tuple[Update, ...]:
+    """The updates of one of `STEPS`, or of a level that is not among them, all its settings at their defaults."""
+    return (
+        STEPS[level] if level in STEPS else LEVELS[level.removesuffix("-level")].updates(StepSettings(), ARCHITECTURE)
+    )
+
+
 def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
     """Steps from the reference's state: optimisers, levels, running statistics, label smoothing."""
 
@@ -70,6 +78,8 @@ def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
         for stage in ("pairs", "one cell"):
             label = stage.replace(" ", "-")
             yield forced(f"levels/{level}/{label}", replace(CASES[stage], seed=seed), level, quick=stage == "one cell")
+    for level in (f"{each.name}-level" for each in LEVELS if f"{each.name}-level" not in STEPS):
+        yield forced(f"levels/{level}/one-cell", replace(CASES["one cell"], seed=seed), level, quick=True)
     for level, stages in {
         "bi-level": ("soft sampling", "hard sampling", "hard partial"),
         "second-order": ("hard sampling", "partial channels"),
@@ -112,7 +122,7 @@ def _reference_states(name: str, network: NetworkCase, level: str, shared: Path 
                 state = rounded_state(oracle.export_state())
                 found.update({f"{number}/{key}": value for key, value in state.items()})
             if number < max(FORCED_AT):
-                _step(oracle, network, level, number, (number,) * len(LEVELS[level]))
+                _step(oracle, network, level, number, (number,) * len(_updates(level)))
         return found
 
     found = handed(shared, name, walk)
@@ -130,7 +140,7 @@ def _step(built: Network, network: NetworkCase, level: str, step: int, batches: 
     batches : tuple of int
         Numbers of the updates' batches.
     """
-    updates = LEVELS[level]
+    updates = _updates(level)
     stepper = Stepper(built, network.spec, updates, network.seed, level)
     stepper.step(
         lambda number: network.batch(batches[number]), RATES, network.temperature, StepPosition(0, step, step + 1)
@@ -144,7 +154,7 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Pa
         for taken, state in zip(FORCED_AT, states, strict=True):
             built = network.build(engine, runtime.precision, runtime.device)
             built.import_state(state)
-            _step(built, network, level, taken, tuple(range(10 * taken, 10 * taken + len(LEVELS[level]))))
+            _step(built, network, level, taken, tuple(range(10 * taken, 10 * taken + len(_updates(level)))))
             arrays[f"loss/after-{taken}"] = built.pop_losses()[:, 0]
             for key, value in built.export_state().items():
                 sort, _, tensor = key.partition("/")

@@ -9,9 +9,11 @@ import numpy as np
 from dots_conformance.cases.base import Case, Recording
 from dots_conformance.networks import ATTENTION, NetworkCase, derived_spec, operation_spec, topology_spec
 from dots_core.engine.protocol import Engine, Loss, Runtime
+from dots_core.network.stems import STEMS
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.named_cells import named_cell, named_cells
 from dots_core.search_space.operations import GROUPINGS
+from dots_core.search_space.sampling import SAMPLINGS
 from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 
@@ -76,14 +78,15 @@ def gradient_cases(seed: int) -> Iterator[Case]:
         headed = derived_spec(stem="imagenet", channels=2, input_shape=(3, side, side))
         network = NetworkCase(headed, loss=Loss(0.1, 0.4), seed=seed)
         yield _gradients(f"derived/imagenet-head-{label}", network, quick=label == "small")
-    for label, size in (("even", (32, 32)), ("odd", (27, 35))):
-        spec = topology_spec(Topology("k-edges", 2), stem="imagenet", input_shape=(3, *size))
-        yield _gradients(f"stem/imagenet-{label}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed))
+    for stem in (each.name for each in STEMS if each.name != "cifar"):  # which all other networks have
+        for label, size in (("even", (32, 32)), ("odd", (27, 35))):
+            spec = topology_spec(Topology("k-edges", 2), stem=stem, input_shape=(3, *size))
+            yield _gradients(f"stem/{stem}-{label}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed))
 
 
 def _sampling_cases(seed: int) -> Iterator[Case]:
     """Operations mixed with Gumbel noise (SNAS), and one of each group alone (GDAS)."""
-    for sampling in ("soft", "hard"):
+    for sampling in (each.name for each in SAMPLINGS if each.draws):
         for grouping in GROUPINGS:
             # At a temperature at which, on seed 0, no ReLU or max-pool is within rounding errors of a tie.
             network = NetworkCase(operation_spec(grouping, sampling=sampling), Temperature(3.0), seed=seed)
