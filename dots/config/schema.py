@@ -18,9 +18,9 @@ from dots_core.plan.early_stop import EARLY_STOPS
 from dots_core.plan.levels import LEVELS, STEP_SETTINGS, StepSettings
 from dots_core.plan.schedules import RATE_SCHEDULES, TEMPERATURE_SCHEDULES
 from dots_core.search_space.derivation import RETENTIONS
+from dots_core.search_space.mixing import SAMPLINGS
 from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.registry import Registry
-from dots_core.search_space.sampling import SAMPLINGS
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 _EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")

@@ -14,7 +14,7 @@ from dots_core.search_space.cell import CellSpec
 
 
 class Sampler:
-    """Draws for the cells of a network whose operations are sampled (`dots_core.search_space.sampling`).
+    """Draws for the cells of a network whose operations are sampled (`dots_core.search_space.mixing`).
 
     A draw depends on nothing but the seed, the salt, the epoch and the step, and, for the choice of
     hard samples, on α′.

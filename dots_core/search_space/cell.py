@@ -16,9 +16,8 @@ import numpy as np
 from dots_core import bounds
 from dots_core.errors import UsageError
 from dots_core.search_space.edge import Edge
-from dots_core.search_space.mixing import MASKED, SoftmaxGroups
+from dots_core.search_space.mixing import MASKED, SAMPLINGS, Sampling, SoftmaxGroups
 from dots_core.search_space.operations import NONE, OPERATIONS, check_operations, grouping
-from dots_core.search_space.sampling import SAMPLINGS, Sampling
 from dots_core.search_space.topology import Topology, TopologyMatrix
 
 CELL_TYPES = ("normal", "reduce")
@@ -41,7 +40,7 @@ class CellSpec:
     mixed : bool
         Whether operations are weighted by α. A derived cell's are not: it adds its edges unweighted.
     sampling : str
-        The name of one of `dots_core.search_space.sampling.SAMPLINGS`.
+        The name of one of `dots_core.search_space.mixing.SAMPLINGS`.
     partial : int
         K: the first 1/K of the channels pass through the operations, the others pass by, and
         channels are shuffled at every node (PC-DARTS). 1 is no partial connection.

@@ -16,9 +16,8 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.mixing import MASKED, SoftmaxGroups
+from dots_core.search_space.mixing import MASKED, SAMPLINGS, SoftmaxGroups
 from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
-from dots_core.search_space.sampling import SAMPLINGS
 from dots_core.search_space.topology import Topology
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)

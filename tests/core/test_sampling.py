@@ -13,8 +13,8 @@ from strategies import quick, small_network
 from dots_core.network.spec import NetworkSpec
 from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.mixing import gumbel
 from dots_core.search_space.operations import NONE, OPERATIONS
-from dots_core.search_space.sampling import gumbel
 from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dots.config.presets import nested, parse_settings
+from dots.config.schema import SearchConfig, parse_config
 from dots_core.errors import UsageError
 from dots_core.plan.gradients import FirstOrder, Gradient
 from dots_core.plan.levels import LEVELS, TwoLevel
@@ -74,6 +76,26 @@ def test_what_no_digest_can_describe_is_refused():
     plan = Plan((Stage("s", search_cell(1), 3, (Phase("search", 1, (update, Update(("w",), "half-a"))),)),))
     with pytest.raises(UsageError, match="make Silent a frozen dataclass"):
         assert plan.digest
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"),
+    [
+        ("operation.level=ahead", "'bi', 'one' or 'mixed'"),
+        ("operation.sampling=normal", "'none', 'soft' or 'hard'"),
+        ("stem=halving", "'cifar' or 'imagenet'"),
+        ("topology.temperature.schedule=steps", "'constant', 'exponential' or 'linear'"),
+        ("weights.schedule=steps", "'constant', 'linear' or 'cosine'"),
+        ("precision=float8", "'float32', 'float64', 'tf32', 'bfloat16' or 'float16'"),
+    ],
+)
+def test_what_no_installed_package_has_is_refused_by_its_key(setting, known):
+    with pytest.raises(UsageError) as caught:
+        parse_config(SearchConfig, nested(parse_settings([setting])), "here")
+    key, _, value = setting.partition("=")
+    assert (
+        str(caught.value) == f"here: {key}: input should be {known}, or what an installed package adds, not '{value}'"
+    )
 
 
 @pytest.mark.parametrize(

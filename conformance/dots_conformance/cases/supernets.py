@@ -10,10 +10,9 @@ from dots_conformance.cases.base import Case, Recording
 from dots_conformance.networks import ATTENTION, NetworkCase, derived_spec, operation_spec, topology_spec
 from dots_core.engine.protocol import Engine, Loss, Runtime
 from dots_core.network.stems import STEMS
-from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.mixing import SAMPLINGS, Temperature
 from dots_core.search_space.named_cells import named_cell, named_cells
 from dots_core.search_space.operations import GROUPINGS
-from dots_core.search_space.sampling import SAMPLINGS
 from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 
