@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -61,6 +62,24 @@ def _complete_train(incomplete: str) -> list[str]:
     return _complete("train", incomplete)
 
 
+def _complete_search_setting(incomplete: str) -> list[str]:
+    from dots.config.completion import complete_setting
+
+    return complete_setting("search", incomplete, os.environ)
+
+
+def _complete_train_setting(incomplete: str) -> list[str]:
+    from dots.config.completion import complete_setting
+
+    return complete_setting("train", incomplete, os.environ)
+
+
+def _complete_kind(incomplete: str) -> list[str]:
+    from dots.config.parts import REGISTRIES
+
+    return [kind for kind in REGISTRIES if kind.startswith(incomplete)]
+
+
 def _complete(kind: str, incomplete: str) -> list[str]:
     from dots.config.presets import preset_names
 
@@ -72,8 +91,14 @@ Backend = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device, for example cpu or cuda:0; default: the engine's preferred.")]
 Data = Annotated[str | None, typer.Option(help="digits, an image folder, a CIFAR folder or archive, or an .npz file.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+_OVERRIDE = "Override a setting; may be repeated."
+SearchSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=_complete_search_setting),
+]
+TrainSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=_complete_train_setting),
 ]
 Scale = Annotated[
     float | None,
@@ -125,7 +150,7 @@ def search(
         typer.Option(help="Preset or .yaml file; default: a minute on digits.", autocompletion=_complete_search),
     ] = None,
     data: Data = None,
-    settings: Settings = None,
+    settings: SearchSettings = None,
     scale: Scale = None,
     seed: Seed = None,
     out: Out = None,
@@ -183,7 +208,7 @@ def train(
         typer.Option(help="Preset or .yaml file; default: seconds on digits.", autocompletion=_complete_train),
     ] = None,
     data: Data = None,
-    settings: Settings = None,
+    settings: TrainSettings = None,
     scale: Scale = None,
     seed: Seed = None,
     out: Out = None,
@@ -271,6 +296,27 @@ def cells(as_json: Json = False) -> None:
         return
     for name in named_cells():
         print(f"{name:16} {cell_source(name)}")
+
+
+@app.command("parts")
+def list_parts(
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help="Of this kind only.", autocompletion=_complete_kind)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List what settings take by name: levels, samplings, topology spaces, …, those of installed packages too."""
+    from dots.config.parts import parts
+    from dots.console.output import beside
+
+    found = parts(kind)
+    if as_json:
+        print_json("parts", {"kinds": found})
+        return
+    for name, described in found.items():
+        print(f"{name}: {described['what']} ({', '.join(described['settings'])})")
+        for part, about in described["parts"].items():
+            print(beside(f"  {part:16} ", about))
 
 
 @app.command()
@@ -437,6 +483,10 @@ def _carry_out(request: Any, dry_run: bool, as_json: bool, quiet: bool) -> Any:
 
 def main() -> None:
     """Run the command line and exit with the code its error asks for."""
+    if "_DOTS_COMPLETE" in os.environ:
+        from dots.config.completion import rejoin
+
+        rejoin(os.environ)
     with streams():
         code = _code_of(sys.argv[1:])
         lost = finish_streams()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from dots_core import bounds
@@ -329,6 +330,11 @@ def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Con
         given = repr(given) if isinstance(given, str) and len(given) <= QUOTED else given
         what = quoted(f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
         raise UsageError(f"{quoted(origin)}: {quoted(key)}: {what}, not {quoted(given)}") from None
+
+
+def choices(field: FieldInfo) -> list[OneOf]:
+    """Return the registries whose objects a field takes by name."""
+    return [each.func for each in field.metadata if isinstance(each, AfterValidator) and isinstance(each.func, OneOf)]
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

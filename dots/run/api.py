@@ -255,6 +255,7 @@ def prepare(request: Request, decoded_at_most: int | None = None) -> Prepared:
         backend = choose_backend(config.backend)
         out = request.out or next(unused_directories(request.kind, preset))
         check_place(out)
+    backend.check_precision(config.precision)
     engine = load_engine(backend.name)
     device = config.device or engine.devices()[0].name
     config = config.model_copy(update={"backend": backend.name, "device": device})

@@ -39,6 +39,9 @@ class Backend:
         With no ``--backend``, the available engine of the highest priority is taken.
     search_preset, train_preset : str
         The preset that suits it when none is named.
+    precisions : tuple of str
+        Those of `dots_core.engine.protocol.PRECISIONS` that it computes in, on one device at least; if it names any,
+        others are refused before it is loaded.
     not_beside : tuple of str
         Modules after which its framework cannot be loaded in the same process.
     survives_fork : bool
@@ -54,6 +57,7 @@ class Backend:
     priority: int = 0
     search_preset: str = "smoke"
     train_preset: str = "smoke"
+    precisions: tuple[str, ...] = ()
     not_beside: tuple[str, ...] = ()
     survives_fork: bool = False
 
@@ -61,6 +65,21 @@ class Backend:
     def available(self) -> bool:
         """Whether the framework is installed."""
         return not self.framework or find_spec(self.framework) is not None
+
+    def check_precision(self, precision: str) -> None:
+        """Refuse a precision that the engine says it does not compute in.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.precisions and precision not in self.precisions:
+            others = ", ".join(each.name for each in backends() if precision in each.precisions)
+            remedy = f", or an engine that does: {others}" if others else ""
+            raise UsageError(
+                f"the {self.name} engine does not compute in {precision}; set precision to "
+                f"{' or '.join(self.precisions)}{remedy}"
+            )
 
 
 def backends() -> tuple[Backend, ...]:
