@@ -26,8 +26,8 @@ from dots_conformance.networks import CASES, NetworkCase, drawn_weights
 from dots_conformance.rounding import references
 from dots_conformance.thresholds import FLOORS
 from dots_core.engine.batch import Batch
-from dots_core.engine.protocol import GROUPS, Device, Engine, Network, Optimizers, Rates, Runtime, State
-from dots_core.engine.registry import load_engine
+from dots_core.engine.protocol import GROUPS, PRECISIONS, Device, Engine, Network, Optimizers, Rates, Runtime, State
+from dots_core.engine.registry import choose_backend, load_engine
 from dots_core.engine.stacking import Stacker
 from dots_core.engine.state import rounded_state, state_shapes
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
@@ -245,6 +245,17 @@ class EngineSuite:
     def test_unknown_device(self, engine: Engine) -> None:
         with pytest.raises(EngineMissing, match="abacus"):
             CASES["pairs"].build(engine, self.precision, "abacus")
+
+    def test_a_device_beyond_those_there_are(self, engine: Engine) -> None:
+        with pytest.raises(EngineMissing, match=":99"):
+            engine.check(Runtime(f"{self.device.partition(':')[0]}:99", self.precision))
+
+    def test_precisions_that_its_record_does_not_name(self, engine: Engine) -> None:
+        named = choose_backend(self.backend).precisions
+        for precision in PRECISIONS.names if named else ():
+            if precision not in named:
+                with pytest.raises(UsageError, match=precision):
+                    engine.check(Runtime(self.device, precision))
 
     def test_unsupported_precision(self, engine: Engine) -> None:
         with pytest.raises(UsageError, match=self.unsupported_precision):

@@ -74,6 +74,12 @@ def _complete_train_setting(incomplete: str) -> list[str]:
     return complete_setting("train", incomplete, os.environ)
 
 
+def _complete_stem(incomplete: str) -> list[str]:
+    from dots_core.network.stems import STEMS
+
+    return [name for name in STEMS.names if name.startswith(incomplete)]
+
+
 def _complete_kind(incomplete: str) -> list[str]:
     from dots.config.parts import REGISTRIES
 
@@ -248,7 +254,7 @@ def show(
     channels: Annotated[int, typer.Option(help="Initial channels.")] = 36,
     classes: Annotated[int, typer.Option(help="Classes.")] = 10,
     image_size: Annotated[int, typer.Option(help="Height and width of the images.")] = 32,
-    stem: Annotated[str, typer.Option(help="cifar or imagenet.")] = "cifar",
+    stem: Annotated[str, typer.Option(help="A stem of `dots parts stems`.", autocompletion=_complete_stem)] = "cifar",
     auxiliary: Annotated[bool, typer.Option("--auxiliary", help="Count the auxiliary head's parameters.")] = False,
     picture: Annotated[
         list[Path] | None, typer.Option(help="Write a picture: .svg, .png or .dot; may be repeated.")
