@@ -21,7 +21,7 @@ def array_of(given: ArrayLike, name: str, where: str) -> NDArray[Any]:
 
     Parameters
     ----------
-    given : array_like
+    given : array_like, of any shape
         Images or labels.
     name : str
         What the user calls them, for messages: code in a message begins with it.
@@ -69,7 +69,10 @@ def array_of(given: ArrayLike, name: str, where: str) -> NDArray[Any]:
 
 
 def check_finite(arrays: list[NDArray[Any]], names: tuple[str, ...], where: str) -> None:
-    """Raise :class:`UsageError` if images hold values that are no numbers, naming each array and the first place."""
+    """Raise :class:`UsageError` if images hold values that are no numbers, naming each array and the first place.
+
+    The arrays may have any shape.
+    """
     found, lowest, highest = [], 0.0, 1.0
     for array, name in zip(arrays, names, strict=True):
         if array.dtype.kind != "f" or not array.size or np.isfinite([array.min(), array.max()]).all():
@@ -84,7 +87,7 @@ def check_finite(arrays: list[NDArray[Any]], names: tuple[str, ...], where: str)
 
 
 def check_finite_labels(labels: NDArray[Any], name: str, what: str) -> None:
-    """Raise :class:`UsageError` if labels hold values that are no numbers."""
+    """Raise :class:`UsageError` if labels, shape (N,) or (N, classes), hold values that are no numbers."""
     if labels.dtype.kind != "f" or (finite := np.isfinite(labels)).all():
         return
     images = name.replace("labels", "images").replace("y_", "x_").replace("Y_", "X_")

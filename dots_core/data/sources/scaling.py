@@ -42,7 +42,7 @@ class _Values(NamedTuple):
 
 
 def scaled(arrays: list[NDArray[Any]], names: tuple[str, ...], where: str, notes: list[str]) -> list[NDArray[np.uint8]]:
-    """Return arrays of finite values as uint8 arrays, all scaled alike; see :func:`.conversions.converted_images`.
+    """Return arrays of finite values as uint8, shapes kept, scaled alike; see :func:`.conversions.converted_images`.
 
     Raises
     ------
