@@ -92,6 +92,7 @@ class JittorSource:
         basis = [stack(context, x) for _, stack in self._common]
         if basis and weights is not None:
             factors = weights.block(tuple(each.operation for each, _ in self._common), self._common_edges)
+            # (N, edges·C, H, W), as what the separate operations give.
             terms.setdefault(self._common_edges, []).append(self._maps.ops.mix(factors, basis))
         else:
             outputs += [(e, y) for (each, _), y in zip(self._common, basis, strict=True) for e in each.edges]

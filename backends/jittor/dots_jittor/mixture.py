@@ -76,7 +76,7 @@ class SampledEdgeWeights(EdgeWeights):
         assert draw.chosen is not None
         flat = draw.chosen.ravel()
         index = np.array([members[np.argmax(flat[members])] for members in groups.members], np.int32)
-        picked = self._flat[upload(index)].reshape((1, len(index)))
+        picked = self._flat[upload(index)].reshape((1, len(index)))  # γ·α of what was chosen, one a group
         parts = split(picked, (1,) * len(index))
         self._copies = {
             divmod(int(number), len(OPERATIONS)): list(fork(ops, part.reshape((1,)), cells))
@@ -84,6 +84,7 @@ class SampledEdgeWeights(EdgeWeights):
         }
 
     def column(self, operation: int, edges: tuple[int, ...]) -> Var:
+        # Shape (1,); each cell takes a copy of its own.
         (edge,) = edges
         return self._copies[edge, operation].pop()
 

@@ -105,6 +105,7 @@ def mix(factors: Var, basis: Sequence[Var]) -> Var:
     n, c, h, w = basis[0].shape
     edges = factors.shape[0]
     stacked = jt.concat([b.reshape((1, n * c * h * w)) for b in basis], 0)
+    # (edges, tensors) · (tensors, N·C·H·W)
     mixed = jt.matmul(factors, stacked).reshape((edges, n, c * h * w))
     return mixed.transpose((1, 0, 2)).reshape((n, edges * c, h, w))
 

@@ -151,6 +151,7 @@ class Stack(forward.Stack):
             weight, bias = context.weights[step.weight], context.weights[step.bias]
             n, inputs = x.shape
             outputs = weight.shape[0]
+            # (N, inputs) as images of one pixel: (N, outputs, 1, 1).
             y = context.ops.pointwise(x.reshape((n, inputs, 1, 1)), weight.reshape((outputs, inputs, 1, 1)), 1, False)
             return y.reshape((n, outputs)) + bias
 
@@ -163,7 +164,8 @@ class Stack(forward.Stack):
             scale = context.constants.vector(1, channels) if step.weight is None else context.weights[step.weight]
             shift = context.constants.vector(0, channels) if step.bias is None else context.weights[step.bias]
             if step.weighted and edges is not None:
-                # Scaling an edge's output is free when batch norm's own weight does it.
+                # Scaling an edge's output is free when batch norm's own weight does it. Weights (width,) need not be
+                # spread where they stand alone: a kernel takes an entry for as many neighbouring channels.
                 scale = edges if step.weight is None else _spread(edges, channels) * scale
                 shift = shift if step.bias is None else _spread(edges, channels) * shift
             if context.training:
@@ -180,7 +182,7 @@ class Stack(forward.Stack):
         def joined(context: ForwardContext, x: Var, edges: Var | None) -> Var:
             first = context.ops.pointwise(x, context.weights[step.first], 1, rectify, stride=2)
             second = context.ops.pointwise(x, context.weights[step.second], 1, rectify, stride=2, offset=1)
-            # Each half holds all edges; bring the two halves of an edge together.
+            # Each half, (N, width·half, H′, W′), holds all edges; bring the two halves of an edge together.
             n, _, h, w = first.shape
             halves = [y.reshape((n, step.width, y.shape[1] // step.width, h * w)) for y in (first, second)]
             return jt.concat(halves, 2).reshape((n, first.shape[1] + second.shape[1], h, w))

@@ -124,14 +124,22 @@ class MindSporeNetwork(EngineNetwork):
 
 
 def _like(variables: Mapping[str, Mapping[Any, Tensor]], flat: Sequence[Tensor]) -> dict[str, dict[Any, Tensor]]:
-    """Arrange tensors as the variables they stand for."""
+    """Arrange tensors as the variables they stand for, group after group; shapes are kept."""
     left = iter(flat)
     return {group: {key: next(left) for key in members} for group, members in variables.items()}
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """A batch's images and labels on the device."""
+    """A batch's images and labels on the device.
+
+    Attributes
+    ----------
+    images : Tensor, shape (N, C, H, W)
+    one_hot, smoothed : Tensor, shape (N, classes)
+        The targets as they are, and with label smoothing.
+    labels : Tensor, shape (N,)
+    """
 
     images: Tensor
     one_hot: Tensor

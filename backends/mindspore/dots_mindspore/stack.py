@@ -116,7 +116,7 @@ class Stack(forward.Stack):
             weight = ones if step.weight is None else context.weights[step.weight]
             bias = zeros if step.bias is None else context.weights[step.bias]
             if step.weighted and edges is not None:
-                # Scaling an edge's output is free when batch norm's own weight does it.
+                # Scaling an edge's output is free when batch norm's own weight does it: all are (width·channels,).
                 weight = edges if step.weight is None else edges * weight
                 bias = bias if step.bias is None else edges * bias
             normalise = in_training if context.training else in_evaluation
@@ -128,6 +128,7 @@ class Stack(forward.Stack):
         width, halves = step.width, (step.layer.first, step.layer.second)
         # A 1×1 convolution of the pixels (2y, 2x) next to one of (2y+1, 2x+1) is a 2×2 convolution whose
         # other taps are 0; the edges' channels then come out in the right order.
+        # (1, 1, 1, 2, 2): 1 at the tap, for all edges, outputs and inputs.
         taps = [Tensor(np.eye(4, dtype=np.float32)[[tap]].reshape(1, 1, 1, 2, 2)) for tap in (0, 3)]
         outputs = width * (halves[0].outputs + halves[1].outputs)
         convolvers: dict[tuple[int, int], Any] = {}
@@ -140,6 +141,7 @@ class Stack(forward.Stack):
                 ops.reshape(context.weights[number], (width, half.outputs, half.inputs, 1, 1)) * tap
                 for number, half, tap in zip((step.first, step.second), halves, taps, strict=True)
             ]
+            # (width, half, inputs, 2, 2) each; of an edge the first half and then the second.
             weight = ops.reshape(ops.concat(parts, 1), (outputs, halves[0].inputs, 2, 2))
             return _convolve(convolvers[odd], x, weight, self._device)
 

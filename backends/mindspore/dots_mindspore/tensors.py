@@ -93,7 +93,7 @@ def value_and_gradients(
 
 
 def parts(layout: FlatLayout, flat: Tensor, numbers: Iterable[int] | None = None) -> dict[int, Tensor]:
-    """Cut stacks out of a flat tensor: those of the numbers, ascending, or all; by stack number."""
+    """Cut stacks, of their shapes, out of a flat tensor: those of the numbers, ascending, or all; by stack number."""
     pieces = _pieces(layout, numbers)
     if not pieces:
         return {}

@@ -30,11 +30,11 @@ class TorchMaps(FeatureMaps):
 
     def combined(self, factors: Tensor, basis: Sequence[Tensor]) -> Sequence[Tensor]:
         last = _format(basis[0]) == torch.channels_last
-        stacked = torch.stack([_flat(x, last) for x in basis])
+        stacked = torch.stack([_flat(x, last) for x in basis])  # (maps, N·C·H·W)
         return [_like(row, basis[0], last) for row in (factors.to(stacked.dtype) @ stacked).unbind(0)]
 
     def shuffled(self, mixed: Tensor, rest: Tensor, parts: int) -> Tensor:
-        maps = (mixed, *rest.split(mixed.shape[1], 1))
+        maps = (mixed, *rest.split(mixed.shape[1], 1))  # parts of (N, C/parts, H, W)
         if _format(mixed) == torch.channels_last:
             return torch.stack([x.permute(0, 2, 3, 1) for x in maps], 4).flatten(3).permute(0, 3, 1, 2)
         return torch.stack(maps, 2).flatten(1, 2)
@@ -47,7 +47,7 @@ class TorchMaps(FeatureMaps):
 
 
 def _flat(x: Tensor, last: bool) -> Tensor:
-    """All elements, channels last or first; without a copy where that is their order in memory."""
+    """All elements, shape (N·C·H·W,), channels last or first; without a copy where that is their order in memory."""
     return (x.permute(0, 2, 3, 1) if last else x).reshape(-1)
 
 

@@ -85,6 +85,7 @@ class TorchNetwork(EngineNetwork, UnrollingNetwork):
             loss, *_ = self.loss(context, self._images(training), labels, training, architecture, temperature)
             found = self._gradients(loss, list(leaves.read.values()), create_graph=True)
             gradient = self._joined(leaves, found)
+            # w′, shape (weights.size,), a function of α and β.
             ahead = self.values["w"] - rate * self.tensors.direction(
                 self.values["w"], self._momentum, gradient, self.setup.optimizers
             )
@@ -149,7 +150,7 @@ class TorchNetwork(EngineNetwork, UnrollingNetwork):
         return [torch.where(finite, g / scale, 0.0) for g in whole]
 
     def _joined(self, leaves: Leaves, gradients: Sequence[Tensor]) -> Tensor:
-        """The flat gradient of w from those of the stacks that were read."""
+        """The gradient of w, shape (weights.size,), from those of the stacks that were read."""
         found = dict(zip(leaves.read, gradients, strict=True))
         return flat_gradient(self.stacked.weights, found, self.values["w"])
 

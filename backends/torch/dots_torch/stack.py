@@ -77,7 +77,7 @@ class Stack(forward.Stack):
             bias = None if step.bias is None else context.weights[step.bias]
             if step.weighted and edges is not None:
                 # Scaling an edge's output is free when batch norm's own weight does it.
-                factor = repeated_for_norm(edges, step.channels)
+                factor = repeated_for_norm(edges, step.channels)  # (width,) to (width·channels,)
                 weight = factor if weight is None else factor * weight
                 bias = None if bias is None else factor * bias
             tracked = context.track or not context.training
@@ -100,7 +100,7 @@ class Stack(forward.Stack):
                 pointwise_at_stride_2(x, context.weights[step.first]),
                 pointwise_at_stride_2_shifted(x, context.weights[step.second]),
             )
-            # Each half holds all edges; bring the two halves of an edge together.
+            # Each half, (N, width·half, H′, W′), holds all edges; bring the two halves of an edge together.
             y = torch.cat(halves, 1)
             return y if step.width == 1 else _swap(y, 2, step.width)
 
@@ -121,9 +121,11 @@ class Stack(forward.Stack):
         channels, k = layer.inputs, layer.kernel
 
         def repeated(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            # Of (N, m·channels, H, W), edge after edge.
             return F.conv2d(torch.cat([x] * m, 1), context.weights[weight], None, *geometry, channels * m)
 
         def multiplied(context: ForwardContext, x: Tensor, edges: Tensor | None) -> Tensor:
+            # The weight as (channels·m, 1, k, k), so that the output is (N, channels·m, H′, W′), channel after channel.
             by_channel = context.weights[weight].view(m, channels, k * k).transpose(0, 1).reshape(-1, 1, k, k)
             return _swap(F.conv2d(x, by_channel, None, *geometry, channels), channels, m)
 
@@ -133,7 +135,7 @@ class Stack(forward.Stack):
 
 
 def _swap(x: Tensor, outer: int, inner: int) -> Tensor:
-    """Reorder channels (outer, inner, rest) to (inner, outer, rest), keeping the memory format."""
+    """Reorder channels (outer, inner, rest) of (N, C, H, W) to (inner, outer, rest), keeping the memory format."""
     if x.is_contiguous(memory_format=torch.channels_last):
         last = x.permute(0, 2, 3, 1).unflatten(3, (outer, inner, -1)).transpose(3, 4).flatten(3)
         return last.permute(0, 3, 1, 2)

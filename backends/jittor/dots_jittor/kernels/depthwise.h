@@ -1,4 +1,7 @@
 // Depthwise convolution: output channel j reads input channel j modulo their number.
+//
+// x (samples, inputs, height, width), weight (outputs, 1, kernel, kernel), y (samples, outputs, out_height,
+// out_width), each dense in this order; gradients are shaped like what they are of.
 // To be included after window.h.
 #pragma once
 

@@ -1,7 +1,8 @@
 // Batch normalisation; the batch's variance is taken in a second pass.
 //
-// `scale` and `shift` may be shorter than the number of channels: each entry then serves as many
-// neighbouring channels. One thread treats a whole channel, so sums do not depend on their number.
+// x and y are (samples, channels, pixels), dense in this order. `scale` and `shift` may be shorter than
+// the number of channels: each entry then serves as many neighbouring channels. One thread treats a
+// whole channel, so sums do not depend on their number.
 // To be included after window.h.
 #pragma once
 #include <cmath>

@@ -1,6 +1,8 @@
 // Grouped 1×1 convolution, optionally of every second pixel from an offset on.
 //
-// Beyond the border of the input stand zeros.
+// x (samples, groups·inputs, height, width), weight (groups·outputs, inputs, 1, 1), y (samples, groups·outputs,
+// out_height, out_width), each dense in this order; gradients are shaped like what they are of. Beyond the border of
+// the input stand zeros.
 // To be included after window.h.
 #pragma once
 

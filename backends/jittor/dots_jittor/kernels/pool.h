@@ -1,4 +1,6 @@
 // Pooling: the maximum, or the average of what a window holds besides padding.
+//
+// x (planes, height, width), y and winners (planes, out_height, out_width), a plane being a channel of a sample.
 // To be included after window.h.
 #pragma once
 #include <cmath>

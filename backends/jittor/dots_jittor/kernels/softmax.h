@@ -38,8 +38,8 @@ std::vector<T> shifted(const T* logits, const T* free, const T* shifts, Index co
     return sums;
 }
 
-// The sum over samples of the cross-entropy, times `share`, and the number of correct predictions.
-// The target is 1 − smoothing on the label plus smoothing spread over all classes.
+// Of logits (samples, classes), the sum over samples of the cross-entropy, times `share`, and the number of
+// correct predictions. The target is 1 − smoothing on the label plus smoothing spread over all classes.
 template <class T>
 void cross_entropy(const T* logits, const int* labels, T* loss, T* correct, Index samples, Index classes,
                    double smoothing, double share) {
