@@ -13,7 +13,7 @@ import typer
 
 from dots.cli import study as study_commands
 from dots.console.output import complete_backend, hush_libraries, print_json
-from dots.console.streams import finish_streams, streams
+from dots.console.streams import streams
 from dots_core.errors import DotsError, UsageError, printable, quoted
 from dots_core.storage.atomic import FULL, writing
 
@@ -493,13 +493,13 @@ def main() -> None:
         from dots.config.completion import rejoin
 
         rejoin(os.environ)
-    with streams():
+    with streams() as data:
         code = _code_of(sys.argv[1:])
-        lost = finish_streams()
-        if lost is not None:
+        data.flush()
+        if data.lost is not None:
             # Whoever read our output and has left needs no telling.
-            if not isinstance(lost, BrokenPipeError):
-                _say(f"cannot write the output: {lost.strerror}")
+            if not isinstance(data.lost, BrokenPipeError):
+                _say(f"cannot write the output: {data.lost.strerror}")
             code = code or 1
     if code:
         sys.exit(code)
@@ -515,13 +515,8 @@ def _code_of(arguments: list[str]) -> int:
         return _failed(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _failed("interrupted", 130)
-    except BrokenPipeError:
-        return 1  # whoever read our output has left; nothing more can be said
     except OSError as error:
         reason = error.strerror or str(error)
-        if error.filename is None and error.errno in FULL:
-            # Where a file cannot be written, the error is ours and names it (`dots_core.storage.atomic.writing`).
-            return _failed(f"cannot write the output: {reason}", 1)
         room = (
             "; make room, then run the same command again, with --resume if it is a run" if error.errno in FULL else ""
         )

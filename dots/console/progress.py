@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from dots.console.streams import Talk
+from dots.console.streams import Guarded
 from dots.console.summary import DECIDERS
 from dots.run_directory.layout import log_event
 from dots_core.data import ImageData
@@ -41,7 +41,7 @@ class NoProgress:
 
     def warned(self, message: str) -> None:
         """Pass a warning on to stderr."""
-        print(f"dots: warning: {printable(message)}", file=Talk(sys.stderr))
+        print(f"dots: warning: {printable(message)}", file=Guarded(sys.stderr))
 
     def stepped(self, stage: Stage, phase: Phase, progress: Progress, steps: int, temperature: Temperature) -> None:
         """Ignore."""
@@ -64,7 +64,7 @@ class ConsoleProgress(NoProgress):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = Console(file=cast(TextIO, Talk(sys.stderr)), highlight=False)
+        self._console = Console(file=cast(TextIO, Guarded(sys.stderr)), highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),

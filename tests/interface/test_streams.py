@@ -13,13 +13,16 @@ import pytest
 from commands import refused, told
 
 from dots.cli import main as cli
-from dots.console.streams import Talk
+from dots.console.streams import Guarded
 from dots_core.errors import CorruptFile
 
 COMMAND = [sys.executable, "-m", "dots"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Streams that hold nothing back have nothing to lose at the interpreter's end.
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
+CLOSED = "dots: error: cannot write the output: Bad file descriptor\n"
+FULL = "dots: error: cannot write the output: No space left on device\n"
+DRY = "--preset smoke-reference --backend reference --set train_images=32 --set batch=8 --out /tmp/no-run"
 
 
 def shell(line):
@@ -31,11 +34,22 @@ def shell(line):
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("dots presets list >&-", 0, ""),
+        ("dots presets list >&-", 1, CLOSED),
+        ("dots presets list <&- >&-", 1, CLOSED),
         ("dots presets list 2>&-", 0, ""),
-        ("dots presets list <&- >&- 2>&-", 0, ""),
-        ("dots presets list >/dev/full", 1, "dots: error: cannot write the output: No space left on device\n"),
+        ("dots presets list <&- >&- 2>&-", 1, ""),
+        ("dots presets list >/dev/full", 1, FULL),
         ("dots presets list >/dev/full 2>/dev/full", 1, ""),
+        ("dots presets >/dev/full", 1, FULL),
+        ("dots --help >/dev/full", 1, FULL),
+        ("dots --version >&-", 1, CLOSED),
+        ("dots cells --json >&-", 1, CLOSED),
+        ("dots cells --json >/dev/full", 1, FULL),
+        ("dots presets show gdas-cifar10 >&-", 1, CLOSED),
+        ("dots show DARTS_V2 >/dev/full", 1, FULL),
+        ("dots env --json >&-", 1, CLOSED),
+        (f"dots search {DRY} --dry-run >&-", 1, CLOSED),
+        (f"dots search {DRY} --dry-run --quiet >&-", 0, ""),
         ("dots show NOTHING >&- 2>&-", 2, ""),
         ("dots show NOTHING 2>/dev/full", 2, ""),
         ("{ dots presets list; echo $? >&3; } 3>&2 | true", 0, "1\n"),
@@ -102,13 +116,28 @@ class Failing(io.StringIO):
 
 def test_talk_that_nobody_hears_is_lost_and_nothing_else():
     for stream in (Failing(), None):
-        talk = Talk(stream)
+        talk = Guarded(stream)
         assert talk.write("anything") == 8
         talk.flush()
         assert not talk.isatty()
+        assert (talk.lost is None) == (stream is None)
     heard = io.StringIO()
-    print("something", file=Talk(heard))
+    talk = Guarded(heard)
+    print("something", file=talk)
     assert heard.getvalue() == "something\n"
+    heard.close()
+    print("anything", file=talk)
+    assert talk.lost.errno == errno.EBADF
+
+
+def test_data_that_is_lost_is_told_however_much_there_is(capsys, monkeypatch):
+    """Of more than a stream holds back, writing itself fails, not only its end."""
+    for text in ("a", "a" * 10**6):
+        monkeypatch.setattr(cli, "app", lambda text=text, **_: print(text))
+        with open("/dev/full", "w") as full, monkeypatch.context() as within:
+            within.setattr(sys, "stdout", full)
+            found = told(capsys, "anything")
+        assert (found.code, found.err) == (1, FULL)
 
 
 @pytest.mark.parametrize(
