@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +126,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     Raises
     ------
     CorruptFile
-        If the newest is damaged. An older one is never taken silently: the message names it.
+        If the newest is damaged. An older one is never taken silently: the message names the newest that is whole.
     """
     paths = checkpoints(folder)
     if not paths:
@@ -132,5 +134,15 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     try:
         return paths[-1], read_checkpoint(paths[-1])
     except CorruptFile as error:
-        older = f"; to go on from {paths[-2].name} instead, delete {paths[-1]}" if len(paths) > 1 else ""
-        raise CorruptFile(f"{error}{older}") from None
+        raise CorruptFile(f"{error}; {_way_out(paths)}") from None
+
+
+def _way_out(paths: list[Path]) -> str:
+    """Say what can be done where the last of some checkpoints is damaged."""
+    for number in reversed(range(len(paths) - 1)):
+        with contextlib.suppress(CorruptFile):
+            read_checkpoint(paths[number])
+            damaged = " and ".join(shlex.quote(str(path)) for path in paths[number + 1 :])
+            return f"to go on from {paths[number].name} instead, delete {damaged}"
+    damaged = " is" if len(paths) == 1 else "s are all"
+    return f"its checkpoint{damaged} damaged: put one back from a copy, or start a new run with its settings"

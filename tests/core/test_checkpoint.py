@@ -93,7 +93,10 @@ class TestArrays:
     def test_a_networks_state_round_trips(self):
         """Scalars stay scalars: engines check the shape of every array before they go on."""
         spec = small_network()
-        state = {key: np.zeros(shape, np.float32) for key, shape in state_shapes(spec).items()}
+        state = {
+            key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else np.float32)
+            for key, shape in state_shapes(spec).items()
+        }
         check_state(spec, unpack_arrays(pack_arrays(state), Path("x")))
 
     def test_equal_arrays_give_equal_bytes(self):
@@ -275,9 +278,27 @@ class TestDamage:
             newest_checkpoint(folder)
         assert contents(folder) == before
         shutil.rmtree(folder / "00000001")
-        with pytest.raises(CorruptFile) as caught:
+        with pytest.raises(CorruptFile, match="is damaged: put one back from a copy") as caught:
             newest_checkpoint(folder)
         assert "instead" not in str(caught.value)
+
+    @pytest.mark.parametrize("whole", [None, 1, 2, 3])
+    @pytest.mark.parametrize("name", FILES)
+    def test_only_a_whole_one_is_named_as_the_way_out(self, folder, name, whole):
+        for number in (3, 4):
+            shutil.copytree(folder / "00000002", folder / f"{number:08d}")
+        for number in range(1, 5):
+            if number != whole:
+                (folder / f"{number:08d}" / name).write_bytes(b"{")
+        if whole is None:
+            with pytest.raises(CorruptFile, match=r"00000004.*are all damaged: put one back from a copy"):
+                newest_checkpoint(folder)
+            return
+        with pytest.raises(CorruptFile, match=f"to go on from {whole:08d} instead, delete ") as caught:
+            newest_checkpoint(folder)
+        for path in str(caught.value).partition("delete ")[2].split(" and "):
+            shutil.rmtree(path)
+        assert newest_checkpoint(folder)[0].name == f"{whole:08d}"
 
     def test_a_damaged_older_one_does_not_matter(self, folder):
         (folder / "00000001" / FILES[0]).write_bytes(b"")
