@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from dots_core.engine.registry import backends
+
+# Tests put into the background by a shell ignore Ctrl-C, and so would all that they start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Engines that must be tested; one that is named and missing fails, it is never skipped.
 _NAMED = os.environ.get("DOTS_TEST_ENGINES")

@@ -252,6 +252,7 @@ def _carry_out(
         runner = Submitter(folder / "submitit", _flat(submitit_settings) or {}, report)
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder):
+        settle(folder, study, given, defaults(study), resume)  # another may have begun one there since
         Archive(folder).check_images(asked["data"])
         create(folder, study, asked)
         if commands:

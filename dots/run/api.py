@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -16,11 +15,12 @@ from dots.config.presets import merged, nested, preset_values
 from dots.config.schema import CONFIGS, Config, SearchConfig, parse_config
 from dots.config.shortening import shortened
 from dots.console.progress import ConsoleProgress, NoProgress
+from dots.console.signals import ending_by
 from dots.run.capacity import check_fits
 from dots.run.cells import Cell, find_cell
 from dots.run.next_step import training_after
 from dots.run_directory.images import images_of, write_images_record
-from dots.run_directory.layout import differences, is_run, log_event, owned, read_run_config, replace_config
+from dots.run_directory.layout import RunExists, differences, is_run, log_event, owned, read_run_config, replace_config
 from dots.run_directory.new import check_place, create_run, create_unnamed_run, unused_directories
 from dots.run_directory.resuming import check_unchanged, resume_command
 from dots_core.data import ImageData
@@ -310,7 +310,12 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
     if prepared.continues:
         held = owned(out)
     elif request.out is not None:
-        held = create_run(out, config)
+        try:
+            held = create_run(out, config)
+        except RunExists:
+            if request.resume and is_run(out):
+                return run(request, talk)  # another has begun it since
+            raise
     else:
         out, held = create_unnamed_run(prepared.preset, config)
         prepared = replace(prepared, out=out)  # another may have taken the name that was free before
@@ -321,7 +326,7 @@ def run(request: Request, talk: bool = True) -> SearchResult | TrainResult:
         observer = ConsoleProgress(out) if talk else NoProgress(out)
         driver = Runner(prepared.plan, prepared.data, engine, out, observer)
         try:
-            with _signals(driver.request_stop):
+            with _stopping(driver.request_stop):
                 driver.open()  # refuses other images than the run's
                 observer.images(prepared.data)
                 write_images_record(out, prepared.data, anew=driver.resumed_from is None)
@@ -380,23 +385,15 @@ def _finish(prepared: Prepared, outcome: Outcome) -> SearchResult | TrainResult:
     )
 
 
-@contextlib.contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a request to stop after the step at hand; a second Ctrl-C stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _stopping(stop: Callable[[int], None]) -> contextlib.AbstractContextManager[None]:
+    """Turn Ctrl-C and SIGTERM into a request to stop after the step at hand; a Ctrl-C after it stops at once."""
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int) -> None:
         stop(128 + number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return ending_by(handle)
 
 
 def search(

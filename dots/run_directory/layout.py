@@ -22,6 +22,9 @@ LOCK = ".lock"
 FORMAT = "dots-run"
 VERSION = 1
 
+_LOOKS, _LOOK = 5, 0.02
+"""How often a lock is tried for before it is another's, and seconds in between."""
+
 
 class RunExists(UsageError):
     """A run stands in the directory, or another process or thread is at work there."""
@@ -105,7 +108,7 @@ def lock(path: Path) -> tuple[IO[bytes], bool]:
         except OSError as error:
             raise cannot_write(name, error) from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(file)
         except BlockingIOError:
             file.close()
             raise RunExists(
@@ -118,6 +121,15 @@ def lock(path: Path) -> tuple[IO[bytes], bool]:
             if os.path.samestat(os.fstat(file.fileno()), os.stat(name)):
                 return file, True
         file.close()  # whoever made it could make no run here and removed it in between
+
+
+def _lock_file(file: IO[bytes]) -> None:
+    """Lock a file, or raise BlockingIOError; who only looks whether it is locked holds it for a moment."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_LOOK)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def log_event(path: Path, event: str, **details: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -154,6 +156,16 @@ def test_a_run_is_held_from_its_first_moment(tmp_path):
     with create_run(tmp_path / "run", CONFIG), pytest.raises(RunExists, match="another process or thread"):
         owned(tmp_path / "run")
     owned(tmp_path / "run").close()
+
+
+def test_who_only_looks_whether_a_run_is_held_keeps_nobody_from_it(tmp_path):
+    create(tmp_path / "run")
+    with open(tmp_path / "run" / ".lock", "rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.03, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        timer.start()
+        owned(tmp_path / "run").close()
+        timer.join()
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])

@@ -17,7 +17,8 @@ import dots
 from dots.cli.main import app
 from dots.config.plan import plan_of
 from dots.config.schema import SearchConfig
-from dots.run_directory.layout import read_run_config
+from dots.run import api
+from dots.run_directory.layout import RunExists, read_run_config
 from dots_core.errors import CorruptFile, DataMissing, DotsError, UsageError
 from dots_core.search.runner import Runner
 from dots_core.search.saving import Saving
@@ -296,3 +297,26 @@ def test_threads_that_search_at_once_each_find_what_one_alone_finds(begun, tmp_p
     for result in found:
         assert contents(result.run) == contents(begun / "run")
         assert json.loads((result.run / "summary.json").read_text())["metrics"] == result.metrics
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["another's has ended", "another's goes on"])
+def test_a_run_that_another_began_meanwhile_is_gone_on_with_once_it_is_free(tmp_path, monkeypatch, ended):
+    """Both were given --resume, and neither found a run."""
+    out, create, begun = tmp_path / "run", api.create_run, []
+
+    def quicker(path, config):
+        if not begun:
+            begun.append(create(path, config))
+            if ended:
+                begun[0].close()
+        return create(path, config)
+
+    monkeypatch.setattr(api, "create_run", quicker)
+    if ended:
+        search(out, preset="smoke-reference", settings=SETTINGS, resume=True)
+        assert (out / "summary.json").is_file()
+        return
+    with pytest.raises(RunExists, match="another process or thread is running"):
+        search(out, preset="smoke-reference", settings=SETTINGS, resume=True)
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "config.yaml", "run.json"]
+    begun[0].close()

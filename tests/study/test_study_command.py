@@ -406,3 +406,23 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_a_study_that_another_began_meanwhile_is_left_as_it_is(tmp_path, monkeypatch, capsys):
+    """Between the look at the place and its lock."""
+    from dots.cli import main
+    from dots.run_directory import layout
+
+    out, owned = tmp_path / "study", layout.owned
+
+    def quicker(folder):
+        (folder / "study.json").write_text("another's")
+        return owned(folder)
+
+    monkeypatch.setattr(layout, "owned", quicker)
+    monkeypatch.setattr(sys, "argv", ["dots", "study", *PATHS, "--out", str(out)])
+    with pytest.raises(SystemExit, match="2"):
+        main.main()
+    assert "is a study already" in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "study.json"]
+    assert (out / "study.json").read_text() == "another's"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dots.console.signals import ending_by
 from dots.run.deaths import run_died_at
 
 _PAUSE = 0.05
@@ -126,7 +124,7 @@ class ProcessQueue:
         waiting = list(jobs)
         problems: dict[str, str] = {}
         self._held = []
-        with self._signals():
+        with ending_by(self._told):
             try:
                 while ((waiting or self._held) and self.stopped is None) or self._running:
                     while waiting and len(self._running) < self._limit and self.stopped is None:
@@ -188,23 +186,10 @@ class ProcessQueue:
                 started.process.send_signal(self.stopped)
                 started.told = self._signalled
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _told(self, number: int) -> None:
         """Pass Ctrl-C and SIGTERM on to the processes, which save and end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, frame: object) -> None:
-            self.stopped = number
-            self._signalled += 1
-
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self.stopped = number
+        self._signalled += 1
 
 
 def _problem(started: _Started, code: int) -> str:
