@@ -339,6 +339,56 @@ class EngineSuite:
             network.import_state(state)
         assert_identical(before, network.export_state())
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("weights/classifier.bias", np.zeros(5, np.int64)),
+            ("momentum/classifier.bias", np.zeros(5, np.complex64)),
+            ("adam.steps/beta.normal", np.array(1.5)),
+            ("adam.steps/beta.normal", np.array(-1)),
+        ],
+        ids=["whole weights", "complex momentum", "half a step", "less than no step"],
+    )
+    def test_state_with_an_entry_of_the_wrong_kind(self, engine: Engine, key: str, value: NDArray[Any]) -> None:
+        network = self.build(engine)
+        state = network.export_state()
+        with pytest.raises(CorruptFile, match=key):
+            network.import_state({**state, key: value})
+        assert_identical(state, network.export_state())
+
+    def test_state_in_other_types_and_layouts(self, engine: Engine) -> None:
+        """Of another precision, byte order or order in memory, or only to be read; none is written to."""
+        case, network, other = CASES["pairs"], self.build(engine), self.build(engine)
+        state = reference_state("pairs")
+        foreign = {}
+        for key, value in state.items():
+            kept = np.asarray(value, ">f8" if value.dtype.kind == "f" else ">i4", order="F")
+            kept.flags.writeable = False
+            foreign[key] = kept
+        network.import_state(state)
+        other.import_state(foreign)
+        for each in (network, other):
+            each.step(GROUPS, case.batch(9), RATES, case.temperature)
+        assert_identical(network.export_state(), other.export_state())
+        for key, value in foreign.items():
+            assert np.array_equal(value, state[key])
+
+    def test_importing_a_state_leaves_nothing_of_what_was_begun(self, engine: Engine) -> None:
+        """Neither accumulated gradients nor perturbed w: a step that broke off is over."""
+        case, network, other = CASES[DISPLACED], self.build(engine, DISPLACED), self.build(engine, DISPLACED)
+        network.accumulate_gradients(("w",), case.batch(), case.temperature)
+        network.virtual_step(RATES.weights)
+        network.accumulate_gradients(GROUPS, case.batch(1), case.temperature)
+        network.perturb_weights(0.5)
+        network.pop_losses()
+        for each in (network, other):
+            each.import_state(reference_state(DISPLACED))
+            each.step(GROUPS, case.batch(9), RATES, case.temperature)
+            each.update(GROUPS, RATES)
+        assert_identical(network.export_state(), other.export_state())
+        with pytest.raises(UsageError, match="virtual_step comes first"):
+            network.restore_weights()
+
     # Gradients
 
     @pytest.mark.parametrize("name", CASES)
@@ -349,6 +399,18 @@ class EngineSuite:
         assert_identical(before, network.export_state())
         assert_identical(first, network.gradients(case.batch(), case.temperature))
         assert network.pop_losses().shape == (0, 2)
+
+    @pytest.mark.filterwarnings("error")
+    def test_batches_are_only_read(self, engine: Engine) -> None:
+        case, network, other = CASES["derived"], self.build(engine, "derived"), self.build(engine, "derived")
+        batch, fixed = case.batch(), case.batch()
+        assert fixed.drop_path is not None
+        for array in (fixed.images, fixed.labels, fixed.drop_path):
+            array.flags.writeable = False
+        network.step(GROUPS, batch, RATES, case.temperature)
+        other.step(GROUPS, fixed, RATES, case.temperature)
+        assert network.evaluate(batch, case.temperature) == other.evaluate(fixed, case.temperature)
+        assert_identical(network.export_state(), other.export_state())
 
     @pytest.mark.parametrize("name", CASES)
     def test_gradients_agree_with_the_reference(self, engine: Engine, name: str) -> None:
@@ -598,6 +660,27 @@ class EngineSuite:
         act(network)
         assert_close(network.export_state(), *references_after("pairs", act), self.precision)
 
+    @pytest.mark.parametrize(
+        ("groups", "name", "shape"),
+        [
+            (("alpha",), "beta.normal", None),
+            (GROUPS, "beta.norml", None),
+            (GROUPS, "w", None),
+            (("alpha", "beta"), "beta.normal", ()),
+        ],
+        ids=["another group", "unknown", "w", "another shape"],
+    )
+    def test_an_extra_gradient_that_would_be_lost_is_refused(
+        self, engine: Engine, groups: tuple[str, ...], name: str, shape: tuple[int, ...] | None
+    ) -> None:
+        case, network = CASES["pairs"], self.build(engine)
+        network.accumulate_gradients(GROUPS, case.batch(), case.temperature)
+        before = network.export_state()
+        extra = np.ones(architecture_shapes(case.spec)["beta.normal"] if shape is None else shape)
+        with pytest.raises(UsageError, match=f"extra gradient .*'{name}'"):
+            network.update(groups, RATES, {name: extra})
+        assert_identical(before, network.export_state())
+
     @pytest.mark.parametrize("groups", [("alpha", "beta"), ("beta",)], ids="+".join)
     def test_architecture_weights_are_clipped_by_the_norm_of_what_is_updated(
         self, engine: Engine, groups: tuple[str, ...]
@@ -674,6 +757,26 @@ class EngineSuite:
             part(network.export_state(), "weights/", "momentum/"), part(other.export_state(), "weights/", "momentum/")
         )
 
+    def test_what_would_be_lost_while_weights_are_displaced_is_refused(self, engine: Engine) -> None:
+        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        with pytest.raises(UsageError, match="virtual_step comes first"):
+            network.restore_weights()
+        with pytest.raises(UsageError, match="virtual_step comes first"):
+            network.perturb_weights(0.5)
+        network.accumulate_gradients(("w",), case.batch(), case.temperature)
+        network.virtual_step(RATES.weights)
+        before = network.export_state()
+        refused: dict[str, tuple[Any, ...]] = {
+            "virtual_step": (RATES.weights,),
+            "update": (("w",), RATES),
+            "step": (GROUPS, case.batch(), RATES, case.temperature),
+        }
+        for verb, arguments in refused.items():
+            with pytest.raises(UsageError, match="restore_weights comes first"):
+                getattr(network, verb)(*arguments)
+        assert_identical(before, network.export_state())
+        network.restore_weights()
+
     def test_statistics_rest_while_weights_are_displaced(self, engine: Engine) -> None:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
         network.accumulate_gradients(("w",), case.batch(), case.temperature)
@@ -716,6 +819,8 @@ class EngineSuite:
         case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
         if not hasattr(network, "accumulate_unrolled_gradients"):
             pytest.skip("the engine has no accumulate_unrolled_gradients, and need not have it")
+        with pytest.raises(UsageError, match="not of w"):
+            network.accumulate_unrolled_gradients(GROUPS, case.batch(9), case.batch(8), 0.1, case.temperature)
         groups, rate = ("alpha", "beta"), RATES.weights
         network.import_state(reference_state(DISPLACED))
         network.accumulate_unrolled_gradients(groups, case.batch(9), case.batch(8), rate, case.temperature)

@@ -103,6 +103,8 @@ def lock(path: Path) -> tuple[IO[bytes], bool]:
     """Hold a directory as `owned` does, and say whether the file system has locks, without which nothing is held."""
     name = path / LOCK
     while True:
+        if os.path.lexists(name) and not os.path.isfile(name):
+            raise CorruptFile(f"{quoted(str(name))} is no regular file, and cannot be locked; remove it")
         try:
             file = open(name, "a+b")  # noqa: SIM115 (the caller closes it)
         except OSError as error:

@@ -15,7 +15,18 @@ from dots_core.engine import stacking
 from dots_core.engine.batch import Batch
 from dots_core.engine.forward import FeatureMaps, Forward, Source
 from dots_core.engine.mixture import EdgeWeights, Mixture
-from dots_core.engine.protocol import Device, Engine, Network, Rates, Runtime, Setup, State, check_groups
+from dots_core.engine.protocol import (
+    Device,
+    Engine,
+    Network,
+    Rates,
+    Runtime,
+    Setup,
+    State,
+    check_extra_gradients,
+    check_groups,
+    check_perturbed,
+)
 from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.engine.state import AdamState, FlatState
 from dots_core.engine.tensors import Tensor, Tensors
@@ -177,6 +188,7 @@ class EngineNetwork(Network, ABC):
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         check_groups(groups)
+        self._check_update(groups, {})
         with self.scope():
             self._accumulate(groups, batch, temperature, 1.0)
             self._update(groups, rates, {})
@@ -194,11 +206,13 @@ class EngineNetwork(Network, ABC):
         self, groups: tuple[str, ...], rates: Rates, extra_gradients: Mapping[str, NDArray[np.floating]] | None = None
     ) -> None:
         check_groups(groups)
+        self._check_update(groups, extra_gradients or {})
         with self.scope():
             self._update(groups, rates, extra_gradients or {})
             self.flush()
 
     def virtual_step(self, rate: float) -> None:
+        check_perturbed(self.perturbed, False)
         unclipped = replace(self.setup.optimizers, clip=0.0)
         with self.scope():
             self._unperturbed = self.tensors.copy(self.values["w"])
@@ -207,7 +221,7 @@ class EngineNetwork(Network, ABC):
             self.flush()
 
     def perturb_weights(self, radius: float) -> None:
-        assert self._unperturbed is not None, "virtual_step comes first"
+        check_perturbed(self.perturbed, True)
         with self.scope():
             self._assign("w", self.tensors.perturbed(self._unperturbed, self._accumulated["w"], radius))
             self.flush()
@@ -217,7 +231,7 @@ class EngineNetwork(Network, ABC):
             return float(self.tensors.download(self.tensors.norm([self._accumulated["w"]])).item())
 
     def restore_weights(self) -> None:
-        assert self._unperturbed is not None, "virtual_step comes first"
+        check_perturbed(self.perturbed, True)
         with self.scope():
             self._assign("w", self._unperturbed)
         self._unperturbed = None
@@ -271,6 +285,8 @@ class EngineNetwork(Network, ABC):
                 self._assign(name, upload(adam.value))
                 self._move(name, upload(adam.first), upload(adam.second))
                 self._steps[name] = adam.steps
+        self._accumulated.clear()
+        self._unperturbed = None
 
     # For a framework's own
 
@@ -369,6 +385,10 @@ class EngineNetwork(Network, ABC):
         for name in names:
             self.add_gradient(name, given.found[name], factor)
         self.record(given.loss, given.correct)
+
+    def _check_update(self, groups: tuple[str, ...], extra: Mapping[str, NDArray[np.floating]]) -> None:
+        check_extra_gradients(self.spec, groups, extra)
+        check_perturbed("w" in groups and self.perturbed, False)
 
     def _update(self, groups: tuple[str, ...], rates: Rates, extra: Mapping[str, NDArray[np.floating]]) -> None:
         tensors, settings = self.tensors, self.setup.optimizers

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.errors import UsageError
+from dots_core.errors import UsageError, quoted
 from dots_core.network.layers import Layer
-from dots_core.network.spec import NetworkSpec
+from dots_core.network.spec import NetworkSpec, architecture_shapes
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.registry import Registry
 
@@ -159,6 +159,27 @@ def check_groups(groups: tuple[str, ...]) -> None:
         raise UsageError(f"unknown parameter group '{unknown[0]}'; known: {', '.join(GROUPS)}")
 
 
+def check_extra_gradients(spec: NetworkSpec, groups: tuple[str, ...], given: Mapping[str, NDArray[Any]]) -> None:
+    """Raise `UsageError` unless extra gradients are of architecture weights of the groups, and of their shapes."""
+    shapes = architecture_shapes(spec)
+    for name, gradient in given.items():
+        if name not in shapes or name.partition(".")[0] not in groups:
+            raise UsageError(
+                f"an extra gradient is given for '{quoted(name)}', which is no architecture weight of the groups "
+                f"that are updated ({', '.join(groups)}); it would be lost"
+            )
+        if np.shape(gradient) != shapes[name]:
+            raise UsageError(f"the extra gradient of '{name}' has shape {np.shape(gradient)}, not {shapes[name]}")
+
+
+def check_perturbed(perturbed: bool, wanted: bool) -> None:
+    """Raise `UsageError` unless w is perturbed, or is not, as a verb needs it."""
+    if perturbed and not wanted:
+        raise UsageError("w is perturbed, and what would be done to it lost; restore_weights comes first")
+    if wanted and not perturbed:
+        raise UsageError("w is not perturbed; virtual_step comes first")
+
+
 class Network(Protocol):
     """A network on an engine, with its architecture weights and optimiser state.
 
@@ -211,6 +232,12 @@ class Network(Protocol):
         extra_gradients : mapping, optional
             Added to the gradients of architecture weights, by name and of their shapes
             (`dots_core.search.regularisation`).
+
+        Raises
+        ------
+        UsageError
+            If an extra gradient is of no architecture weight of the groups or of another shape, or w is to be
+            updated while it is perturbed (`virtual_step`).
         """
         ...
 
@@ -219,6 +246,11 @@ class Network(Protocol):
 
         g is the gradient accumulated for w, which is used up. The momentum buffer stays as it is,
         and w can be brought back by `restore_weights`.
+
+        Raises
+        ------
+        UsageError
+            If w is perturbed already.
         """
         ...
 
@@ -227,6 +259,11 @@ class Network(Protocol):
 
         g is the gradient accumulated for w, which is kept: the call can be repeated. Where g is 0,
         w is where it stood. Comes after `virtual_step` and a `accumulate_gradients` of w.
+
+        Raises
+        ------
+        UsageError
+            If w is not perturbed.
         """
         ...
 
@@ -235,7 +272,13 @@ class Network(Protocol):
         ...
 
     def restore_weights(self) -> None:
-        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
+        """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it.
+
+        Raises
+        ------
+        UsageError
+            If w is not perturbed.
+        """
         ...
 
     def pop_losses(self) -> NDArray[np.float64]:
@@ -280,17 +323,19 @@ class Network(Protocol):
         Keys: ``weights/<name>``, ``statistics/<name>``, ``momentum/<name>``,
         ``architecture/<name>``, ``adam.first/<name>``, ``adam.second/<name>`` (floating, in the
         layouts of `dots_core.network.spec`) and ``adam.steps/<name>`` (int64, shape ()), the number
-        of updates so far. `dots_core.engine.state.state_shapes` gives the shapes.
+        of updates so far. `dots_core.engine.state.state_shapes` gives the shapes. w is as it stands, perturbed or not.
         """
         ...
 
     def import_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `export_state` of any engine returned.
+        """Take over what `export_state` of any engine returned, in the network's own type.
+
+        Gradients that were accumulated are forgotten, and w is not perturbed any more.
 
         Raises
         ------
         CorruptFile
-            If an entry is missing, unknown or of the wrong shape; the message names it.
+            If an entry is missing, unknown or of the wrong shape or kind; the message names it.
         """
         ...
 
@@ -314,6 +359,11 @@ class UnrollingNetwork(Network, Protocol):
         Parameters
         ----------
         groups : subset of ("alpha", "beta")
+
+        Raises
+        ------
+        UsageError
+            As `accumulate_gradients`, and if w is among the groups or perturbed.
         """
         ...
 

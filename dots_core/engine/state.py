@@ -28,13 +28,18 @@ def state_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
 
 
 def check_state(spec: NetworkSpec, state: Mapping[str, NDArray[np.generic]]) -> None:
-    """Raise `CorruptFile` unless the state holds exactly the arrays the network needs, in their shapes."""
+    """Raise `CorruptFile` unless the state holds exactly the arrays the network needs, in their shapes and kinds."""
     expected = state_shapes(spec)
     for key, shape in expected.items():
         if key not in state:
             raise CorruptFile(f"the state lacks '{key}'; it was saved from another network")
         if tuple(state[key].shape) != shape:
             raise CorruptFile(f"'{key}' has shape {tuple(state[key].shape)}, the network needs {shape}")
+        kind = state[key].dtype.kind
+        if kind not in "iu" if key.startswith("adam.steps/") else kind != "f":
+            raise CorruptFile(f"'{key}' is of type {state[key].dtype}, which is not what such an array is of")
+        if kind == "i" and np.any(np.asarray(state[key], np.int64) < 0):
+            raise CorruptFile(f"'{key}' is {state[key]}, which is no number of steps")
     unknown = sorted(set(state) - set(expected))
     if unknown:
         raise CorruptFile(

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.engine.protocol import Network, Rates, Setup, State, check_groups
+from dots_core.engine.protocol import (
+    Network,
+    Rates,
+    Setup,
+    State,
+    check_extra_gradients,
+    check_groups,
+    check_perturbed,
+)
 from dots_core.engine.state import check_state, state_shapes
 from dots_core.network.initialisation import initial_statistics
 from dots_core.network.spec import auxiliary_layers, cell_layouts, head_layers, stem_layers
@@ -74,6 +82,7 @@ class ReferenceNetwork(Network):
 
     def step(self, groups: tuple[str, ...], batch: Batch, rates: Rates, temperature: Temperature) -> None:
         """Do `accumulate_gradients` and then `update`."""
+        check_perturbed("w" in groups and self._unperturbed is not None, False)
         self.accumulate_gradients(groups, batch, temperature)
         self.update(groups, rates)
 
@@ -105,6 +114,8 @@ class ReferenceNetwork(Network):
     ) -> None:
         """Update the named groups by the gradients accumulated for them."""
         check_groups(groups)
+        check_extra_gradients(self._setup.spec, groups, extra_gradients or {})
+        check_perturbed("w" in groups and self._unperturbed is not None, False)
         with np.errstate(all="ignore"):
             gradients = self._used(groups)
             for name, addend in (extra_gradients or {}).items():
@@ -117,6 +128,7 @@ class ReferenceNetwork(Network):
 
     def virtual_step(self, rate: float) -> None:
         """Perturb w by one step of SGD, unclipped, on the gradient accumulated for it."""
+        check_perturbed(self._unperturbed is not None, False)
         self._unperturbed = self._weights
         constants = self._setup.optimizers
         with np.errstate(all="ignore"):
@@ -127,7 +139,8 @@ class ReferenceNetwork(Network):
 
     def perturb_weights(self, radius: float) -> None:
         """Perturb w from where it stood before `virtual_step` along the gradient accumulated for it."""
-        assert self._unperturbed is not None, "virtual_step comes first"
+        check_perturbed(self._unperturbed is not None, True)
+        assert self._unperturbed is not None
         norm = self.gradient_norm()
         step = self._dtype.type(radius / norm if norm > 0 else 0.0)
         with np.errstate(all="ignore"):
@@ -141,7 +154,8 @@ class ReferenceNetwork(Network):
 
     def restore_weights(self) -> None:
         """Bring w back to where it stood before `virtual_step`, and forget the gradient accumulated for it."""
-        assert self._unperturbed is not None, "virtual_step comes first"
+        check_perturbed(self._unperturbed is not None, True)
+        assert self._unperturbed is not None
         self._weights, self._unperturbed = self._unperturbed, None
         self._used(("w",))
 
@@ -209,7 +223,9 @@ class ReferenceNetwork(Network):
 
         def take(prefix: str) -> dict[str, Array]:
             return {
-                key.removeprefix(prefix): np.array(state[key], self._dtype) for key in keys if key.startswith(prefix)
+                key.removeprefix(prefix): np.array(state[key], self._dtype, order="C")
+                for key in keys
+                if key.startswith(prefix)
             }
 
         with np.errstate(all="ignore"):
@@ -219,6 +235,7 @@ class ReferenceNetwork(Network):
                 take("adam.first/"),
                 take("adam.second/"),
             )
+        self._accumulated, self._unperturbed = {}, None
         self._steps = {name: int(state[f"adam.steps/{name}"].item()) for name in self._architecture}
 
     def _mixtures(self, temperature: Temperature, batch: Batch) -> dict[str, Mixture]:

@@ -19,7 +19,7 @@ from crashes import contents, run
 from dots.config.schema import SearchConfig
 from dots.run_directory.layout import RunExists, is_run, owned, read_run_config
 from dots.run_directory.new import check_place, create_run, create_unnamed_run
-from dots_core.errors import DotsError, UsageError
+from dots_core.errors import CorruptFile, DotsError, UsageError
 
 CONFIG = SearchConfig(data="digits")
 MADE = {".lock", "config.yaml", "run.json"}
@@ -156,6 +156,17 @@ def test_a_run_is_held_from_its_first_moment(tmp_path):
     with create_run(tmp_path / "run", CONFIG), pytest.raises(RunExists, match="another process or thread"):
         owned(tmp_path / "run")
     owned(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("missing")], ids=range(3))
+def test_a_lock_that_is_no_file_is_refused_and_the_remedy_leads_on(tmp_path, make):
+    create(tmp_path)
+    (tmp_path / ".lock").unlink()
+    make(tmp_path / ".lock")
+    with pytest.raises(CorruptFile, match=r"\.lock is no regular file.*; remove it"):
+        owned(tmp_path)
+    (tmp_path / ".lock").rmdir() if (tmp_path / ".lock").is_dir() else (tmp_path / ".lock").unlink()
+    owned(tmp_path).close()
 
 
 def test_who_only_looks_whether_a_run_is_held_keeps_nobody_from_it(tmp_path):

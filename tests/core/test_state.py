@@ -16,7 +16,10 @@ KEYS = sorted(state_shapes(SPEC))
 
 
 def zeros() -> dict[str, np.ndarray]:
-    return {key: np.zeros(shape) for key, shape in state_shapes(SPEC).items()}
+    return {
+        key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else np.float32)
+        for key, shape in state_shapes(SPEC).items()
+    }
 
 
 def test_the_state_holds_everything_that_training_changes():
@@ -33,7 +36,7 @@ def test_the_state_holds_everything_that_training_changes():
 
 
 @quick
-@given(st.sampled_from(KEYS), st.sampled_from(["missing", "shape", "unknown"]))
+@given(st.sampled_from(KEYS), st.sampled_from(["missing", "shape", "kind", "unknown"]))
 def test_any_difference_is_named(key, fault):
     state = zeros()
     if fault == "unknown":
@@ -41,7 +44,9 @@ def test_any_difference_is_named(key, fault):
     else:
         value = state.pop(key)
         if fault == "shape":
-            state[key] = np.zeros((*value.shape, 1))
+            state[key] = np.zeros((*value.shape, 1), value.dtype)
+        if fault == "kind":
+            state[key] = value.astype(np.float32 if value.dtype.kind == "i" else np.int64)
     with pytest.raises(CorruptFile, match=f"'{key}"):
         check_state(SPEC, state)
 

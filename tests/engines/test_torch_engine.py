@@ -18,13 +18,14 @@ from dots_core.engine.registry import load_engine
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.network.counts import mac_count, parameter_count
 from dots_core.network.initialisation import initial_weights
-from dots_core.network.spec import derived_network
+from dots_core.network.spec import NetworkSpec, derived_network
 from dots_core.plan.gradients import MixedLevel, SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.random import Stream
 from dots_core.search.sampling import Sampler
 from dots_core.search.step import Stepper, StepPosition
-from dots_core.search_space.cell import search_cell
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups, Temperature, group_softmax, group_softmax_gradient
 from dots_core.search_space.named_cells import named_cell, named_cells
 from dots_core.search_space.operations import OPERATIONS
@@ -428,3 +429,30 @@ def test_parts_that_stacks_read_are_dense_and_of_the_layout_of_the_whole(channel
     parts = TorchMaps().parted(x, channels)
     assert all(part.is_contiguous(memory_format=layout) for part in parts)
     assert torch.equal(torch.cat(list(parts), 1), x)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_stacks_read_no_part_of_a_map_where_a_lone_edge_makes_a_node(mixed, monkeypatch):
+    """Edges out of a node share calls, whose outputs are cut up; a sum of one such part would be that part."""
+    import torch
+    import torch.nn.functional as F
+
+    held = {(0, 2): "sep_conv_3x3", (0, 3): "sep_conv_3x3", (2, 4): "max_pool_3x3", (3, 5): "avg_pool_3x3"}
+    edges = tuple(Edge(*place, ((operation,),)) for place, operation in held.items())
+    cell = CellSpec(4, edges, (2, 3, 4, 5), mixed=mixed)
+    spec = NetworkSpec(cell, cell, layers=3, channels=4, classes=5, input_shape=(2, 8, 8), affine=not mixed)
+    case, parts = NetworkCase(spec), []
+
+    def listening(call):
+        def called(x, *arguments, **keywords):
+            if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
+                parts.append(call.__name__)
+            return call(x, *arguments, **keywords)
+
+        return called
+
+    for name in ("max_pool2d", "avg_pool2d", "batch_norm"):
+        monkeypatch.setattr(F, name, listening(getattr(F, name)))
+    reference, network = both(case)
+    assert_alike(*(each.gradients(case.batch(), case.temperature) for each in (reference, network)))
+    assert parts == []

@@ -28,6 +28,9 @@ class TorchMaps(FeatureMaps):
         # Parts of a tensor are not dense, and what stacks read should be.
         return [part.contiguous(memory_format=_format(x)) for part in self.split(x, channels)]
 
+    def add(self, terms: Sequence[Tensor]) -> Tensor:
+        return super().add(terms) if len(terms) > 1 else _dense(terms[0])
+
     def combined(self, factors: Tensor, basis: Sequence[Tensor]) -> Sequence[Tensor]:
         last = _format(basis[0]) == torch.channels_last
         stacked = torch.stack([_flat(x, last) for x in basis])  # (maps, N·C·H·W)
@@ -55,6 +58,16 @@ def _like(flat: Tensor, x: Tensor, last: bool) -> Tensor:
     """Undo `_flat` for a tensor of the same shape as ``x``."""
     n, c, h, w = x.shape
     return flat.view(n, h, w, c).permute(0, 3, 1, 2) if last else flat.view(n, c, h, w)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """A map itself, or if it is a part of one, which a lone edge leaves as a node, a copy in the same order in memory.
+
+    Stacks should read nothing else: PyTorch's CPU kernels have corrupted the heap on less (`dots_torch.kernel_faults`).
+    """
+    if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
+        return x
+    return x.contiguous(memory_format=torch.channels_last if x.stride(1) == 1 else torch.contiguous_format)
 
 
 def _format(x: Tensor) -> torch.memory_format:

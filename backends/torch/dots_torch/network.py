@@ -14,7 +14,8 @@ from torch import Tensor
 from dots_core.engine.batch import Batch
 from dots_core.engine.mixture import EdgeWeights
 from dots_core.engine.network import EngineNetwork, Gradients
-from dots_core.engine.protocol import Setup, UnrollingNetwork, check_groups
+from dots_core.engine.protocol import Setup, UnrollingNetwork, check_groups, check_perturbed
+from dots_core.errors import UsageError
 from dots_core.search_space.mixing import Temperature
 from dots_torch.cell import TorchMaps
 from dots_torch.runtime import DeviceContext
@@ -76,11 +77,14 @@ class TorchNetwork(EngineNetwork, UnrollingNetwork):
         self, groups: tuple[str, ...], training: Batch, validation: Batch, rate: float, temperature: Temperature
     ) -> None:
         check_groups(groups)
+        if "w" in groups:
+            raise UsageError("the gradient through a step of SGD is one of architecture weights, not of w")
+        check_perturbed(self.perturbed, False)
         self.check_samples(min(len(training.labels), len(validation.labels)))
         with self.scope():
             architecture, wanted = self._architecture(self.names(groups))
             leaves = Leaves(self._weights)
-            context = ForwardContext(leaves, self._statistics, training=True, track=not self.perturbed)
+            context = ForwardContext(leaves, self._statistics, training=True, track=True)
             labels = self._device.upload(training.labels)
             loss, *_ = self.loss(context, self._images(training), labels, training, architecture, temperature)
             found = self._gradients(loss, list(leaves.read.values()), create_graph=True)

@@ -81,7 +81,7 @@ class DeviceContext:
 
     def upload(self, array: NDArray[np.generic]) -> Tensor:
         """Bring an array to the device, in its shape and type, without waiting for it."""
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
         if self.device.type == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor
