@@ -244,7 +244,7 @@ class RunConfig(Section):
     precision: Precision = "float32"
     deterministic: Truth = True
     seed: Seed = 0
-    data: str | None = None
+    data: Annotated[str, Field(min_length=1)] | None = None
     image_size: Annotated[Whole, Field(ge=4, le=bounds.SIDE)] | None = None
     test_split: str | None = None
     test_share: Share | None = None

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,17 @@ class Request:
                 raise UsageError(f"{name} is a text, not {quoted(given)}")
         if self.preset is not None:
             checked_path(self.preset, "preset")
-        if self.seed is not None and type(self.seed) is not int:
-            raise UsageError(f"seed is a whole number, not {quoted(self.seed)}")
-        if self.scale is not None and type(self.scale) not in (int, float):
-            raise UsageError(f"scale is a number, not {quoted(self.scale)}")
+        # NumPy's numbers will do.
+        seed: object = self.seed
+        if seed is not None:
+            if isinstance(seed, bool) or not isinstance(seed, Integral):
+                raise UsageError(f"seed is a whole number, not {quoted(seed)}")
+            self.seed = int(seed)
+        scale: object = self.scale
+        if scale is not None:
+            if isinstance(scale, bool) or not isinstance(scale, Real):
+                raise UsageError(f"scale is a number, not {quoted(scale)}")
+            self.scale = float(scale)
         if self.out is not None:
             self.out = checked_path(self.out, "out")
         if self.data is not None and not isinstance(self.data, ImageData):

@@ -60,6 +60,8 @@ def checked_path(given: object, what: str) -> Path:
     """
     if not isinstance(given, str | os.PathLike) or not isinstance(name := os.fspath(given), str):
         raise UsageError(f"{what} is a text or a path, not {quoted(given)}")
+    if not name:
+        raise UsageError(f"{what} is an empty text; give a name, or . for the current directory")
     try:
         # A run keeps its places absolute.
         if "\0" in os.path.abspath(name).encode().decode():

@@ -299,6 +299,8 @@ def test_a_training_with_a_longer_warm_up_of_the_rate_is_refused():
         ({"operation.edges.sides": "input"}, "did you mean 'operation.edges.side'"),
         ({"train_share": 0}, "train_share"),
         ({"operation.training_weight": 0}, "operation.training_weight"),
+        ({"seed": True}, "seed: input should be a number"),
+        ({"weights.learning_rate": True}, "weights.learning_rate: input should be a number"),
     ],
 )
 def test_impossible_values_are_named(settings, key):

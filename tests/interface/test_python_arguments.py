@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dots
+from dots.run.api import Request
 from dots_core.errors import QUOTED, UsageError
 
 LONG = "a" * 5000
 
 ARGUMENTS = [
-    *({"preset": wrong} for wrong in (5, b"smoke", ["smoke"], Path("nowhere.yaml"), "\udcff.yaml", LONG, "a\0.yaml")),
-    *({"out": wrong} for wrong in (3, b"run", ["run"], "\udcff", Path("\udcff"), LONG, Path("a" * 300), "a\0b")),
-    *({"data": wrong} for wrong in (3, b"images", ["images"], {"train": 1}, "\udcff", LONG, "a\0b")),
+    *(
+        {"preset": wrong}
+        for wrong in (5, b"smoke", ["smoke"], Path("nowhere.yaml"), "\udcff.yaml", LONG, "a\0.yaml", "")
+    ),
+    *({"out": wrong} for wrong in (3, b"run", ["run"], "\udcff", Path("\udcff"), LONG, Path("a" * 300), "a\0b", "")),
+    *({"data": wrong} for wrong in (3, b"images", ["images"], {"train": 1}, "\udcff", LONG, "a\0b", "")),
     *({"seed": wrong} for wrong in ("x", "0", 1.5, True, -1, 1 << 70, [0])),
     *(
         {"settings": wrong}
@@ -22,6 +27,7 @@ ARGUMENTS = [
     ),
     *({"settings": {key: 1}} for key in (LONG, "a." * 100_000, "", "\x1b[2J")),
     {"settings": {"channels": 10**5000}},
+    {"settings": {"data": ""}},
     *({"scale": wrong} for wrong in ("0.1", True, [0.1], float("nan"), 0, -1)),
     {"backend": 3},
     {"backend": LONG},
@@ -65,3 +71,11 @@ def test_a_preset_may_be_a_path(tmp_path):
     (tmp_path / "mine.yaml").write_text("extends: smoke-reference\nchannels: 1000000\n")
     with pytest.raises(UsageError, match=r"mine\.yaml: channels"):
         dots.search(tmp_path / "mine.yaml", backend="reference", out=tmp_path / "run")
+
+
+def test_numbers_of_numpy_are_numbers():
+    request = Request("search", seed=np.int64(3), scale=np.float64(0.5))
+    assert (type(request.seed), request.seed) == (int, 3)
+    assert (type(request.scale), request.scale) == (float, 0.5)
+    with pytest.raises(UsageError, match="seed is a whole number"):
+        Request("search", seed=np.float64(3))
