@@ -12,7 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from dots.cli import study as study_commands
-from dots.console.output import complete_backend, hush_libraries, print_json
+from dots.console.output import (
+    complete_backend,
+    complete_search_setting,
+    complete_train_setting,
+    hush_libraries,
+    print_json,
+)
 from dots.console.streams import streams
 from dots_core.errors import DotsError, UsageError, printable, quoted
 from dots_core.storage.atomic import FULL, writing
@@ -62,18 +68,6 @@ def _complete_train(incomplete: str) -> list[str]:
     return _complete("train", incomplete)
 
 
-def _complete_search_setting(incomplete: str) -> list[str]:
-    from dots.config.completion import complete_setting
-
-    return complete_setting("search", incomplete, os.environ)
-
-
-def _complete_train_setting(incomplete: str) -> list[str]:
-    from dots.config.completion import complete_setting
-
-    return complete_setting("train", incomplete, os.environ)
-
-
 def _complete_stem(incomplete: str) -> list[str]:
     from dots_core.network.stems import STEMS
 
@@ -100,11 +94,11 @@ Data = Annotated[str | None, typer.Option(help="digits, an image folder, a CIFAR
 _OVERRIDE = "Override a setting; may be repeated."
 SearchSettings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=_complete_search_setting),
+    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=complete_search_setting),
 ]
 TrainSettings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=_complete_train_setting),
+    typer.Option("--set", metavar="KEY=VALUE", help=_OVERRIDE, autocompletion=complete_train_setting),
 ]
 Scale = Annotated[
     float | None,

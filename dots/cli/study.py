@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dots.console.output import complete_backend, print_json
+from dots.console.output import complete_backend, complete_search_setting, complete_train_setting, print_json
 from dots_core.bounds import COUNT, SEEDS
 from dots_core.errors import DotsError, UsageError
 
@@ -26,10 +26,22 @@ AblationTrainPreset = Annotated[
     str | None, typer.Option("--train-preset", help=f"Preset of the trainings. {_AS_PRINTED}")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the searches.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a setting of the searches.",
+        autocompletion=complete_search_setting,
+    ),
 ]
 TrainSettings = Annotated[
-    list[str] | None, typer.Option("--train-set", metavar="KEY=VALUE", help="Override a setting of the trainings.")
+    list[str] | None,
+    typer.Option(
+        "--train-set",
+        metavar="KEY=VALUE",
+        help="Override a setting of the trainings.",
+        autocompletion=complete_train_setting,
+    ),
 ]
 Data = Annotated[str | None, typer.Option(help="Images of all runs; default: those the presets name.")]
 Seeds = Annotated[int | None, typer.Option(min=1, max=SEEDS, help="Seeds a result is averaged over.")]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from dots.config.presets import setting_text
 from dots.config.schema import SearchConfig, SpaceSection, StageSection, TemperatureSection, WeightsSection
 from dots_core.errors import UsageError
+from dots_core.plan.early_stop import EARLY_STOPS
 from dots_core.plan.levels import LEVELS, STEP_SETTINGS
-from dots_core.search_space.operations import CONVOLUTIONS, NONE, SKIP, attention_constants, grouping, operation_set
+from dots_core.search_space.derivation import RETENTIONS
+from dots_core.search_space.operations import attention_constants, grouping, operation_set
+from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 
@@ -34,11 +38,7 @@ def check_composition(config: SearchConfig) -> None:
                 "topology.space is none, which leaves a topology search nothing to search; choose a space, for "
                 "example topology.space=k-edges, or leave the stage out by topology.epochs=0"
             )
-        if operation.retain == "top-2" and len(set(candidates) - {NONE}) < 2:
-            raise UsageError(
-                "operation.retain is top-2, but space.operations and space.groups leave fewer than 2 operations "
-                "other than none; add one, or set operation.retain=top-1"
-            )
+        _check_candidates("operation.retain", operation.retain, RETENTIONS, candidates)
         _check_stage("topology", topology, topology.space, topology.side, "topology")
     check_rate(config.weights, [stage.epochs for stage in (operation, topology) if stage.epochs])
 
@@ -100,16 +100,15 @@ def _check_operation_search(config: SearchConfig, candidates: tuple[str, ...]) -
             "operation.early_stop ends the search, but operation.warmup takes all of operation.epochs; lower the "
             "warm-up, or set operation.early_stop=none"
         )
-    if section.early_stop == "skips" and SKIP not in candidates:
-        raise UsageError(
-            f"operation.early_stop=skips counts {SKIP}, which is not among space.operations; add it, or set "
-            "operation.early_stop=stable-ranking or none"
-        )
-    if section.early_stop == "stable-ranking" and len(set(candidates) & set(CONVOLUTIONS)) < 2:
-        raise UsageError(
-            "operation.early_stop=stable-ranking ranks convolutions, of which space.operations has fewer than 2; add "
-            "some, or set operation.early_stop=skips or none"
-        )
+    _check_candidates("operation.early_stop", section.early_stop, EARLY_STOPS, candidates, "none")
+
+
+def _check_candidates(key: str, name: str, registry: Registry[Any], candidates: tuple[str, ...], *more: str) -> None:
+    """Check that a rule finds what it needs among the operations; ``more`` may be set in its place."""
+    refusal = registry[name].refusal(candidates)
+    if refusal is not None:
+        others = [each.name for each in registry if each.refusal(candidates) is None]
+        raise UsageError(f"{key}={name} {refusal}, or set {key}={' or '.join([*others, *more])}")
 
 
 def _check_stage(name: str, section: StageSection, space: str, side: str, edges: str) -> None:

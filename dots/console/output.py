@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 import textwrap
@@ -36,6 +37,20 @@ def beside(label: str, paragraph: str) -> str:
     indent = " " * len(label)
     width = max(shutil.get_terminal_size().columns, len(label) + 40)
     return textwrap.fill(paragraph, width, initial_indent=label, subsequent_indent=indent, break_long_words=False)
+
+
+def complete_search_setting(incomplete: str) -> list[str]:
+    """Return what a begun setting of a search can become."""
+    from dots.config.completion import complete_setting
+
+    return complete_setting("search", incomplete, os.environ)
+
+
+def complete_train_setting(incomplete: str) -> list[str]:
+    """Return what a begun setting of a training can become."""
+    from dots.config.completion import complete_setting
+
+    return complete_setting("train", incomplete, os.environ)
 
 
 def complete_backend(incomplete: str) -> list[str]:

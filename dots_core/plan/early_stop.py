@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.derivation import operation_scores, ranked_operations
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import CONVOLUTIONS
+from dots_core.search_space.operations import CONVOLUTIONS, SKIP
 from dots_core.search_space.registry import Registry
 
 
@@ -35,6 +36,10 @@ class EarlyStopRule(ABC):
     def reason(self, limits: EarlyStop, genotype: Genotype, stability: Stability) -> str | None:
         """Say why the phase ends now, or return None if it goes on (`EarlyStop.reason`)."""
 
+    def refusal(self, candidates: Collection[str]) -> str | None:
+        """Say what it lacks among a space's operations and what to do, to go on after its name; None if nothing."""
+        return None
+
 
 EARLY_STOPS: Registry[EarlyStopRule] = Registry("early stop", "dots.early_stops")
 """All criteria; a package adds its own by an entry point of the group ``dots.early_stops``."""
@@ -48,6 +53,9 @@ class _Skips(EarlyStopRule):
         count, edges = genotype.skip_count("normal"), len(genotype.cell("normal").edges)
         return f"the normal cell holds {count} skip connections of {edges} edges" if count >= limits.skips else None
 
+    def refusal(self, candidates: Collection[str]) -> str | None:
+        return None if SKIP in candidates else f"counts {SKIP}, which is not among space.operations; add it"
+
 
 class _StableRanking(EarlyStopRule):
     name = "stable-ranking"
@@ -60,6 +68,11 @@ class _StableRanking(EarlyStopRule):
         if stability.epochs < limits.epochs:
             return None
         return f"the ranking of the convolutions in the normal cell was stable for {stability.epochs} epochs"
+
+    def refusal(self, candidates: Collection[str]) -> str | None:
+        if len(set(candidates) & set(CONVOLUTIONS)) >= 2:
+            return None
+        return "ranks convolutions, of which space.operations has fewer than 2; add some"
 
 
 for _rule in (_Skips(), _StableRanking()):

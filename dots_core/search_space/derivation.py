@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +37,10 @@ class Retention(ABC):
     def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
         """Return the operations that compete, and how many of them are kept, for each competition."""
 
+    def refusal(self, candidates: Collection[str]) -> str | None:
+        """Say what it lacks among a space's operations and what to do, to go on after its name; None if nothing."""
+        return None
+
     def kept(self, edge: Edge, ranked: Sequence[str]) -> set[str]:
         """Return the operations that an edge keeps.
 
@@ -63,6 +67,14 @@ class _Top(Retention):
 
     def rivals(self, edge: Edge) -> list[tuple[tuple[str, ...], int]]:
         return [(tuple(o for o in edge.operations if o != NONE), self._count)]
+
+    def refusal(self, candidates: Collection[str]) -> str | None:
+        if len(set(candidates) - {NONE}) >= self._count:
+            return None
+        return (
+            f"keeps {self._count}, and space.operations and space.groups leave fewer than {self._count} operations "
+            "other than none; add one"
+        )
 
 
 RETENTIONS: Registry[Retention] = Registry("retention", "dots.retentions")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from dots.config.presets import nested, parse_settings
 from dots.config.schema import CONFIGS, known_keys, parse_config
 from dots_core.engine.registry import backends
 from dots_core.errors import UsageError
+from dots_core.plan.levels import StepSettings
+from dots_core.search_space.registry import Registry
 
 DOTS = Path(sys.executable).with_name("dots")
 PAGE = Path(__file__).parents[2] / "docs" / "parts.md"
@@ -54,6 +57,17 @@ def test_the_page_lists_every_part():
         assert rows == described["parts"], f"the table of {kind} in {PAGE.name} is not what `dots parts {kind}` says"
         assert f"`{described['entry_point']}`" in sections[kind]
         assert all(f"`{key}`" in sections[kind] for key in described["settings"])
+
+
+def test_the_level_on_the_page_is_one(tmp_path, monkeypatch):
+    (source,) = re.findall(r"^```python$(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "ahead.py").write_text(source, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    ahead = import_module("ahead")
+    level = Registry("level", "dots.no_such_group").register(ahead.level)
+    searched, weights = level.updates(StepSettings(), ("alpha",))
+    assert (searched.split, weights.split, level.validation(StepSettings())) == ("half-b", "half-a", "half-b")
+    assert searched.gradient == ahead.Ahead()
 
 
 def test_engines_say_the_precisions_that_there_are():
@@ -102,6 +116,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("dots train --set channe", {"channels=36"}),
         ("dots train --set deterministic = f", {"false"}),
         ("dots search --set operation.temperature", {f"operation.temperature.{key}=" for key in SHAPE}),
+        ("dots study paths --train-set stem = c", {"cifar"}),
         ("dots parts l", {"levels"}),
         ("dots search --preset dots-cifar100", {"dots-cifar100"}),
     ],

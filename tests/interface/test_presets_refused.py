@@ -129,7 +129,7 @@ REFUSED = {
     ),
     "two operations of one": (
         {"space.operations": ["none", "skip_connect"], "space.groups": "single", "operation.retain": "top-2"},
-        ["operation.retain", "space.operations"],
+        ["operation.retain=top-2", "space.operations", "operation.retain=groups or top-1"],
         "fewer than 2 operations",
         {"operation.retain": "top-1"},
     ),
