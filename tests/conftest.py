@@ -43,13 +43,14 @@ def backends() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        # Some frameworks take seconds to load; what no engine has a part in is not tried on all.
+        # What no engine has a part in is not tried on all.
         any_engine = metafunc.definition.get_closest_marker("any_engine") is not None
-        metafunc.parametrize("backend", ENGINES[:2] if any_engine else ENGINES)
+        few = ENGINES[: 2 if metafunc.config.getoption("release") else 1]
+        metafunc.parametrize("backend", few if any_engine else ENGINES)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "any_engine: about what no engine has a part in; runs on the first two")
+    config.addinivalue_line("markers", "any_engine: about what no engine has a part in; runs on the first, for a release on two")
     config.addinivalue_line(
         "markers", "release(*of, but): with --release only; of: these parameters; but: not these tests"
     )

@@ -1,11 +1,16 @@
-"""Running the installed ``dots`` command as a user would, in a process of its own."""
+"""Running the ``dots`` command, in a process of its own."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+
+from forked import Processes
 
 TINY = [
     "train_images=96", "test_images=40", "batch=16", "channels=2", "space.nodes=2",
@@ -40,11 +45,35 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NO_COLOR": "1"}
 
 
-def dots(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``dots`` to its end."""
+def installed(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed ``dots`` to its end, as a user would."""
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(), text=True, capture_output=True, timeout=timeout
     )
+
+
+def dots(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run ``dots`` to its end in a process that finds the engine it names, and what any run needs, loaded."""
+    words = [str(argument) for argument in arguments]
+    engine = words[words.index("--backend") + 1] if "--backend" in words else ""
+    what = {"arguments": words, "cwd": str(cwd or Path.cwd()), "env": environment()}
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("stdout", "stderr")]
+        code = _processes(engine if engine in PRELOADED else "").run(what, *said, timeout=timeout)
+        return subprocess.CompletedProcess(words, code, *(path.read_text("utf-8") for path in said))
+
+
+PRELOADED = ("torch", "mindspore", "jittor")
+
+
+@cache
+def _processes(engine: str) -> Processes:
+    """Processes with an engine loaded, or none."""
+    found = Processes(environment(), *filter(None, [engine]))
+    atexit.register(found.close)
+    return found
 
 
 def tiny_search(backend: str, out: Path, *more: str | Path) -> list[str | Path]:

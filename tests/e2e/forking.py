@@ -1,7 +1,8 @@
 """A process that has loaded what most commands load, and forks for each: loading is most of a small command's time.
 
-It reads a JSON object a line: ``arguments`` of ``dots``, or ``python`` to run; ``cwd``; ``env``; ``said``, the file
-its stdout and stderr go to. It answers each with a line, the exit code.
+Named engines are loaded, too; none has computed, so that the forks can. It reads a JSON object a line: ``arguments``
+of ``dots``, or ``python`` to run; ``cwd``; ``env``, all of it; the files its ``stdout`` and ``stderr`` go to. It
+answers each with a line, the exit code.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import sys
 def carry_out(request: dict) -> None:
     """Become the process of one command."""
     os.chdir(request["cwd"])
+    os.environ.clear()
     os.environ.update(request["env"])
-    said = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    out, err = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in ("stdout", "stderr"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
     if "python" in request:
         exec(compile(request["python"], "page", "exec"), {"__name__": "__main__"})
     else:
@@ -28,10 +30,16 @@ def carry_out(request: dict) -> None:
         main()
 
 
-def serve() -> None:
-    import matplotlib.figure  # noqa: F401
-    import torch  # noqa: F401
+def serve(engines: list[str]) -> None:
+    import dots.run.api  # noqa: F401
+    from dots.report.cell_figure import FORMATS, picture
+    from dots_core.engine.registry import load_engine
+    from dots_core.search_space.named_cells import named_cell
 
+    for suffix in FORMATS:
+        picture(named_cell("DARTS_V2"), suffix)  # Matplotlib reads fonts and builds a parser at its first picture
+    for name in engines:
+        load_engine(name)
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:
@@ -41,4 +49,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    del sys.path[0]  # the installed command does not see this folder either
+    serve(sys.argv[1:])

@@ -67,15 +67,14 @@ def test_a_run_killed_on_one_engine_ends_on_another(backend, backends, kind, tmp
 
 @pytest.mark.release("reference", "mindspore", "jittor", "train")
 @pytest.mark.parametrize("kind", ["search", "train"])
-def test_what_one_engine_learned_evaluates_on_all(backend, backends, kind, tmp_path):
+def test_what_one_engine_learned_evaluates_on_all(backend, backends, kind, whole, tmp_path):
     """The same loss within rounding, the same predictions."""
     other(backends, backend)
-    build = {"search": tiny_search, "train": tiny_training}[kind]
-    assert dots(*build(backend, tmp_path / "run", "-q")).returncode == 0
+    run = whole(backend, kind)
     found = {}
     for each in backends:
         answer = tmp_path / f"{each}.json"
-        line = [sys.executable, "-c", EVALUATE, str(tmp_path / "run"), each, str(answer)]
+        line = [sys.executable, "-c", EVALUATE, str(run), each, str(answer)]
         done = subprocess.run(line, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found[each] = json.loads(answer.read_text())

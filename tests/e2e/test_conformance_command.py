@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from command import command, dots, environment, tiny_search
+from command import command, dots, environment
 from out_of_tree import install
 
 CASES = ["--cases", "layers/norm/c4-*", "--cases", "networks/topology/2-edges"]
@@ -135,9 +135,8 @@ def test_what_cannot_be_done_is_refused(arguments, said, tmp_path):
 
 
 @pytest.mark.release("mindspore", "jittor")
-def test_locating_finds_nothing_in_an_engine_that_agrees(backend, tmp_path):
-    assert dots(*tiny_search(backend, tmp_path / "run", "-q")).returncode == 0
-    done = dots("conformance", "locate", "--backend", backend, "--checkpoint", tmp_path / "run")
+def test_locating_finds_nothing_in_an_engine_that_agrees(backend, whole):
+    done = dots("conformance", "locate", "--backend", backend, "--checkpoint", whole(backend))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "agrees with the reference forward, backward and in its updates" in done.stdout
 

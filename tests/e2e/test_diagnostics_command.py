@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from command import command, contents, dots, environment, settings, tiny_search, tiny_training
+from command import command, contents, dots, environment, settings, tiny_search
 
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.genotype_text import load_genotype
@@ -178,10 +178,8 @@ def test_a_killed_run_with_an_early_stop_ends_byte_equal(backend, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["search", "train"])
-def test_a_report_needs_nothing_beside_it_and_can_be_written_again(backend, kind, tmp_path):
-    run = tmp_path / "run"
-    build = tiny_search if kind == "search" else tiny_training
-    assert dots(*build(backend, run, "-q")).returncode == 0
+def test_a_report_needs_nothing_beside_it_and_can_be_written_again(backend, kind, whole, tmp_path):
+    run = shutil.copytree(whole(backend, kind), tmp_path / "run")
     path = run / "report.html"
     first = path.read_bytes()
     page = Page(first.decode())
@@ -192,7 +190,7 @@ def test_a_report_needs_nothing_beside_it_and_can_be_written_again(backend, kind
         # 5 edges a cell in both stages, 2 nodes with β and γ; six charts over the epochs.
         assert page.charts == 6 + 4 * 5 + 2 * 2 + 2 * 2
     text = first.decode()
-    assert str(tmp_path) not in text
+    assert str(whole(backend, kind)) not in text
     starts = [start for start in range(len(text)) if text.startswith("<svg viewBox", start)]
     for start in starts:
         ElementTree.fromstring(text[start : text.index("</svg>", start) + 6])
@@ -203,9 +201,8 @@ def test_a_report_needs_nothing_beside_it_and_can_be_written_again(backend, kind
     assert path.read_bytes() == first
 
 
-def test_an_unfinished_run_has_a_report_too(backend, tmp_path):
-    run = tmp_path / "run"
-    assert dots(*tiny_search(backend, run, "-q")).returncode == 0
+def test_an_unfinished_run_has_a_report_too(backend, whole, tmp_path):
+    run = shutil.copytree(whole(backend), tmp_path / "run")
     for name in ("genotype.json", "summary.json", "report.html"):
         (run / name).unlink()
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)

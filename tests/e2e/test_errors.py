@@ -151,18 +151,10 @@ def test_pickle_where_json_belongs(tmp_path):
     refused(dots("show", tmp_path / "genotype.json"), 5, "genotype.json")
 
 
-_finished = {}
-
-
 @pytest.fixture
-def stopped(backend, tmp_path, tmp_path_factory):
+def stopped(backend, whole, tmp_path):
     """A finished run of one's own, whose checkpoints can be tampered with."""
-    if backend not in _finished:
-        run = tmp_path_factory.mktemp("finished") / "run"
-        assert dots(*tiny_search(backend, run, "-q")).returncode == 0
-        _finished[backend] = run
-    shutil.copytree(_finished[backend], tmp_path / "run")
-    return tmp_path / "run"
+    return shutil.copytree(whole(backend), tmp_path / "run")
 
 
 @pytest.mark.release("torch")
@@ -219,11 +211,10 @@ def test_resuming_on_other_images_is_refused(backend, tmp_path):
 
 
 @pytest.mark.release("mindspore", "jittor")
-def test_no_space_left_is_told_and_nothing_is_lost(backend, tmp_path):
+def test_no_space_left_is_told_and_nothing_is_lost(backend, whole, tmp_path):
     """A limit on the size of files stands in for a full disk: both are errors of the same system call."""
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert dots(*tiny_search(backend, whole, "-q")).returncode == 0
-    largest = max(len(content) for name, content in contents(whole).items() if "state" in name)
+    run = tmp_path / "run"
+    largest = max(len(content) for name, content in contents(whole(backend)).items() if "state" in name)
 
     # The limit begins when the engine is there: frameworks write files of their own while they load, and
     # Python writes what it compiled, which must not be cut short for those who come after.
@@ -241,7 +232,7 @@ main()
     refused(done, 1, "cannot write", "--resume")
     done = dots(*tiny_search(backend, run, "--resume", "-q"))
     assert done.returncode == 0, done.stderr
-    assert contents(run) == contents(whole)
+    assert contents(run) == contents(whole(backend))
 
 
 def test_nan_in_training_stops_with_step_phase_and_checkpoint(backend, tmp_path):

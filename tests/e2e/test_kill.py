@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from command import command, contents, dots, environment, tiny_search, tiny_training
+from command import command, contents, dots, environment, installed, tiny_search, tiny_training
 
-KILLS = {"mindspore": 8, "jittor": 8}
-"""Of each kind of run; 20 where nothing is said. Loading these frameworks takes seconds each time."""
+KILLS, KILLS_FOR_A_RELEASE = 8, 20
+"""Of each kind of run."""
 
 KILLS_A_RUN = 4
 
@@ -24,14 +24,14 @@ def _start(arguments):
 
 @pytest.mark.release("mindspore", "jittor", "reference", "train")
 @pytest.mark.parametrize("kind", ["search", "train"])
-def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
+def test_killed_at_random_moments_ends_byte_equal(backend, kind, whole, tmp_path, pytestconfig):
     """One uninterrupted run against runs that together are killed many times, from start-up to the last file."""
-    kills = KILLS.get(backend, 20)
+    kills = KILLS_FOR_A_RELEASE if pytestconfig.getoption("release") else KILLS
     build = tiny_search if kind == "search" else tiny_training
     begin = time.monotonic()
-    assert dots(*build(backend, tmp_path / "whole", "-q")).returncode == 0
+    assert installed(*build(backend, tmp_path / "timed", "-q")).returncode == 0
     longest = time.monotonic() - begin
-    expected = contents(tmp_path / "whole")
+    expected = contents(whole(backend, kind))
     chance = random.Random(0)
     killed, number = 0, 0
     while killed < kills:
@@ -59,8 +59,7 @@ def test_killed_at_random_moments_ends_byte_equal(backend, kind, tmp_path):
 
 @pytest.mark.release("130")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
-    assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
+def test_signals_finish_the_step_save_and_exit(backend, number, code, whole, tmp_path):
     run = tmp_path / "run"
     process = subprocess.Popen(
         command(*tiny_search(backend, run, "-q")), env=environment(), stderr=subprocess.PIPE, text=True
@@ -75,16 +74,15 @@ def test_signals_finish_the_step_save_and_exit(backend, number, code, tmp_path):
     assert errors.count("\n") == 1
     done = dots(*tiny_search(backend, run, "--resume", "-q"))
     assert done.returncode == 0, done.stderr
-    assert contents(run) == contents(tmp_path / "whole")
+    assert contents(run) == contents(whole(backend))
 
 
 @pytest.mark.release("torch")
 @pytest.mark.any_engine
 @pytest.mark.parametrize("name", ["save", "rename"])
-def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, tmp_path):
+def test_killed_inside_a_save_the_newest_whole_checkpoint_stands(backend, name, whole, tmp_path):
     """The process kills itself at a chosen point of a chosen save."""
-    assert dots(*tiny_search(backend, tmp_path / "whole", "-q")).returncode == 0
-    expected = contents(tmp_path / "whole")
+    expected = contents(whole(backend))
     point = {"save": "dots_core.storage.atomic.write_synced", "rename": "os.rename"}[name]
     for moment in {"save": (2, 5, 9, 14), "rename": (1, 2, 4, 7)}[name]:
         run = tmp_path / f"run-{moment}"
@@ -113,10 +111,9 @@ main()
 
 
 @pytest.mark.release("torch", "reference")
-def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, tmp_path):
+def test_a_training_resumed_in_a_later_epoch_ends_byte_equal(backend, whole, tmp_path):
     """Killed as soon as the first epoch is saved: the first step of the new process already drops paths."""
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert dots(*tiny_training(backend, whole, "-q")).returncode == 0
+    run = tmp_path / "run"
     script = f"""
 import os, signal, sys
 import dots_core.search.saving
@@ -134,4 +131,4 @@ main()
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     done = dots(*tiny_training(backend, run, "--resume", "-q"))
     assert done.returncode == 0, done.stderr
-    assert contents(run) == contents(whole)
+    assert contents(run) == contents(whole(backend, "train"))

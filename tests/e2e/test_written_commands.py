@@ -8,22 +8,20 @@ PyTorch, `dots conformance` judges that engine alone, and studies stop after say
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-import select
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import command as installed
+from command import command as command_line
+from command import installed
+from forked import Processes
 from PIL import Image
 from written_commands import (
     ELSEWHERE,
@@ -59,58 +57,36 @@ dots.search, dots.train = smaller(dots.search, {**sizes, **stages}), smaller(dot
 """
 
 
-class Processes:
+class Threads:
     """Runs commands on so many threads, each in a process of its own that has loaded PyTorch already."""
 
     def __init__(self, threads: int) -> None:
         self.variables = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "NO_COLOR": "1"}
         # Threads that wait for one another by spinning would keep other tests from the cores.
         self.variables["OMP_WAIT_POLICY"] = "passive"
-        self._server = self._start()
+        self.processes = Processes({**os.environ, **self.variables}, "torch")
 
-    def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forking.py"))],
-            env={**os.environ, **self.variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, cwd: Path, **what: object) -> tuple[int, str]:
+    def run(self, cwd: Path, env: dict[str, str] | None = None, **what: object) -> tuple[int, str]:
         """Return the exit code and what was said."""
         said = cwd / "said.txt"
+        said.unlink(missing_ok=True)
+        env = {**os.environ, **self.variables, **(env or {})}
         if WHOLE and "arguments" in what:
             with open(said, "w") as file:
-                env = {**os.environ, **self.variables, **what["env"]}
                 done = subprocess.run(
-                    installed(*what["arguments"]), cwd=cwd, env=env, stdout=file, stderr=file, timeout=SECONDS
+                    command_line(*what["arguments"]), cwd=cwd, env=env, stdout=file, stderr=file, timeout=SECONDS
                 )
-            return done.returncode, said.read_text()
-        print(json.dumps({"cwd": str(cwd), "said": str(said), "env": {}, **what}), file=self._server.stdin, flush=True)
-        ready, _, _ = select.select([self._server.stdout], [], [], SECONDS)
-        answer = self._server.stdout.readline() if ready else ""
-        if not answer:
-            os.killpg(self._server.pid, signal.SIGKILL)
-            self._server.wait()
-            self._server = self._start()
-        assert answer, f"no end within {SECONDS} s: {what}\n{said.read_text() if said.exists() else ''}"
-        return int(answer), said.read_text()
-
-    def close(self) -> None:
-        self._server.stdin.close()
-        try:
-            self._server.wait(10)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
+            code = done.returncode
+        else:
+            code = self.processes.run({"cwd": str(cwd), "env": env, **what}, said, said, SECONDS)
+        return code, said.read_text()
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one_thread", "two_threads"])
 def processes(request):
-    found = Processes(request.param)
+    found = Threads(request.param)
     yield found
-    found.close()
+    found.processes.close()
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +111,7 @@ def supposed(tmp_path_factory):
         add(archive, "cifar-10-batches-bin/batches.meta.txt", "\n".join(f"digit {n}" for n in range(10)).encode())
     small = "--scale 0.001 --set train_images=30 --set test_images=8 --set batch=10"
     small += " --set operation.layers=3 --set topology.layers=3"
-    done = subprocess.run(
-        installed("search", *small.split(), "--out", EXAMPLE, "-q"), cwd=folder, capture_output=True, text=True
-    )
+    done = installed("search", *small.split(), "--out", EXAMPLE, "-q", cwd=folder)
     assert done.returncode == 0, done.stderr
     shutil.copytree(folder / EXAMPLE, folder / "runs" / "search-dots-cifar10-1")
     return folder
