@@ -50,7 +50,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "any_engine: about what no engine has a part in; runs on the first, for a release on two")
+    config.addinivalue_line(
+        "markers", "any_engine: about what no engine has a part in; runs on one, for a release on two"
+    )
     config.addinivalue_line(
         "markers", "release(*of, but): with --release only; of: these parameters; but: not these tests"
     )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -54,11 +55,19 @@ def installed(
     )
 
 
-def dots(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run ``dots`` to its end in a process that finds the engine it names, and what any run needs, loaded."""
+def dots(
+    *arguments: str | Path, cwd: Path | None = None, more: Mapping[str, str] | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Run ``dots`` to its end in a process that finds the engine it names, and what any run needs, loaded.
+
+    Parameters
+    ----------
+    more : mapping, optional
+        Variables of the environment beside those of `environment`.
+    """
     words = [str(argument) for argument in arguments]
     engine = words[words.index("--backend") + 1] if "--backend" in words else ""
-    what = {"arguments": words, "cwd": str(cwd or Path.cwd()), "env": environment()}
+    what = {"arguments": words, "cwd": str(cwd or Path.cwd()), "env": {**environment(), **(more or {})}}
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("stdout", "stderr")]
         code = _processes(engine if engine in PRELOADED else "").run(what, *said, timeout=timeout)

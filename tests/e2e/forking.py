@@ -7,6 +7,7 @@ answers each with a line, the exit code.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -17,6 +18,8 @@ def carry_out(request: dict) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    # What the interpreter does with it when it starts.
+    sys.path[:0] = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part not in ("", *sys.path)]
     out, err = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in ("stdout", "stderr"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
@@ -31,13 +34,19 @@ def carry_out(request: dict) -> None:
 
 
 def serve(engines: list[str]) -> None:
-    import dots.run.api  # noqa: F401
-    from dots.report.cell_figure import FORMATS, picture
-    from dots_core.engine.registry import load_engine
-    from dots_core.search_space.named_cells import named_cell
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
 
-    for suffix in FORMATS:
-        picture(named_cell("DARTS_V2"), suffix)  # Matplotlib reads fonts and builds a parser at its first picture
+    import dots.run.api  # noqa: F401
+    from dots_core.engine.registry import load_engine
+
+    # Matplotlib reads fonts and builds a parser at its first picture. A cell would read the registries, too,
+    # to which a command's own packages add.
+    figure = Figure()
+    figure.text(0.5, 0.5, "$c_{k}$")
+    FigureCanvasAgg(figure).print_png(io.BytesIO())
+    FigureCanvasSVG(figure).print_svg(io.BytesIO())
     for name in engines:
         load_engine(name)
     while line := sys.stdin.readline():
