@@ -205,7 +205,7 @@ class Runner:
         try:
             self._network.import_state(checkpoint.state)
         except CorruptFile as error:
-            raise CorruptFile(f"{path}: {error}") from None
+            raise CorruptFile(f"{path}: {error}; {self._saving.way_out()}") from None
         # Nothing is refused any more.
         self._saving.cut(progress)
         now = self._engine_record()
@@ -247,7 +247,7 @@ class Runner:
         if progress.step >= steps or progress.sums.steps != progress.step:
             raise CorruptFile(
                 f"{self._saving.checkpoints}: the newest stands at step {progress.step} of an epoch of {steps} "
-                f"steps, with {progress.sums.steps} counted; to go on from the one before it, delete it"
+                f"steps, with {progress.sums.steps} counted; {self._saving.way_out()}"
             )
         before = progress.global_epoch - progress.epoch
         batches = [

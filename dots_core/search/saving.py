@@ -13,7 +13,14 @@ from dots_core.errors import CorruptFile
 from dots_core.plan.plan import Plan
 from dots_core.search.progress import Progress
 from dots_core.storage.atomic import recover_folder, sync_directory, to_json, write_folder
-from dots_core.storage.checkpoint import Checkpoint, newest_checkpoint, pack_arrays, tidy_checkpoints, write_checkpoint
+from dots_core.storage.checkpoint import (
+    Checkpoint,
+    newest_checkpoint,
+    pack_arrays,
+    tidy_checkpoints,
+    way_out,
+    write_checkpoint,
+)
 from dots_core.storage.metrics import MetricsFile
 
 METRICS = "metrics.jsonl"
@@ -47,7 +54,11 @@ class Saving:
 
     def newest(self) -> tuple[Path, Checkpoint] | None:
         """Return the newest checkpoint and where it is; None if there is none."""
-        return newest_checkpoint(self.checkpoints)
+        return newest_checkpoint(self.checkpoints, self._check_progress)
+
+    def way_out(self) -> str:
+        """Say what can be done where the newest checkpoint is damaged."""
+        return way_out(self.checkpoints, self._check_progress)
 
     def take_up(self) -> tuple[Path, Checkpoint, Progress] | None:
         """Return the newest checkpoint, what is unfinished beside it cleared away, and check all it vouches for.
@@ -131,9 +142,15 @@ class Saving:
                 f"{path} was written under other settings than {self.folder / 'config.yaml'} now describes; "
                 "restore that file, or start a new run"
             )
-        progress.check_within(self._plan, path)
         self._metrics.check(progress.metrics_bytes, progress.metrics_sha256)
         self._architecture.check(progress.architecture_bytes, progress.architecture_sha256)
+
+    def _check_progress(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Refuse a progress that is none, or none of the plan it says it is of."""
+        progress = Progress.from_record(checkpoint.progress)
+        progress.cell_specs()
+        if progress.plan == self._plan.digest:
+            progress.check_within(self._plan, path)
 
     def _check_unbegun(self) -> None:
         """Refuse to begin where a run has been: its results would be written over."""

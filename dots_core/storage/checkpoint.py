@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(unpack_arrays(files[_STATE], path / _STATE), progress)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+Check = Callable[[Path, Checkpoint], object]
+"""Raises `CorruptFile` where a checkpoint that is whole in itself is not as it must be."""
+
+
+def newest_checkpoint(folder: Path, check: Check | None = None) -> tuple[Path, Checkpoint] | None:
     """Read the newest checkpoint of a folder, or return None if there is none.
 
     Raises
@@ -132,17 +137,25 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     if not paths:
         return None
     try:
-        return paths[-1], read_checkpoint(paths[-1])
+        return paths[-1], _whole(paths[-1], check)
     except CorruptFile as error:
-        raise CorruptFile(f"{error}; {_way_out(paths)}") from None
+        raise CorruptFile(f"{error}; {way_out(folder, check)}") from None
 
 
-def _way_out(paths: list[Path]) -> str:
-    """Say what can be done where the last of some checkpoints is damaged."""
+def way_out(folder: Path, check: Check | None = None) -> str:
+    """Say what can be done where the newest of a folder's checkpoints is damaged."""
+    paths = checkpoints(folder)
     for number in reversed(range(len(paths) - 1)):
         with contextlib.suppress(CorruptFile):
-            read_checkpoint(paths[number])
+            _whole(paths[number], check)
             damaged = " and ".join(shlex.quote(str(path)) for path in paths[number + 1 :])
             return f"to go on from {paths[number].name} instead, delete {damaged}"
     damaged = " is" if len(paths) == 1 else "s are all"
     return f"its checkpoint{damaged} damaged: put one back from a copy, or start a new run with its settings"
+
+
+def _whole(path: Path, check: Check | None) -> Checkpoint:
+    found = read_checkpoint(path)
+    if check is not None:
+        check(path, found)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from dots.study.catalogue import defaults
 from dots.study.directory import settle
 from dots_core.errors import CorruptFile
 from dots_core.storage.atomic import MANIFEST, read_folder, write_folder
-from dots_core.storage.checkpoint import newest_checkpoint
+from dots_core.storage.checkpoint import checkpoints, newest_checkpoint
 
 BROKEN = {
     "empty": "",
@@ -90,9 +91,9 @@ def test_settings_we_write_hold_no_aliases(run):
     assert read_yaml(run / "config.yaml") == yaml.safe_load((run / "config.yaml").read_text())
 
 
-def rewritten(run, change):
-    """Forge the newest checkpoint's progress, sums and all."""
-    path, _ = newest_checkpoint(run / "checkpoints")
+def rewritten(run, change, number=-1):
+    """Forge a checkpoint's progress, the newest's, sums and all."""
+    path = checkpoints(run / "checkpoints")[number]
     content = read_folder(path)
     progress = json.loads(content["progress.json"])
     change(progress)
@@ -126,9 +127,23 @@ FORGED = {
 def test_a_forged_checkpoint_is_refused_and_the_run_left_as_it_is(change, run, capsys):
     rewritten(run, change)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "events.jsonl"}
-    refused(told(capsys, "search", "--out", run, "--resume", "-q"), 5)
+    older, newest = checkpoints(run / "checkpoints")
+    way_out = f"to go on from {older.name} instead, delete {newest}"
+    refused(told(capsys, "search", "--out", run, "--resume", "-q"), 5, way_out)
     after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "events.jsonl"}
     assert after == before
+
+
+@pytest.mark.parametrize("kind", ["a stage beyond the plan", "a step beyond its epoch", "no cells"])
+def test_the_way_out_that_is_named_leads_on_and_a_forged_one_is_not_named(kind, run, searched, capsys):
+    rewritten(run, FORGED[kind])
+    said = told(capsys, "search", "--out", run, "--resume", "-q").err
+    shutil.rmtree(said.rpartition("delete ")[2].strip())
+    assert told(capsys, "search", "--out", run, "--resume", "-q").code == 0
+    assert (run / "genotype.json").read_bytes() == (searched / "genotype.json").read_bytes()
+    for number in (0, 1):
+        rewritten(run, FORGED["a stage beyond the plan"], number)
+    refused(told(capsys, "search", "--out", run, "--resume", "-q"), 5, "its checkpoints are all damaged")
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
