@@ -504,7 +504,8 @@ def _code_of(arguments: list[str]) -> int:
     try:
         _check_text(arguments)
         code = app(standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        # A Ctrl-C within a command comes back as its code; that of a run is an error of its own.
+        return _failed("interrupted", code) if code == 130 else code if isinstance(code, int) else 0
     except DotsError as error:
         return _failed(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from commands import refused, told
 
 from dots.console.signals import ending_by
 
@@ -61,6 +62,14 @@ def test_what_a_shell_puts_into_the_background_ignores_an_interrupt_and_no_other
 def _child(shell):
     with open(f"/proc/{shell}/task/{shell}/children") as children:
         return children.read().split()[0]
+
+
+def test_an_interrupt_is_told_wherever_it_comes(capsys, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dots_core.search_space.named_cells.named_cells", interrupted)
+    refused(told(capsys, "cells"), 130, "interrupted")
 
 
 def test_handlers_are_put_back_and_what_is_ignored_stays_so():
