@@ -319,3 +319,23 @@ def test_balanced_parts_are_disjoint_and_those_of_an_earlier_process(name, setti
     whole = [batch.images for batch in loader.batches(3)]
     resumed = [batch.images for batch in loader_of(searched, data, splits[0]).batches(3, 5)]
     np.testing.assert_array_equal(np.concatenate(whole[5:]), np.concatenate(resumed))
+
+
+@pytest.mark.parametrize(
+    ("settings", "digest"),
+    [
+        ({}, "edfbc1712d81e9d2"),
+        ({"operation.level": "one"}, "481c4bc707943c2f"),
+        ({"operation.level": "mixed"}, "f9cc2532b225ca2c"),
+        ({"operation.level": "mixed", "operation.training_weight": 0.5}, "3dbbdd71e36404de"),
+        ({"operation.level": "mixed", "operation.validation_weight": 2.0, "operation.joint": True}, "e85a296b15715bd2"),
+        ({"operation.order": 2}, "359617c582083207"),
+        (
+            {"operation.order": 2, "operation.hypergradient": "exact", "operation.once_at": 0.75},
+            "c3572648620437bf",
+        ),
+    ],
+)
+def test_digests_of_steps_are_those_that_runs_were_begun_with(settings, digest):
+    """Pinned: a run is resumed by a plan of the digest that its checkpoints hold."""
+    assert plan("search", "smoke", **settings).digest.startswith(digest)
