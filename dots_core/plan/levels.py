@@ -170,7 +170,7 @@ class _Bi(TwoLevel):
 
 class _One(Level):
     name = "one"
-    about = "w, α and β learn from all images at once (one-level; DOTS §4.1, its topology search)"
+    about = "w, α and β learn from all images at once (SNAS; the topology search of DOTS)"
     settings = ("regularisation", "shuffle")
     without: Mapping[str, str] = {
         "splits": "learns from all images",
