@@ -456,3 +456,24 @@ def test_stacks_read_no_part_of_a_map_where_a_lone_edge_makes_a_node(mixed, monk
     reference, network = both(case)
     assert_alike(*(each.gradients(case.batch(), case.temperature) for each in (reference, network)))
     assert parts == []
+
+
+@pytest.mark.parametrize("switch", ["no_grad", "inference_mode", "autocast"])
+def test_what_a_caller_has_switched_off_is_on_within_and_off_again_after(switch):
+    """Without gradients a search would run to its end and learn nothing."""
+    import torch
+
+    case, contexts = CASES["pairs"], {"autocast": lambda: torch.autocast("cpu", torch.bfloat16)}
+    network, other = built(case), built(case)
+    network.step(("w", "alpha", "beta"), case.batch(), RATES, case.temperature)
+    with contexts.get(switch, getattr(torch, switch))():
+        other.step(("w", "alpha", "beta"), case.batch(), RATES, case.temperature)
+        found = other.evaluate(case.batch(1), case.temperature)
+        fresh = built(case)
+        assert torch.is_autocast_enabled("cpu") == (switch == "autocast")
+        assert torch.is_grad_enabled() == (switch == "autocast")
+        assert torch.is_inference_mode_enabled() == (switch == "inference_mode")
+    assert found == network.evaluate(case.batch(1), case.temperature)
+    fresh.step(("w", "alpha", "beta"), case.batch(), RATES, case.temperature)
+    for name, value in network.export_state().items():
+        assert value.tobytes() == other.export_state()[name].tobytes() == fresh.export_state()[name].tobytes()

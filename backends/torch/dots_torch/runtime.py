@@ -59,10 +59,17 @@ class DeviceContext:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Set PyTorch's global switches for one call and put them back."""
-        if self.device.type != "cuda":
+        """Set PyTorch's global switches for one call and put them back, whatever a caller has set them to."""
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(self.device.type, enabled=False),
+            self._switched() if self.device.type == "cuda" else contextlib.nullcontext(),
+        ):
             yield
-            return
+
+    @contextlib.contextmanager
+    def _switched(self) -> Iterator[None]:
         matmul = torch.backends.cuda.matmul.allow_tf32
         determinism = torch.are_deterministic_algorithms_enabled()
         try:
