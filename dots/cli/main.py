@@ -328,7 +328,7 @@ def report(
     from dots.report.page import write_report
     from dots.report.record import read_run
 
-    path = write_report(run)
+    path = write_report(run, "run the same command again")
     record = read_run(run)
     if as_json:
         last = record.rows[-1] if record.rows else {}

@@ -11,13 +11,18 @@ from dots.report.evolution import evolution_of
 from dots.report.record import RunRecord, read_run
 from dots.report.tables import decisions, epochs, results
 from dots.run_directory.layout import config_text
-from dots_core.storage.atomic import write_atomic
+from dots_core.storage.atomic import RESUME, write_atomic
 
 NAME = "report.html"
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, remedy: str = RESUME) -> Path:
     """Write a run's page into its folder, finished or not, and return its path.
+
+    Parameters
+    ----------
+    remedy : str
+        What to do where it cannot be written.
 
     Raises
     ------
@@ -27,7 +32,7 @@ def write_report(run: Path) -> Path:
         If a file of it is damaged.
     """
     path = run / NAME
-    write_atomic(path, html_page(read_run(run)))
+    write_atomic(path, html_page(read_run(run)), remedy)
     return path
 
 

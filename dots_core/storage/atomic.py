@@ -18,6 +18,11 @@ from dots_core.storage.reading import read_file, read_json
 
 MANIFEST = "manifest.json"
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""How a system says that there is no room."""
+
+RESUME = "run the same command with --resume"
+
 
 def to_json(record: Any) -> str:
     """Return deterministic JSON text; non-finite numbers are refused."""
@@ -41,8 +46,13 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, remedy: str = RESUME) -> None:
     """Replace a file's content in one step: write beside, sync, rename.
+
+    Parameters
+    ----------
+    remedy : str
+        What to do once there is room.
 
     Raises
     ------
@@ -50,7 +60,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         If the disk is full or the file cannot be written; the old content stands.
     """
     beside = path.with_name(f".{path.name}.new")
-    with writing(path):
+    with writing(path, remedy):
         try:
             write_synced(beside, content.encode() if isinstance(content, str) else content)
             os.replace(beside, path)
@@ -59,12 +69,6 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             with contextlib.suppress(OSError):
                 beside.unlink()
             raise
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""How a system says that there is no room."""
-
-RESUME = "run the same command with --resume"
 
 
 @contextlib.contextmanager

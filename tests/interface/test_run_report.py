@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
+from commands import refused, told
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
@@ -278,3 +279,11 @@ def drawings_with(operation: str) -> list[tuple[str, str]]:
 def test_a_template_that_lacks_a_name_is_an_error():
     with pytest.raises(UndefinedError, match="width"):
         render("dots.pages", "chart.svg.jinja", box={})
+
+
+def test_a_report_that_cannot_be_written_is_to_be_asked_for_again(run, capsys):
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    found = told(capsys, "report", run)
+    refused(found, 1, "report.html", "then run the same command again")
+    assert "--resume" not in found.err
