@@ -71,7 +71,7 @@ class OneOf:
         return (*self.more, *self.registry.names)
 
     def __call__(self, name: str) -> str:
-        if name not in self.names:
+        if name not in self.more and name not in self.registry:
             *others, last = (f"'{each}'" for each in self.names)
             choices = f"{', '.join(others)} or {last}"
             raise PydanticCustomError("literal_error", f"input should be {choices}, or what an installed package adds")

@@ -76,6 +76,10 @@ class Registry(Generic[Member]):
     def __iter__(self) -> Iterator[Member]:
         return iter(self._all().values())
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one of a name; other packages are asked if there is none among ours."""
+        return name in self._members or name in self._all()
+
     @property
     def names(self) -> tuple[str, ...]:
         """All names."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from command import command, contents, environment, settings
+from command import contents, dots, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from out_of_tree import install
@@ -156,8 +155,7 @@ def package(tmp_path):
 
 
 def run(*arguments, more, code=0):
-    line = command(*arguments)
-    done = subprocess.run(line, env={**environment(), **more}, text=True, capture_output=True, timeout=600)
+    done = dots(*arguments, more=more, timeout=600)
     assert done.returncode == code, done.stderr
     return done
 

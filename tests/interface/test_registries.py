@@ -145,6 +145,11 @@ def test_one_of_a_package_can_be_set(group, source, key, tmp_path):
             ["search", "--dry-run"],
             "the topology space 'broken' of an installed package does not load",
         ),
+        (
+            "dots.temperatures",
+            ["search", "--dry-run"],
+            "the temperature schedule 'broken' of an installed package does not load",
+        ),
         ("dots.commands", ["broken", "--option", "x"], "the command broken does not load: ImportError: nothing here"),
     ],
 )
@@ -157,9 +162,9 @@ def test_a_package_that_does_not_load_is_named(group, arguments, said, tmp_path)
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
-    other = subprocess.run(
-        [sys.executable, "-m", "dots", "cells"], env=environment, cwd=tmp_path, text=True, capture_output=True
-    )
+    # What has no need of it goes on.
+    show = [sys.executable, "-m", "dots", "presets", "show", "smoke"]
+    other = subprocess.run(show, env=environment, cwd=tmp_path, text=True, capture_output=True)
     assert other.returncode == 0, other.stderr
 
 
