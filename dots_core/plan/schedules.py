@@ -237,9 +237,7 @@ class _ConstantRate(RateSchedule):
 
 class _LinearRate(RateSchedule):
     name = "linear"
-    about = (
-        "on a straight line to final_learning_rate, which it would reach after the last epoch (training on ImageNet)"
-    )
+    about = "on a straight line to final_learning_rate, which it would reach after the last epoch (TopoNAS on ImageNet)"
 
     def schedule(self, start: float, end: float) -> LinearDecay:
         return LinearDecay(start, end)

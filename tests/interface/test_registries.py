@@ -121,6 +121,12 @@ def test_what_no_installed_package_has_is_refused_by_its_key(setting, known):
             "member = AtOnce()\n",
             "operation.early_stop",
         ),
+        (
+            "dots.precisions",
+            "from dots_core.engine.protocol import Precision\n\n"
+            "member = Precision('everything', 'all bits there are', 16)\n",
+            "precision",
+        ),
     ],
 )
 def test_one_of_a_package_can_be_set(group, source, key, tmp_path):
