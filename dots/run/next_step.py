@@ -68,6 +68,8 @@ def training_after(search: SearchConfig, data: ImageData, run: Path) -> Training
     preset = "smoke" if digits else "imagenet-mobile" if search.stem == "imagenet" else "cifar"
     usual = flattened(parse_config(CONFIGS["train"], preset_values("train", preset), preset).model_dump(mode="json"))
     fitting: dict[str, Any] = {key: getattr(search, key) for key in _OF_THE_IMAGES}
+    if not digits:
+        fitting["stem"] = search.stem  # one of a package, too
     side = min(data.shape[1:])
     if not digits and side < _CIFAR_SIDE:
         for key in ("augmentation.cutout", "augmentation.crop"):

@@ -104,3 +104,9 @@ def test_the_call_after_a_search_on_arrays_runs(backend, tmp_path, monkeypatch):
 
     trained = eval(found.next_step, {"dots": Shortened, "data": data})
     assert trained.metrics["epoch"] == 1
+
+
+def test_a_stem_of_a_package_is_that_of_the_training_too():
+    config = SearchConfig(data="photos", backend=choose_backend(None).name).model_copy(update={"stem": "halving"})
+    said = str(training_after(config, images(32), Path("runs/x")))
+    assert said == "dots train --cell runs/x --data photos --preset cifar --set stem=halving"
