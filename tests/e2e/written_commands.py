@@ -40,6 +40,8 @@ ELSEWHERE = {
     "dots search --backend plain": "tests/plugin/test_tutorial_engine_page.py runs it",
     "dots doctor --backend mindspore --device Ascend": "needs an Ascend device",
     "dots search --backend mindspore --device Ascend": "needs an Ascend device",
+    "dots search --set operation.level=ahead": "tests/e2e/test_parts_from_outside.py searches by such a level",
+    "dots conformance --cases 'steps/levels/ahead-level/*'": "tests/e2e/test_parts_from_outside.py does so",
     "python benchmarks/second_order.py": "a measurement of some minutes",
     "sbatch --array=1-$(wc -l < now.txt) --wrap 'eval \"$(sed -n ${SLURM_ARRAY_TASK_ID}p now.txt)\"'": "needs Slurm",
 }
@@ -48,6 +50,7 @@ ELSEWHERE = {
 PYTHON_ELSEWHERE = {
     "docs/adding-an-engine.md": "tests/plugin/test_adding_an_engine_page.py holds them against files and runs them",
     "docs/engines/mindspore.md": "a fragment, with a network of the reader's",
+    "docs/parts.md": "tests/interface/test_parts.py imports it and asks the level for its updates",
     "docs/tutorial-engine.md": "tests/plugin/test_tutorial_engine_page.py makes a package of it and runs that",
 }
 """Pages whose Python is not run by these tests, and why."""
@@ -61,6 +64,7 @@ PLACEHOLDERS = {
     "RUN": EXAMPLE,
     "DIR": "bundle",
     "CELL": "DARTS_V2",
+    "KIND": "levels",
     "IMAGENET": "imagenet",
 }
 """What stands for words that a reader is to replace."""
@@ -72,7 +76,7 @@ SHORTENING = {*_SEARCH, *_TRAINING, "image_size"}
 """The only settings that may be appended."""
 
 AS_IT_STANDS = (
-    re.compile(r"dots (presets|cells|show|report|env|study list|conformance (cases|compare))\b|dots study$"),
+    re.compile(r"dots (presets|cells|parts|show|report|env|study list|conformance (cases|compare))\b|dots study$"),
     re.compile(r"dots search --out runs/search-smoke-1 --resume"),
     re.compile(r"dots study paths --out big --resume --commands"),
 )
