@@ -21,7 +21,6 @@ from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Optimizers, Rates
 from dots_core.network.spec import CellLayout, NetworkSpec, cell_layouts
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups, Temperature
-from dots_core.search_space.operations import OPERATIONS
 
 
 class Zero(nn.Module):
@@ -298,8 +297,8 @@ class PerEdgeNetwork:
 
     def _by_operation(self, kind: str, table: Tensor) -> list[dict[str, Tensor]]:
         rows = [row.unbind() for row in table.unbind()]
-        edges = self._spec.cell(kind).edges
-        return [{o: row[OPERATIONS.index(o)] for o in e.operations} for e, row in zip(edges, rows, strict=True)]
+        cell = self._spec.cell(kind)
+        return [{o: row[cell.column(o)] for o in e.operations} for e, row in zip(cell.edges, rows, strict=True)]
 
     def _backward(self, batch: Batch, temperature: Temperature) -> None:
         p = self._precision

@@ -18,7 +18,7 @@ from statistics import mean, stdev
 import dots
 from dots_core.random import Stream
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
 from dots_core.storage.atomic import to_json
 from dots_core.storage.metrics import read_metrics
 
@@ -57,7 +57,7 @@ TRAINING = {
 
 def random_genotype(seed: int, nodes: int = 4) -> Genotype:
     """Draw a cell of the searched space uniformly: two incoming edges a node, any operation but none."""
-    operations = [operation for operation in OPERATIONS if operation != NONE]
+    operations = [operation for operation in DARTS if operation != NONE]
     fields = {}
     for kind in ("normal", "reduce"):
         stream = Stream(seed, f"random cell/{kind}")

@@ -13,7 +13,7 @@ from dots_core.random import Stream
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import CONVOLUTIONS, OPERATIONS
+from dots_core.search_space.operations import DARTS
 from dots_core.search_space.topology import Topology
 
 SEED = 0
@@ -50,11 +50,11 @@ class Options:
 
 def retained_cell(kind: str) -> CellSpec:
     """Build a cell whose edges hold two drawn operations each, one without weights and one convolution."""
-    light = [o for o in OPERATIONS if o not in CONVOLUTIONS]
+    light = [o for o in DARTS if o not in DARTS[4:]]
     cell = search_cell(topology=Topology("k-edges", edges_per_node=2))
     draws = Stream(SEED, f"benchmark/retained/{kind}").uniform((len(cell.edges), 2))
     edges = tuple(
-        Edge(e.source, e.target, ((light[int(a * len(light))], CONVOLUTIONS[int(b * len(CONVOLUTIONS))]),))
+        Edge(e.source, e.target, ((light[int(a * len(light))], DARTS[4:][int(b * len(DARTS[4:]))]),))
         for e, (a, b) in zip(cell.edges, draws, strict=True)
     )
     return CellSpec(cell.nodes, edges, cell.concat, cell.topology)

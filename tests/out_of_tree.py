@@ -68,7 +68,7 @@ import ctypes
 
 import numpy as np
 
-from dots_core.network.layers import ShiftedPair
+from dots_core.search_space.layers import ShiftedPair
 from dots_reference.engine import ReferenceEngine
 
 
@@ -91,7 +91,7 @@ DYING = '''
 import os
 import signal
 
-from dots_core.network.layers import ShiftedPair
+from dots_core.search_space.layers import ShiftedPair
 from dots_reference.engine import ReferenceEngine
 
 

@@ -12,7 +12,7 @@ from dots_conformance.cases import Case
 from dots_core.engine.crashes.forms import Form, network_forms
 from dots_core.engine.protocol import Device, Runtime, Setup
 from dots_core.errors import DotsError
-from dots_core.network.layers import Layer
+from dots_core.search_space.layers import Layer
 
 
 def case_forms(case: Case, runtime: Runtime) -> tuple[Form, ...]:

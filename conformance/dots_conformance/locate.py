@@ -30,7 +30,6 @@ from dots_conformance.snapshot import (
 from dots_conformance.sums import alone_shape, edge_weights, exact_output, operations_into, summed_wrongly, unshuffled
 from dots_core.engine.protocol import Engine, Runtime, State
 from dots_core.errors import DotsError
-from dots_core.network.layers import Layer
 from dots_core.network.spec import (
     CellLayout,
     NetworkSpec,
@@ -40,7 +39,8 @@ from dots_core.network.spec import (
     traced_shapes,
     weight_shapes,
 )
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.layers import Layer
+from dots_core.search_space.operations import NONE
 
 _SORTS = {
     "statistics": "running statistics of a batch norm",
@@ -315,7 +315,7 @@ class _Search:
                 if not layers:
                     continue
                 into = unshuffled(self._situation, layout, exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
-                upstream = alpha[number, OPERATIONS.index(operation)] * gamma[number] * into
+                upstream = alpha[number, cell.column(operation)] * gamma[number] * into
                 for verdict in self._alone(layers, source, upstream):
                     if verdict.verdict == FAIL:
                         place = f"{_cell(layout)}, edge {edge.name}, {operation}"

@@ -15,12 +15,13 @@ from dots_core.engine.registry import computing
 from dots_core.network.initialisation import initial_architecture, initial_weights
 from dots_core.network.spec import NetworkSpec, cell_layouts, derived_network
 from dots_core.random import Stream
+from dots_core.search.drop_path import droppable_edges
 from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import OPERATIONS, SKIP
+from dots_core.search_space.operations import DARTS
 from dots_core.search_space.topology import Topology
 
 Attention = tuple[tuple[str, float], ...]
@@ -46,7 +47,7 @@ GENOTYPE = Genotype(
 
 def operation_spec(
     groups: str = "group-v2",
-    operations: tuple[str, ...] = OPERATIONS,
+    operations: tuple[str, ...] = DARTS,
     nodes: int = 2,
     topology: Topology | None = None,
     sampling: str = "none",
@@ -128,10 +129,8 @@ def drawn_batch(spec: NetworkSpec, seed: int = 0, samples: int = 4, drop_path: f
     edges = max(len(spec.normal.edges), len(spec.reduce.edges))
     kept = Stream(seed, "tests/drop").uniform((len(layouts), edges, samples)) >= drop_path
     factors = np.where(kept, 1.0 / (1.0 - drop_path), 0.0)
-    for layout in layouts:
-        for number, edge in enumerate(spec.cell(layout.kind).edges):
-            if edge.operations == (SKIP,) and layout.stride(edge.source) == 1:
-                factors[layout.index, number] = 1.0
+    droppable = droppable_edges(spec)
+    factors[:, : droppable.shape[1]][~droppable] = 1.0
     return Batch(images, labels, factors.astype(np.float32))
 
 

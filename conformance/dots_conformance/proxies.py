@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Device, Engine, Network, Rates, Runtime, Setup, State
-from dots_core.network.layers import Layer
+from dots_core.search_space.layers import Layer
 from dots_core.search_space.mixing import Temperature
 
 

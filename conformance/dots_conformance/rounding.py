@@ -18,8 +18,8 @@ from dots_conformance.proxies import EngineProxy, NetworkProxy
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Engine, Network, Rates, Runtime, Setup, State
 from dots_core.engine.registry import load_engine
-from dots_core.network.layers import Layer
 from dots_core.random import Stream
+from dots_core.search_space.layers import Layer
 from dots_core.search_space.mixing import Temperature
 
 DRAWS = 4

@@ -16,10 +16,10 @@ from dots_core.engine.protocol import GROUPS, Engine, Network, Rates, Runtime, S
 from dots_core.engine.registry import load_engine
 from dots_core.engine.stacking import Stacker
 from dots_core.engine.state import rounded_state
-from dots_core.network.layers import Layer
 from dots_core.plan.gradients import SecondOrder
 from dots_core.plan.plan import Update
 from dots_core.search.step import Stepper, StepPosition
+from dots_core.search_space.layers import Layer
 from dots_core.search_space.mixing import Temperature
 
 _RATES = Rates(0.1, 0.01)

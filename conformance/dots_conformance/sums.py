@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dots_conformance.rounding import RoundingDraw
 from dots_conformance.snapshot import NetworkSnapshot
 from dots_core.engine.protocol import Runtime
-from dots_core.network.layers import Layer, output_shape
 from dots_core.network.spec import CellLayout, bypass_layers, edge_layers
+from dots_core.search_space.layers import Layer, output_shape
 from dots_core.search_space.mixing import group_softmax
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE
 
 _DOUBTFUL = 3.0
 """A weight is named where it is off by more than so many times what rounding can make of it."""
@@ -65,7 +65,7 @@ def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArra
     def architecture(group: str) -> NDArray[np.float64]:
         return np.asarray(situation.state[f"architecture/{group}.{layout.kind}"], np.float64)
 
-    alpha, gamma = np.ones((len(cell.edges), len(OPERATIONS))), np.ones(len(cell.edges))
+    alpha, gamma = np.ones((len(cell.edges), len(cell.candidates))), np.ones(len(cell.edges))
     draw = (situation.batch.draws or {}).get(layout.kind)
     if cell.mixed:
         noise = None if draw is None else draw.noise
@@ -125,7 +125,7 @@ def summed_wrongly(
             _Term(
                 f"edge {cell.edges[number].name}, {operation}",
                 output(number, layers, slice(0, through)),
-                alpha[number, OPERATIONS.index(operation)] * gamma[number],
+                alpha[number, cell.column(operation)] * gamma[number],
             ),
         )
         for number, operation, layers in operations_into(situation, layout, node)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dots.config.schema import CONFIGS, OneOf, choices
+from dots.config.schema import CONFIGS, OneOf, Several, choices
 from dots_core.engine.protocol import PRECISIONS
 from dots_core.engine.registry import backends
 from dots_core.errors import UsageError, nearest, quoted
@@ -17,10 +17,14 @@ from dots_core.plan.levels import LEVELS
 from dots_core.plan.schedules import RATE_SCHEDULES, TEMPERATURE_SCHEDULES
 from dots_core.search_space.derivation import RETENTIONS
 from dots_core.search_space.mixing import SAMPLINGS
+from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
+_TAKES = (OneOf, Several)
+
 _REGISTRIES: tuple[Registry[Any], ...] = (
+    OPERATIONS,
     TOPOLOGY_SPACES,
     RETENTIONS,
     LEVELS,
@@ -73,7 +77,7 @@ def _settings(model: type[BaseModel], registry: Registry[Any], prefix: str = "")
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             yield from _settings(section, registry, f"{prefix}{name}.")
-        elif any(isinstance(each, OneOf) and each.registry is registry for each in choices(field)):
+        elif any(each.registry is registry for each in (*choices(field), *field.metadata) if isinstance(each, _TAKES)):
             yield f"{prefix}{name}"
 
 

@@ -24,7 +24,7 @@ from dots_core.plan.plan import GapChecks, Phase, Plan, Retained, Stage, Update
 from dots_core.plan.schedules import Constant, Schedule, rate_schedule, temperature_schedule
 from dots_core.search_space.cell import search_cell
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.operations import attention_constants, operation_set
+from dots_core.search_space.operations.groupings import attention_constants, operation_set
 from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 

@@ -12,7 +12,7 @@ from dots_core.errors import UsageError
 from dots_core.plan.early_stop import EARLY_STOPS
 from dots_core.plan.levels import LEVELS, STEP_SETTINGS
 from dots_core.search_space.derivation import RETENTIONS
-from dots_core.search_space.operations import attention_constants, grouping, operation_set
+from dots_core.search_space.operations.groupings import attention_constants, grouping, operation_set
 from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 

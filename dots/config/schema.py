@@ -20,7 +20,7 @@ from dots_core.plan.levels import LEVELS, STEP_SETTINGS, StepSettings
 from dots_core.plan.schedules import RATE_SCHEDULES, TEMPERATURE_SCHEDULES
 from dots_core.search_space.derivation import RETENTIONS
 from dots_core.search_space.mixing import SAMPLINGS
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import DARTS, OPERATIONS
 from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
@@ -78,6 +78,14 @@ class OneOf:
         return name
 
 
+@dataclass(frozen=True)
+class Several:
+    """Says that a field takes several of a registry's objects by name; `dots.config.rules` checks them."""
+
+    registry: Registry[Any]
+
+
+Operations = Annotated[str | tuple[str, ...], Several(OPERATIONS)]
 Edges = Annotated[str, AfterValidator(OneOf(TOPOLOGY_SPACES))]
 Side = Literal["input", "output"]
 Level = Annotated[str, AfterValidator(OneOf(LEVELS))]
@@ -137,10 +145,10 @@ class TemperatureSection(Section):
 
 
 class SpaceSection(Section):
-    """The cells that are searched; named sets of operations: `dots_core.search_space.operations`."""
+    """The cells that are searched; named sets of operations: `dots_core.search_space.operations.groupings`."""
 
     nodes: Annotated[Whole, Field(ge=1, le=bounds.SEARCHED_NODES)] = 4
-    operations: str | tuple[str, ...] = OPERATIONS
+    operations: Operations = DARTS
     groups: str | tuple[tuple[str, ...], ...] = "single"
     edges: tuple[tuple[Whole, Whole], ...] | None = None
     attention: str | dict[str, Number] = {}

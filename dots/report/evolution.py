@@ -15,12 +15,10 @@ from dots.report.cells.text import TITLES
 from dots.report.places import competing, edge_markup, ends_markup, node_markup, place_markup
 from dots_core.search.diagnostics import UNDECIDED
 from dots_core.search_space.cell import CELL_TYPES
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import DARTS, OPERATIONS
 
 STYLES = 7
 """How many line styles the style sheet has beside those of the operations."""
-
-OPERATION_STYLES = 8
 
 Row = Mapping[str, Any]
 
@@ -71,7 +69,8 @@ def _frame(series: Iterable[Sequence[tuple[float, float]]]) -> Frame:
 
 def operation_style(operation: str) -> str:
     """Return the CSS class of an operation's line."""
-    return f"o{OPERATIONS.index(operation) % OPERATION_STYLES}"
+    place = OPERATIONS.names.index(operation)
+    return f"o{place}" if place < len(DARTS) else f"s{(place - len(DARTS)) % STYLES}"
 
 
 def undecided(weights: Iterable[float]) -> bool:

@@ -63,7 +63,7 @@ def check_architecture(row: Row) -> None:
     for kind, edges in _cells(row, "alpha"):
         for edge, weights in edges.items():
             _require(bool(_EDGE.fullmatch(edge)), f"{edge} is no edge")
-            _require(bool(weights) and set(weights) <= set(OPERATIONS), f"an operation of edge {edge} is unknown")
+            _require(bool(weights) and set(weights) <= set(OPERATIONS.names), f"an operation of edge {edge} is unknown")
             _numbers(weights, f"alpha of the {kind} cell's edge {edge}")
     for kind, places in _cells(row, "beta"):
         for place, weights in places.items():

@@ -15,9 +15,9 @@ class Draw:
 
     Attributes
     ----------
-    noise : float32 array, shape (edges, all operations)
+    noise : float32 array, shape (edges, candidates)
         Added to α′ before the temperature.
-    chosen : bool array, shape (edges, all operations), or None
+    chosen : bool array, shape (edges, candidates), or None
         One operation of each group. Only these are evaluated: each weighs 1, and its gradient is
         that of its softmax weight; the others weigh 0. None: all are mixed.
     """

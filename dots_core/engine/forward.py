@@ -21,7 +21,7 @@ from dots_core.engine.stacking import (
     StackedPair,
 )
 from dots_core.engine.tensors import Tensor
-from dots_core.network.layers import GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
+from dots_core.search_space.layers import GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 
 Weighted = list[tuple[int, Tensor]]
 """Edge numbers and weighted outputs; an edge may appear more than once."""
@@ -68,7 +68,7 @@ class Stack(ABC):
     """
 
     def __init__(self, stack: stacking.Stack) -> None:
-        self.rectified = stack.rectified
+        self.rectified, self._weighted = stack.rectified, stack.weighted
         self._steps = [self.made(step) for step in stack.steps]
 
     def __call__(self, context: Any, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -88,12 +88,16 @@ class Stack(ABC):
         """
         for step in self._steps:
             x = step(context, x, weight)
-        return x
+        return x if weight is None or self._weighted else self.weigh(x, weight)
 
     def made(self, step: stacking.Step) -> Step:
         """Return the call that a step is."""
         made: Step = getattr(self, _METHODS[type(step)])(step)
         return made
+
+    @abstractmethod
+    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply each sequence's output, of (N, width·C, H, W), by its factor, where no batch norm does."""
 
     @abstractmethod
     def relu(self, layer: ReLU) -> Step:
@@ -252,7 +256,7 @@ class Source:
         pairs = [pair for pair in self._common if weights is None or weights.evaluated(pair[0])]
         if not pairs:
             return []
-        basis = [stack(context, x) for _, stack in pairs]
+        basis = [_begun(stack, context, x, self._maps) for _, stack in pairs]
         if weights is None:
             return [(e, y) for (operation, _), y in zip(pairs, basis, strict=True) for e in operation.edges]
         # One matrix product gives every edge its combination of the tensors they share.

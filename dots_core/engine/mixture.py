@@ -17,7 +17,6 @@ from dots_core.engine.stacking import StackedOperation
 from dots_core.engine.tensors import Tensor, Tensors
 from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.mixing import SoftmaxGroups, Temperature
-from dots_core.search_space.operations import OPERATIONS
 
 Key = tuple[int, ...]
 
@@ -54,7 +53,7 @@ class EdgeWeights:
 
     Parameters
     ----------
-    table : tensor, shape (edges, all operations)
+    table : tensor, shape (edges, candidates)
         γ_e·α_{e,o}.
     gamma : tensor, shape (edges,), or None
         γ; None where it is 1.
@@ -68,6 +67,7 @@ class EdgeWeights:
         self, table: Tensor, gamma: Tensor | None, draw: Draw | None, tensors: Tensors, indices: dict[Key, Tensor]
     ) -> None:
         self._flat, self._gamma, self._draw = table.reshape((-1,)), gamma, draw
+        self._candidates = table.shape[1]
         self._tensors, self._indices = tensors, indices
         self._cut: dict[tuple[bool, Key], Tensor] = {}
 
@@ -77,15 +77,15 @@ class EdgeWeights:
 
     def column(self, operation: int, edges: tuple[int, ...]) -> Tensor:
         """Weights of one operation on the given edges: shape (edges,)."""
-        return self._gathered(tuple(edge * len(OPERATIONS) + operation for edge in edges))
+        return self._gathered(tuple(edge * self._candidates + operation for edge in edges))
 
     def channels(self, operation: int, edges: tuple[int, ...], channels: int) -> Tensor:
         """Weights of one operation on the given edges, once for each channel: shape (edges·channels,)."""
-        return self._gathered(tuple(edge * len(OPERATIONS) + operation for edge in edges for _ in range(channels)))
+        return self._gathered(tuple(edge * self._candidates + operation for edge in edges for _ in range(channels)))
 
     def block(self, operations: tuple[int, ...], edges: tuple[int, ...]) -> Tensor:
         """Weights of several operations, 0 where an edge lacks one: shape (edges, operations)."""
-        places = tuple(edge * len(OPERATIONS) + operation for edge in edges for operation in operations)
+        places = tuple(edge * self._candidates + operation for edge in edges for operation in operations)
         return self._gathered(places).reshape((len(edges), len(operations)))
 
     def gamma(self, edges: tuple[int, ...]) -> Tensor | None:
@@ -119,7 +119,7 @@ class Mixture:
         if cell.matrix is not None and cell.combination_groups is not None:
             self._beta = self.softmax(cell.combination_groups, tensors)
             self._shares = tensors.upload(cell.matrix.shares)
-        self._ones = tensors.upload(np.ones((len(cell.edges), len(OPERATIONS))))
+        self._ones = tensors.upload(np.ones((len(cell.edges), len(cell.candidates))))
         self._indices: dict[Key, Tensor] = {}
 
     def __call__(
@@ -151,5 +151,5 @@ class Mixture:
         return tensors.upload(chosen) * (one + (weights - tensors.detached(weights)))
 
     def cut_up(self, table: Tensor, gamma: Tensor | None, draw: Draw | None) -> EdgeWeights:
-        """Return what cells read of the table γ·α, shape (edges, all operations), and γ."""
+        """Return what cells read of the table γ·α, shape (edges, candidates), and γ."""
         return EdgeWeights(table, gamma, draw, self._tensors, self._indices)

@@ -31,8 +31,8 @@ from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.engine.state import AdamState, FlatState
 from dots_core.engine.tensors import Tensor, Tensors
 from dots_core.errors import UsageError
-from dots_core.network.layers import Layer, Norm, Size, output_size
 from dots_core.network.spec import NetworkSpec, architecture_shapes, auxiliary_layers, cell_layouts
+from dots_core.search_space.layers import Layer, Norm, Size, output_size
 from dots_core.search_space.mixing import Temperature
 
 

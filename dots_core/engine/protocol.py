@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
 from dots_core.errors import UsageError, quoted
-from dots_core.network.layers import Layer
 from dots_core.network.spec import NetworkSpec, architecture_shapes
+from dots_core.search_space.layers import Layer
 from dots_core.search_space.mixing import Temperature
 from dots_core.search_space.registry import Registry
 

@@ -18,18 +18,6 @@ from numpy.typing import DTypeLike, NDArray
 from dots_core.engine.batch import Draw
 from dots_core.engine.flat_layout import FlatLayout
 from dots_core.network.initialisation import initial_moments
-from dots_core.network.layers import (
-    Convolution,
-    GlobalAverage,
-    Layer,
-    Linear,
-    MaxPool2x2,
-    Norm,
-    Pool,
-    ReLU,
-    ShiftedPair,
-    WindowAverage,
-)
 from dots_core.network.spec import (
     CellLayout,
     NetworkSpec,
@@ -41,7 +29,19 @@ from dots_core.network.spec import (
     stem_layers,
 )
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.layers import (
+    Convolution,
+    GlobalAverage,
+    Layer,
+    Linear,
+    MaxPool2x2,
+    Norm,
+    Pool,
+    ReLU,
+    ShiftedPair,
+    WindowAverage,
+)
+from dots_core.search_space.operations import NONE
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class StackedConvolution:
 
 @dataclass(frozen=True)
 class StackedPair:
-    """Equal shifted pairs of several edges (see `dots_core.network.layers.ShiftedPair`), always of a shared input.
+    """Equal shifted pairs of several edges (see `dots_core.search_space.layers.ShiftedPair`), always of a shared input.
 
     Attributes
     ----------
@@ -152,6 +152,12 @@ class Stack:
     rectified: bool
     steps: tuple[Step, ...]
     shared: bool
+
+    @property
+    def weighted(self) -> bool:
+        """Whether its last step takes the factors of the sequences' outputs (`StackedNorm.weighted`)."""
+        last = self.steps[-1] if self.steps else None
+        return isinstance(last, StackedNorm) and last.weighted
 
 
 @dataclass(frozen=True)
@@ -295,7 +301,7 @@ class Stacker:
 
     def _norm(self, names: tuple[str, ...], layer: Norm, shared: bool, last: bool) -> StackedNorm:
         # Edges whose input is still one tensor have equal statistics: one computation, one storage.
-        # Affine parameters would tell such edges apart; no operation of the search space has both.
+        # Affine parameters would tell such edges apart; no operation has both (`…operations.legality`).
         place = self.statistics.share if shared else self.statistics.stack
         shape = (layer.channels,)
         mean = place(tuple(f"{name}.running_mean" for name in names), shape)
@@ -360,7 +366,7 @@ def edge_sequences(
     """Yield what is stacked out of a node of a cell: a column of α, the edges, and their sequences of layers."""
     cell = spec.cell(layout.kind)
     outgoing = cell.outgoing(node)
-    for column, operation in enumerate(OPERATIONS):
+    for column, operation in enumerate(cell.candidates):
         holding = tuple(e for e in outgoing if operation in cell.edges[e].operations)
         if not holding or operation == NONE:
             continue

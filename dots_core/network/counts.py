@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dots_core.network.layers import Convolution, Layer, Linear, ShiftedPair, output_size
 from dots_core.network.spec import NetworkSpec, sequences, weight_shapes
+from dots_core.search_space.layers import Convolution, Layer, Linear, ShiftedPair, Size, output_size
 
 
 def parameter_count(spec: NetworkSpec) -> int:
@@ -44,13 +44,17 @@ def activation_count(spec: NetworkSpec) -> int:
     Nearly all of them are kept for the backward pass, so with the batch size and the bytes of a
     number this estimates the memory a training step needs.
     """
+    return sum(layer_outputs(layers, size, channels) for layers, size, channels in sequences(spec))
+
+
+def layer_outputs(layers: tuple[Layer, ...], size: Size, channels: int) -> int:
+    """Return how many numbers layers put out for one image of a size and so many channels."""
     total = 0
-    for layers, size, channels in sequences(spec):
-        for layer in layers:
-            size = output_size(layer, size)
-            if isinstance(layer, (Convolution, Linear)):
-                channels = layer.outputs
-            elif isinstance(layer, ShiftedPair):
-                channels = layer.first.outputs + layer.second.outputs
-            total += channels * size[0] * size[1]
+    for layer in layers:
+        size = output_size(layer, size)
+        if isinstance(layer, (Convolution, Linear)):
+            channels = layer.outputs
+        elif isinstance(layer, ShiftedPair):
+            channels = layer.first.outputs + layer.second.outputs
+        total += channels * size[0] * size[1]
     return total

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dots_core.network.spec import NetworkSpec, architecture_shapes, statistics_shapes, weight_shapes
 from dots_core.random import Stream
+from dots_core.search_space.operations.draws import drawn_by_operation
 
 
 def initial_weights(spec: NetworkSpec, seed: int, salt: str = "") -> dict[str, NDArray[np.float32]]:
@@ -53,16 +54,19 @@ def initial_architecture(
     """Draw α′ and β′ as ``scale`` times a standard normal (DARTS uses 1e-3), or zeros at scale 0.
 
     Names and shapes are those of `architecture_shapes`, float32. Entries of α′ whose operation is absent, and of β′
-    that are fixed, are 0.
+    that are fixed, are 0. An operation's entries do not depend on what other candidates there are.
     """
     values: dict[str, NDArray[np.float32]] = {}
     for name, shape in architecture_shapes(spec).items():
-        draw = scale * Stream(seed, f"architecture/{salt}/{name}").normal(shape)
+        stream = f"architecture/{salt}/{name}"
         group, _, kind = name.partition(".")
+        cell = spec.cell(kind)
         if group == "alpha":
-            draw = np.where(spec.cell(kind).operation_groups.mask, draw, 0.0)
+            draw = scale * drawn_by_operation(Stream.normal, seed, stream, len(cell.edges), cell.candidates)
+            draw = np.where(cell.operation_groups.mask, draw, 0.0)
         else:
-            matrix = spec.cell(kind).matrix
+            draw = scale * Stream(seed, stream).normal(shape)
+            matrix = cell.matrix
             draw = np.where(matrix.free, draw, 0.0) if matrix is not None else draw
         values[name] = draw.astype(np.float32)
     return values

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 from dots_core import bounds
 from dots_core.errors import UsageError, quoted
-from dots_core.network.layers import (
+from dots_core.network.stems import STEMS
+from dots_core.search_space.cell import CELL_TYPES, CellSpec
+from dots_core.search_space.genotype import Genotype
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -22,14 +25,10 @@ from dots_core.network.layers import (
     ShiftedPair,
     WindowAverage,
     factorized_reduce,
-    operation_layers,
     output_size,
     relu_conv_norm,
 )
-from dots_core.network.stems import STEMS
-from dots_core.search_space.cell import CELL_TYPES, CellSpec
-from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.operations import NONE
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ def edge_layers(spec: NetworkSpec, layout: CellLayout, edge_number: int, operati
     edge = spec.cell(layout.kind).edges[edge_number]
     name = f"{layout.name}.edges.{edge.name}.{operation}"
     channels = layout.channels // spec.cell(layout.kind).partial
-    return operation_layers(name, operation, channels, layout.stride(edge.source), spec.affine, spec.pool_norm)
+    return OPERATIONS[operation].layers(name, channels, layout.stride(edge.source), spec.affine, spec.pool_norm)
 
 
 def bypass_layers(layout: CellLayout, source: int) -> tuple[Layer, ...]:
@@ -337,8 +336,8 @@ def traced_shapes(spec: NetworkSpec) -> dict[str, tuple[int, int, int]]:
 def architecture_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every architecture weight.
 
-    ``alpha.<cell type>``: α′, (edges, operations), columns in the order of
-    `dots_core.search_space.operations.OPERATIONS`, entries of absent operations unused.
+    ``alpha.<cell type>``: α′, (edges, candidates), columns in the order of
+    `dots_core.search_space.cell.CellSpec.candidates`, entries of operations that an edge lacks unused.
     ``beta.<cell type>``: β′, (combinations,).
     """
     shapes: dict[str, tuple[int, ...]] = {}

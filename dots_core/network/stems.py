@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from dots_core.network.layers import Convolution, Layer, Norm, ReLU
+from dots_core.search_space.layers import Convolution, Layer, Norm, ReLU
 from dots_core.search_space.registry import Registry
 
 Sequences = tuple[tuple[Layer, ...], ...]

@@ -15,7 +15,7 @@ from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.derivation import operation_scores, ranked_operations
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import CONVOLUTIONS, SKIP
+from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.registry import Registry
 
 
@@ -54,7 +54,9 @@ class _Skips(EarlyStopRule):
         return f"the normal cell holds {count} skip connections of {edges} edges" if count >= limits.skips else None
 
     def refusal(self, candidates: Collection[str]) -> str | None:
-        return None if SKIP in candidates else f"counts {SKIP}, which is not among space.operations; add it"
+        if any(OPERATIONS[o].family == "skip" for o in candidates):
+            return None
+        return "counts skip connections, of which space.operations has none; add skip_connect"
 
 
 class _StableRanking(EarlyStopRule):
@@ -70,7 +72,7 @@ class _StableRanking(EarlyStopRule):
         return f"the ranking of the convolutions in the normal cell was stable for {stability.epochs} epochs"
 
     def refusal(self, candidates: Collection[str]) -> str | None:
-        if len(set(candidates) & set(CONVOLUTIONS)) >= 2:
+        if sum(OPERATIONS[o].learnable for o in candidates) >= 2:
             return None
         return "ranks convolutions, of which space.operations has fewer than 2; add some"
 
@@ -150,12 +152,11 @@ def convolution_ranking(
 
     Parameters
     ----------
-    alpha : array α′, shape (edges, operations)
+    alpha : array α′, shape (edges, candidates)
     temperature : Temperature, optional
         As in `dots_core.search_space.derivation.operation_scores`.
     """
     scores = operation_scores(cell, alpha, temperature)
     return [
-        [o for o in ranked_operations(edge, row) if o in CONVOLUTIONS]
-        for edge, row in zip(cell.edges, scores, strict=True)
+        [o for o in ranked_operations(cell, edge, scores) if OPERATIONS[o].learnable] for edge in range(len(cell.edges))
     ]

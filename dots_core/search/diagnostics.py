@@ -14,7 +14,7 @@ from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.derivation import RETENTIONS, Architecture, decide, derive, edge_strengths, operation_scores
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import SoftmaxGroups, Temperature, entropy, group_softmax
-from dots_core.search_space.operations import CONVOLUTIONS, NONE, OPERATIONS, SKIP
+from dots_core.search_space.operations import NONE, OPERATIONS, Operation
 
 LARGE_GAP = 0.1
 """A discretisation gap that is worth a warning: a tenth of all images. The bound is ours."""
@@ -83,7 +83,7 @@ def decisions(
         kept = {(edge.source, edge.target): edge.operations[0] for edge in genotype.cell(kind).edges}
         for number, edge in enumerate(cell.edges):
             if (edge.source, edge.target) in kept:
-                candidates = {o: float(scores[number, OPERATIONS.index(o)]) for o in edge.operations if o != NONE}
+                candidates = {o: float(scores[number, cell.column(o)]) for o in edge.operations if o != NONE}
                 found += _decided(kind, "alpha", edge.name, candidates, kept[edge.source, edge.target])
         if beta is not None and cell.topology.kind.decides_by_beta:
             found += _combination_decisions(kind, cell, beta)
@@ -163,7 +163,7 @@ def retention_margin(
     for number, edge in enumerate(cell.edges):
         row = scores[number]
         for group, kept in RETENTIONS[rule].rivals(edge):
-            values = sorted((float(row[OPERATIONS.index(o)]) for o in group), reverse=True)
+            values = sorted((float(row[cell.column(o)]) for o in group), reverse=True)
             if len(values) > kept:
                 gaps.append(values[kept - 1] - values[kept])
     return min(gaps, default=None)
@@ -231,7 +231,7 @@ def summarise_architecture(
         weights = _weights(architecture[f"alpha.{kind}"], cell.operation_groups, temperature.alpha)
         metrics[f"alpha_entropy_{kind}"] = entropy(weights, cell.operation_groups)
         record["alpha"][kind] = {
-            edge.name: {o: _rounded(weights[n, OPERATIONS.index(o)]) for o in edge.operations}
+            edge.name: {o: _rounded(weights[n, cell.column(o)]) for o in edge.operations}
             for n, edge in enumerate(cell.edges)
         }
     for kind in kinds:
@@ -299,7 +299,7 @@ def unusable(genotype: Genotype, rows: Sequence[Mapping[str, Any]]) -> str:
     untrained = [_CELL_NAMES[kind] for kind in CELL_TYPES if held and kind not in held]
     if untrained:
         return f"the {untrained[0]} was never trained"
-    return _COLLAPSED if "normal" in held and _collapsed(_normal_operations(genotype)) else ""
+    return _COLLAPSED if "normal" in held and _collapsed(genotype) else ""
 
 
 def _held(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -361,19 +361,19 @@ def _last_of_stages(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return list({row["stage"]: row for row in rows}.values())
 
 
-def _normal_operations(genotype: Genotype) -> list[str]:
-    return [edge.operations[0] for edge in genotype.cell("normal").edges]
+def _normal_operations(genotype: Genotype) -> list[Operation]:
+    return [OPERATIONS[edge.operations[0]] for edge in genotype.cell("normal").edges]
 
 
-def _collapsed(operations: Sequence[str]) -> bool:
-    return not set(operations) & set(CONVOLUTIONS) or 2 * operations.count(SKIP) > len(operations)
+def _collapsed(genotype: Genotype) -> bool:
+    operations = _normal_operations(genotype)
+    return not any(each.learnable for each in operations) or 2 * genotype.skip_count("normal") > len(operations)
 
 
 def _collapse(genotype: Genotype) -> list[str]:
-    operations = _normal_operations(genotype)
-    skips = operations.count(SKIP)
+    operations, skips = _normal_operations(genotype), genotype.skip_count("normal")
     holds = f"the normal cell holds {skips} skip connection{'' if skips == 1 else 's'} of {len(operations)} edges"
-    if _collapsed(operations):
-        without = "" if set(operations) & set(CONVOLUTIONS) else " and no convolution"
+    if _collapsed(genotype):
+        without = "" if any(each.learnable for each in operations) else " and no convolution"
         return [f"{holds}{without}: {_COLLAPSED}"]
     return [f"{holds}: a sign of collapse"] if skips > 2 else []

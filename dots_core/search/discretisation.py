@@ -16,7 +16,7 @@ from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE
 
 TEMPERATURE = Temperature(1.0, 1.0)
 """At which discretised architecture weights choose exactly one candidate of each group."""
@@ -57,7 +57,7 @@ def discretised(spec: NetworkSpec, genotype: Genotype, state: Mapping[str, NDArr
             for group in edge.groups if operation is not None else ():
                 if operation not in group and NONE not in group:
                     return None
-                alpha[number, OPERATIONS.index(operation if operation in group else NONE)] = _CHOSEN
+                alpha[number, cell.column(operation if operation in group else NONE)] = _CHOSEN
         beta = np.zeros_like(state[f"architecture/beta.{kind}"])
         for members in cell.combination_groups.members:
             group_edges = {n for m in members for n in cell.matrix.combinations[m]}

@@ -8,22 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
-from dots_core.network.spec import NetworkSpec, cell_layouts
+from dots_core.network.spec import NetworkSpec, cell_layouts, edge_layers
 from dots_core.random import Stream
-from dots_core.search_space.operations import SKIP
+from dots_core.search_space.operations import NONE
 
 
 def droppable_edges(spec: NetworkSpec) -> NDArray[np.bool_]:
     """Return which edges may be dropped: shape (cells, most edges of a cell).
 
-    All but identities, skip connections at stride 1 (DARTS evaluation network).
+    All but identities, such as skip connections at stride 1 (DARTS evaluation network).
     """
     layouts = cell_layouts(spec)
     width = max(len(spec.cell(layout.kind).edges) for layout in layouts)
     droppable = np.zeros((len(layouts), width), bool)
     for layout in layouts:
         for number, edge in enumerate(spec.cell(layout.kind).edges):
-            droppable[layout.index, number] = edge.operations != (SKIP,) or layout.stride(edge.source) == 2
+            identity = all(o != NONE and not edge_layers(spec, layout, number, o) for o in edge.operations)
+            droppable[layout.index, number] = not identity
     return droppable
 
 

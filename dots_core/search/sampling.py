@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from dots_core.engine.batch import Draw
 from dots_core.network.spec import NetworkSpec
-from dots_core.random import Stream
 from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.operations.draws import drawn_by_operation
 
 
 class Sampler:
     """Draws for the cells of a network whose operations are sampled (`dots_core.search_space.mixing`).
 
-    A draw depends on nothing but the seed, the salt, the epoch and the step, and, for the choice of
-    hard samples, on α′.
+    What is drawn for an operation depends on nothing but the seed, the salt, the epoch, the step and the
+    operation; the choice of hard samples, on α′ too.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Sampler:
 
     def __init__(self, spec: NetworkSpec, seed: int, salt: str) -> None:
         self._cells = {kind: spec.cell(kind) for kind in spec.kinds() if spec.cell(kind).drawn.draws}
-        self._streams = {kind: Stream(seed, f"gumbel/{salt}/{kind}") for kind in self._cells}
+        self._seed, self._salt = seed, salt
 
     @property
     def hard(self) -> bool:
@@ -44,9 +44,14 @@ class Sampler:
         """
         draws = {}
         for kind, cell in self._cells.items():
-            groups = cell.operation_groups
-            drawn = cell.drawn.noise(self._streams[kind].uniform(groups.shape, epoch, step))
-            noise = np.where(groups.mask, drawn, 0.0)
+            uniform = drawn_by_operation(
+                lambda stream, shape: stream.uniform(shape, epoch, step),
+                self._seed,
+                f"gumbel/{self._salt}/{kind}",
+                len(cell.edges),
+                cell.candidates,
+            )
+            noise = np.where(cell.operation_groups.mask, cell.drawn.noise(uniform), 0.0)
             draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise.astype(np.float32))
         return draws or None
 

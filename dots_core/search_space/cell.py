@@ -17,7 +17,8 @@ from dots_core import bounds
 from dots_core.errors import UsageError
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SAMPLINGS, Sampling, SoftmaxGroups
-from dots_core.search_space.operations import NONE, OPERATIONS, check_operations, grouping
+from dots_core.search_space.operations import DARTS, NONE, check_operations, in_order
+from dots_core.search_space.operations.groupings import grouping
 from dots_core.search_space.topology import Topology, TopologyMatrix
 
 CELL_TYPES = ("normal", "reduce")
@@ -99,19 +100,32 @@ class CellSpec:
         return SAMPLINGS[self.sampling]
 
     @cached_property
+    def candidates(self) -> tuple[str, ...]:
+        """The operations that stand on any edge, in canonical order.
+
+        They are the columns of α (`dots_core.search_space.operations.in_order`).
+        """
+        return in_order(operation for edge in self.edges for group in edge.groups for operation in group)
+
+    def column(self, operation: str) -> int:
+        """Return a candidate's column of α."""
+        return self.candidates.index(operation)
+
+    @cached_property
     def operation_groups(self) -> SoftmaxGroups:
-        """Softmax groups of α′, whose shape is (edges, all operations): one for each group of an edge."""
-        labels = np.full((len(self.edges), len(OPERATIONS)), MASKED, np.int64)
+        """Softmax groups of α′, whose shape is (edges, candidates): one for each group of an edge."""
+        labels = np.full((len(self.edges), len(self.candidates)), MASKED, np.int64)
         number = 0
         for row, edge in enumerate(self.edges):
             for group in edge.groups:
-                labels[row, [OPERATIONS.index(o) for o in group]] = number
+                labels[row, [self.column(o) for o in group]] = number
                 number += 1
         if not self.attention:
             return SoftmaxGroups(labels)
         offsets = np.zeros(labels.shape)
         for operation, constant in self.attention:
-            offsets[:, OPERATIONS.index(operation)] = constant
+            if operation in self.candidates:
+                offsets[:, self.column(operation)] = constant
         return SoftmaxGroups(labels, np.where(labels == MASKED, 0.0, offsets))
 
     @cached_property
@@ -138,7 +152,7 @@ class CellSpec:
 
 def search_cell(
     nodes: int = 4,
-    operations: tuple[str, ...] = OPERATIONS,
+    operations: tuple[str, ...] = DARTS,
     groups: str | tuple[tuple[str, ...], ...] = "single",
     topology: Topology | None = None,
     edges: tuple[tuple[int, int], ...] | None = None,
@@ -155,7 +169,7 @@ def search_cell(
     operations : tuple of str
         The candidate operations.
     groups : str or tuple of groups
-        A name in `dots_core.search_space.operations.GROUPINGS`, or disjoint groups of the operations.
+        A name in `dots_core.search_space.operations.groupings.GROUPINGS`, or disjoint groups of the operations.
     edges : tuple of (source, target), optional
         The edges that exist; None for all.
     topology, sampling, partial, attention

@@ -13,7 +13,7 @@ from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype, Node
 from dots_core.search_space.mixing import Temperature, group_scores, group_softmax
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE, in_order
 from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import Topology, strongest
 
@@ -95,7 +95,7 @@ def retain(
 
     Parameters
     ----------
-    alpha : array α′, shape (edges, operations)
+    alpha : array α′, shape (edges, candidates)
     rule : str
         The name of one of `RETENTIONS`. Ties go to the operation listed first in
         `dots_core.search_space.operations.OPERATIONS`.
@@ -114,11 +114,11 @@ def retain(
     edges = []
     scores = operation_scores(cell, alpha, temperature)
     for number, edge in enumerate(cell.edges):
-        ranked = ranked_operations(edge, scores[number])
+        ranked = ranked_operations(cell, number, scores)
         kept = RETENTIONS[rule].kept(edge, ranked)
         if kept == {NONE}:
-            kept.add(best_operation(edge, scores[number]))
-        edges.append(Edge(edge.source, edge.target, (tuple(o for o in OPERATIONS if o in kept),)))
+            kept.add(best_operation(cell, number, scores))
+        edges.append(Edge(edge.source, edge.target, (in_order(kept),)))
     return replace(cell, edges=tuple(edges), topology=topology, sampling="none", partial=1)
 
 
@@ -204,7 +204,7 @@ def decide(
             if not numbers:
                 numbers = strongest(cell.edges, target, strengths, 1)
                 repairs.append(Repair(kind, target, cell.edges[numbers[0]].name))
-            nodes.append(tuple((best_operation(cell.edges[n], scores[n]), cell.edges[n].source) for n in numbers))
+            nodes.append(tuple((best_operation(cell, n, scores), cell.edges[n].source) for n in numbers))
         fields[kind] = tuple(nodes)
     genotype = Genotype(fields["normal"], cells["normal"].concat, fields["reduce"], cells["reduce"].concat)
     return Derived(genotype, tuple(repairs))
@@ -220,7 +220,7 @@ def operation_scores(
 
     Parameters
     ----------
-    alpha : array α′, shape (edges, operations)
+    alpha : array α′, shape (edges, candidates)
     temperature : Temperature, optional
         As in `edge_strengths`.
 
@@ -231,14 +231,20 @@ def operation_scores(
     return group_scores(np.asarray(alpha), cell.operation_groups, _alpha_temperature(cell, temperature))
 
 
-def ranked_operations(edge: Edge, scores: NDArray[np.floating]) -> list[str]:
-    """Return an edge's operations, the largest of ``scores``, shape (operations,), first, ties in canonical order."""
-    return sorted(edge.operations, key=lambda o: (-float(scores[OPERATIONS.index(o)]), OPERATIONS.index(o)))
+def ranked_operations(cell: CellSpec, edge: int, scores: NDArray[np.floating]) -> list[str]:
+    """Return the operations of the edge of a number, the largest score first, ties in canonical order.
+
+    Parameters
+    ----------
+    scores : float array, shape (edges, candidates)
+    """
+    row = scores[edge]
+    return sorted(cell.edges[edge].operations, key=lambda o: -float(row[cell.column(o)]))
 
 
-def best_operation(edge: Edge, scores: NDArray[np.floating]) -> str:
-    """Return the first of `ranked_operations` other than ``none``; ``scores`` has shape (operations,)."""
-    return next(o for o in ranked_operations(edge, scores) if o != NONE)
+def best_operation(cell: CellSpec, edge: int, scores: NDArray[np.floating]) -> str:
+    """Return the operation other than ``none`` that `ranked_operations` puts first."""
+    return next(o for o in ranked_operations(cell, edge, scores) if o != NONE)
 
 
 def _alpha_temperature(cell: CellSpec, temperature: Temperature | None) -> float:
@@ -257,7 +263,7 @@ def edge_strengths(
 
     Parameters
     ----------
-    alpha : array α′, shape (edges, operations)
+    alpha : array α′, shape (edges, candidates)
     beta : array β′, shape (combinations,), optional
     temperature : Temperature, optional
         1 if not given. Where no topology is searched α is taken at 1, as DARTS does.
@@ -269,6 +275,6 @@ def edge_strengths(
         chosen = group_softmax(np.asarray(beta, np.float64), cell.combination_groups, temperature.beta)
         shares = cell.matrix.shares @ chosen
     return [
-        float(shares[n]) * max(float(weights[n, OPERATIONS.index(o)]) for o in edge.operations if o != NONE)
+        float(shares[n]) * max(float(weights[n, cell.column(o)]) for o in edge.operations if o != NONE)
         for n, edge in enumerate(cell.edges)
     ]

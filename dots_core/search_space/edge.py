@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import in_order
 
 
 @dataclass(frozen=True, order=True)
@@ -24,8 +24,7 @@ class Edge:
     @property
     def operations(self) -> tuple[str, ...]:
         """The edge's operations in canonical order."""
-        present = {operation for group in self.groups for operation in group}
-        return tuple(o for o in OPERATIONS if o in present)
+        return in_order(operation for group in self.groups for operation in group)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from dots_core.bounds import NODES
 from dots_core.errors import QUOTED, UsageError, nearest, quoted
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.edge import Edge
-from dots_core.search_space.operations import NONE, OPERATIONS, SKIP, UNSUPPORTED
+from dots_core.search_space.operations import NONE, OPERATIONS, UNSUPPORTED
 from dots_core.storage.reading import parse_json
 
 FORMAT = "dots-genotype"
@@ -75,7 +75,7 @@ class Genotype:
 
     def skip_count(self, kind: str) -> int:
         """Return how many edges of the given type of cell are skip connections."""
-        return sum(edge.operations == (SKIP,) for edge in self.cell(kind).edges)
+        return sum(OPERATIONS[edge.operations[0]].family == "skip" for edge in self.cell(kind).edges)
 
     def to_json(self) -> str:
         """Return the strict JSON form, ending in a newline; equal genotypes give equal text."""
@@ -185,13 +185,13 @@ def _check_node(node: Node, place: str, number: int) -> None:
                 "(a node may have one edge: write a list a node)"
             )
         if operation not in OPERATIONS:
-            known = ", ".join(o for o in OPERATIONS if o != NONE)
+            known = ", ".join(o for o in OPERATIONS.names if o != NONE)
             if operation in UNSUPPORTED:
                 raise NotDerivable(
-                    f"{place}: operation '{operation}' is not supported; put one of the DARTS space in its place, "
-                    f"which makes it another cell: {known}"
+                    f"{place}: operation '{operation}' is not supported; install a package that has it, or put "
+                    f"another in its place, which makes it another cell: {known}"
                 )
-            hint = nearest(quoted(operation), OPERATIONS)
+            hint = nearest(quoted(operation), OPERATIONS.names)
             raise NotDerivable(f"{place}: unknown operation '{quoted(operation)}'{hint}; known: {known}")
     sources = [source for _, source in node]
     for first, second in pairwise(node):

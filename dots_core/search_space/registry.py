@@ -25,7 +25,7 @@ Member = TypeVar("Member", bound=Named)
 
 
 class Registry(Generic[Member]):
-    """Objects of one kind, in the order in which they were registered.
+    """Objects of one kind, in the order in which they were registered; those of other packages by entry points' names.
 
     Parameters
     ----------
@@ -73,6 +73,9 @@ class Registry(Generic[Member]):
             raise UsageError(f"unknown {self.kind} '{quoted(name)}'{hint}; known: {', '.join(self.names)}")
         return member
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
     def __iter__(self) -> Iterator[Member]:
         return iter(self._all().values())
 
@@ -88,7 +91,7 @@ class Registry(Generic[Member]):
     def _all(self) -> dict[str, Member]:
         if not self._loaded:
             self._loaded = True  # a package that is being loaded may ask, too
-            for point in entry_points(group=self.group):
+            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
                 try:
                     self.register(point.load())
                 except Exception as error:

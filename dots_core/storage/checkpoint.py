@@ -18,7 +18,13 @@ from dots_core.storage.atomic import read_folder, to_json, write_folder
 from dots_core.storage.reading import parse_json
 
 FORMAT = "dots-checkpoint"
-VERSION = 1
+VERSION = 2
+"""α′ has the columns of its cell's candidates; in version 1, those of all operations of `_COLUMNS`."""
+
+_COLUMNS = (
+    *("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect"),
+    *("sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+)
 KEPT = 2
 """How many of the newest checkpoints are kept."""
 
@@ -114,11 +120,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         kind, version = progress.pop("format"), progress.pop("version")
     except (ValueError, TypeError, KeyError, AttributeError):
         raise CorruptFile(f"{path / _PROGRESS} is not a checkpoint's progress") from None
-    if kind != FORMAT or version != VERSION:
+    if kind != FORMAT or type(version) is not int or not 1 <= version <= VERSION:
         raise CorruptFile(
-            f"{path} is of format {quoted(kind)} {quoted(version)}; this release reads {FORMAT} {VERSION}"
+            f"{path} is of format {quoted(kind)} {quoted(version)}; this release reads {FORMAT} 1 to {VERSION}"
         )
-    return Checkpoint(unpack_arrays(files[_STATE], path / _STATE), progress)
+    state = unpack_arrays(files[_STATE], path / _STATE)
+    if version == 1:
+        try:
+            state = _with_candidates_alone(state, progress["cells"])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            raise CorruptFile(f"{path} is damaged: its cells and its arrays do not go together") from None
+    return Checkpoint(state, progress)
+
+
+def _with_candidates_alone(state: dict[str, NDArray[Any]], cells: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return a state of version 1 without the columns of operations that no edge of a cell holds."""
+    taken = dict(state)
+    for kind, cell in cells.items():
+        held = {operation for _, _, groups in cell["edges"] for group in groups for operation in group}
+        columns = [_COLUMNS.index(operation) for operation in sorted(held, key=_COLUMNS.index)]
+        for name in (f"{group}/alpha.{kind}" for group in ("architecture", "adam.first", "adam.second")):
+            if name in taken:
+                taken[name] = np.ascontiguousarray(taken[name][:, columns])
+    return taken
 
 
 Check = Callable[[Path, Checkpoint], object]

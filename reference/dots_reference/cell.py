@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dots_core.network.spec import CellLayout, NetworkSpec, bypass_layers, edge_layers
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE
 from dots_reference.layers import ForwardContext, sequence
 from dots_reference.mixture import Mixture
 from dots_reference.pooling import Pull
@@ -31,7 +31,7 @@ class Cell:
         # Of each edge, each operation's column in α and its layers; `none` contributes nothing.
         self._operations = tuple(
             tuple(
-                (OPERATIONS.index(operation), edge_layers(spec, layout, number, operation))
+                (self._cell.column(operation), edge_layers(spec, layout, number, operation))
                 for operation in edge.operations
                 if operation != NONE
             )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Device, Engine, Runtime, Setup, State
 from dots_core.errors import EngineMissing, UsageError
-from dots_core.network.layers import Layer
+from dots_core.search_space.layers import Layer
 from dots_reference.layers import ForwardContext, sequence
 from dots_reference.network import ReferenceNetwork
 from dots_reference.normalisation import moved

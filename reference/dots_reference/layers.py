@@ -1,4 +1,4 @@
-"""Sequences of the layers that `dots_core.network.layers` describes, forward and backward."""
+"""Sequences of the layers that `dots_core.search_space.layers` describes, forward and backward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dots_core.errors import UsageError
-from dots_core.network.layers import (
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,

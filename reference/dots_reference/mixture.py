@@ -9,7 +9,6 @@ import numpy as np
 from dots_core.engine.batch import Draw
 from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.mixing import Temperature, group_softmax, group_softmax_gradient
-from dots_core.search_space.operations import OPERATIONS
 from dots_reference.windows import Array
 
 
@@ -29,11 +28,11 @@ class Mixture:
 
     Attributes
     ----------
-    alpha : (edges, all operations)
+    alpha : (edges, candidates)
         1 in a cell without mixed operations.
     gamma : (edges,)
         1 where no topology is searched.
-    evaluated : bool, (edges, all operations)
+    evaluated : bool, (edges, candidates)
         The operations that are computed: all, or those chosen by a hard sample, which weigh 1.
     alpha_gradient, gamma_gradient : likewise, 0 at first
     searched : bool
@@ -52,7 +51,7 @@ class Mixture:
         self._alpha_name, self._beta_name = f"alpha.{kind}", f"beta.{kind}"
         self._cell, self._temperature = cell, temperature
         edges = len(cell.edges)
-        self.alpha: Array = np.ones((edges, len(OPERATIONS)), dtype)
+        self.alpha: Array = np.ones((edges, len(cell.candidates)), dtype)
         self.gamma: Array = np.ones(edges, dtype)
         self.evaluated = np.ones(self.alpha.shape, bool)
         if cell.mixed:

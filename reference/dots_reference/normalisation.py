@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM
+from dots_core.search_space.layers import NORM_EPSILON, NORM_MOMENTUM
 from dots_reference.windows import Array
 
 Moments = tuple[Array, Array]

@@ -12,13 +12,13 @@ from dots_core.engine.protocol import Runtime
 from dots_core.errors import UsageError
 from dots_core.random import Stream
 from dots_core.search_space.named_cells import named_cells
-from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
+from dots_core.search_space.operations import DARTS, NONE, SKIP
 
 CASES = all_cases()
 
 
 def test_every_operation_stride_and_size() -> None:
-    for operation in OPERATIONS:
+    for operation in DARTS:
         for stride in (1, 2):
             if operation == NONE or (operation, stride) == (SKIP, 1):
                 continue

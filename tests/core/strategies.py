@@ -17,13 +17,14 @@ from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import MASKED, SAMPLINGS, SoftmaxGroups
-from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
+from dots_core.search_space.operations.groupings import GROUPINGS
 from dots_core.search_space.topology import Topology
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 """Few examples, the same in every run."""
 
-DERIVABLE = tuple(o for o in OPERATIONS if o != NONE)
+DERIVABLE = tuple(o for o in DARTS if o != NONE)
 
 
 @st.composite
@@ -159,7 +160,7 @@ every_topology = st.one_of(input_sides, output_sides)
 """Any topology space, with either side where it has two."""
 
 attentions = st.lists(
-    st.tuples(st.sampled_from(OPERATIONS), st.floats(-1, 1)), max_size=4, unique_by=lambda pair: pair[0]
+    st.tuples(st.sampled_from(DARTS), st.floats(-1, 1)), max_size=4, unique_by=lambda pair: pair[0]
 ).map(tuple)
 
 
@@ -181,7 +182,7 @@ def search_cells(draw: st.DrawFn, topology: Topology | None = None) -> CellSpec:
     operations = draw(st.lists(st.sampled_from(DERIVABLE), min_size=1, unique=True))
     if draw(st.booleans()):
         operations.append(NONE)
-    ordered = tuple(o for o in OPERATIONS if o in operations)
+    ordered = tuple(o for o in DARTS if o in operations)
     groups = draw(st.sampled_from(list(GROUPINGS)))
     return search_cell(draw(st.integers(1, 4)), ordered, groups, topology or draw(topologies))
 
@@ -193,7 +194,7 @@ def sparse_cells(draw: st.DrawFn) -> CellSpec:
     edges = []
     for target in range(2, count + 2):
         for source in sorted(draw(st.sets(st.integers(0, target - 1), min_size=1))):
-            operations = draw(st.lists(st.sampled_from(OPERATIONS), min_size=1, unique=True))
+            operations = draw(st.lists(st.sampled_from(DARTS), min_size=1, unique=True))
             cut = draw(st.integers(0, len(operations) - 1))
             groups = tuple(tuple(group) for group in (operations[:cut], operations[cut:]) if group)
             edges.append(Edge(source, target, groups))

@@ -24,7 +24,7 @@ from dots_core.search_space.cell import CELL_TYPES, search_cell
 from dots_core.search_space.derivation import RETENTIONS, decide, derive, retain
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature, group_softmax
-from dots_core.search_space.operations import NONE, OPERATIONS, SKIP
+from dots_core.search_space.operations import NONE, SKIP
 from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
@@ -35,7 +35,7 @@ def random_architecture(cells, seed):
     source = np.random.RandomState(seed)
     values = {}
     for kind, cell in cells.items():
-        values[f"alpha.{kind}"] = source.normal(size=(len(cell.edges), len(OPERATIONS)))
+        values[f"alpha.{kind}"] = source.normal(size=cell.operation_groups.shape)
         if cell.combination_groups is not None:
             values[f"beta.{kind}"] = source.normal(size=cell.combination_groups.shape)
     return values
@@ -85,7 +85,7 @@ def test_a_margin_is_the_distance_to_the_other_decision(cell, seed, data):
         # Of operations of two groups the margin is one of ln α, not of the α′ of either.
         assume(any({decision.chosen, decision.rival} <= set(group) for group in groups))
         number = [edge.name for edge in cell.edges].index(decision.place)
-        place = (number, OPERATIONS.index(decision.chosen))
+        place = (number, cell.column(decision.chosen))
     else:
         combinations = [tuple(str(cell.edges[e].source) for e in c) for c in cell.matrix.combinations]
         matching = [
@@ -108,7 +108,7 @@ def test_margins_of_edges_are_the_darts_policys(nodes, seed):
     architecture = random_architecture(cells, seed)
     found = {d.place: d for d in decisions(cells, architecture, ["normal"]) if d.by == "edges"}
     assert sorted(found) == [str(node) for node in range(3, nodes + 2)]
-    columns = [OPERATIONS.index(o) for o in ("none", "skip_connect", "sep_conv_3x3")]
+    columns = [cell.column(o) for o in ("none", "skip_connect", "sep_conv_3x3")]
     for node in range(3, nodes + 2):
         strengths = []
         for number in cell.incoming(node):
@@ -122,7 +122,7 @@ def test_margins_of_edges_are_the_darts_policys(nodes, seed):
 @given(search_cells(), seeds, st.sampled_from(RETENTIONS.names))
 def test_the_margin_of_retaining_is_the_distance_to_retaining_something_else(cell, seed, rule):
     """Moving every ln α by less than half of it, and so every α′ by less than a quarter, changes nothing."""
-    alpha = np.random.RandomState(seed).normal(size=(len(cell.edges), len(OPERATIONS)))
+    alpha = np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
     margin = retention_margin(cell, alpha, rule)
     before = retain(cell, alpha, rule, Topology())
     if margin is None:
@@ -138,7 +138,7 @@ def test_the_margin_of_retaining_is_the_distance_to_retaining_something_else(cel
     for row, edge in zip(alpha, cell.edges, strict=True):
         chances = {}
         for group in edge.groups:
-            powers = {o: np.exp(row[OPERATIONS.index(o)]) for o in group}
+            powers = {o: np.exp(row[cell.column(o)]) for o in group}
             chances |= {o: powers[o] / sum(powers.values()) for o in group}
         groups = edge.groups if rule == "groups" else [[o for o in edge.operations if o != NONE]]
         kept = 1 if rule == "groups" else int(rule[-1])
@@ -170,7 +170,7 @@ def test_a_standing_records_the_weights_by_name(cell, seed, temperature):
             recorded = stands.record["alpha"][kind][edge.name]
             assert list(recorded) == list(edge.operations)
             for operation, weight in recorded.items():
-                assert weight == pytest.approx(weights[number, OPERATIONS.index(operation)], abs=1e-6)
+                assert weight == pytest.approx(weights[number, cell.column(operation)], abs=1e-6)
         chances = group_softmax(architecture[f"beta.{kind}"], cell.combination_groups, temperature)
         flat = [weight for node in stands.record["beta"][kind].values() for weight in node.values()]
         assert flat == pytest.approx(list(chances), abs=1e-6)
@@ -222,7 +222,7 @@ def test_margins_of_an_edge_softmax_are_of_the_products(nodes, seed, temperature
     at = Temperature(1.0, temperature)
     found = {d.place: d.margin for d in decisions(cells, architecture, ["normal"], at) if d.by == "edges"}
     assert sorted(found) == [str(node) for node in range(3, nodes + 2)]
-    columns = [OPERATIONS.index(o) for o in ("skip_connect", "sep_conv_3x3")]
+    columns = [cell.column(o) for o in ("skip_connect", "sep_conv_3x3")]
     for node in range(3, nodes + 2):
         rows = list(cell.incoming(node))
         alpha = np.exp(architecture["alpha.normal"][rows][:, columns])
@@ -236,7 +236,7 @@ def test_an_edge_by_itself_is_decided_by_its_distance_from_the_threshold(beta, c
     """The fixed 0 beside it is a constant, whatever stands in its place in β′."""
     cell = search_cell(1, ("skip_connect",), topology=Topology("edge-sigmoid"))
     cells = dict.fromkeys(CELL_TYPES, cell)
-    architecture = {f"alpha.{kind}": np.zeros((2, 8)) for kind in CELL_TYPES}
+    architecture = {f"alpha.{kind}": np.zeros((2, 1)) for kind in CELL_TYPES}
     architecture |= {f"beta.{kind}": np.array([beta, 7.0, 1.0, 7.0]) for kind in CELL_TYPES}
     first = decisions(cells, architecture, ["normal"])[0]
     assert (first.by, first.place, first.chosen) == ("beta", "0-2", chosen)

@@ -14,7 +14,7 @@ from strategies import genotypes, quick, search_cells
 from dots_core.errors import UsageError
 from dots_core.plan.early_stop import EarlyStop, Stability, convolution_ranking
 from dots_core.search_space.cell import search_cell
-from dots_core.search_space.operations import CONVOLUTIONS, OPERATIONS, SKIP
+from dots_core.search_space.operations import DARTS, SKIP
 
 rankings = st.lists(st.sampled_from([[["sep_conv_3x3", "dil_conv_3x3"]], [["dil_conv_3x3", "sep_conv_3x3"]]]))
 
@@ -47,20 +47,20 @@ def test_a_ranking_is_stable_for_as_long_as_it_was_that_of_the_epoch_before(hist
 @given(search_cells(), st.integers(0, 2**31 - 1), st.booleans())
 def test_only_convolutions_are_ranked(cell, seed, ties):
     """By α, the softmax of each group; within a group that is the order of α′, whatever else is in it."""
-    alpha = np.random.RandomState(seed).normal(size=(len(cell.edges), len(OPERATIONS)))
+    alpha = np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
     alpha = np.round(alpha) if ties else alpha
     ranking = convolution_ranking(cell, alpha)
     for row, edge, order in zip(alpha, cell.edges, ranking, strict=True):
-        assert set(order) == set(edge.operations) & set(CONVOLUTIONS)
+        assert set(order) == set(edge.operations) & set(DARTS[4:])
         weights = {}
         for group in edge.groups:
-            powers = {o: np.exp(row[OPERATIONS.index(o)]) for o in group}
+            powers = {o: np.exp(row[cell.column(o)]) for o in group}
             weights |= {o: powers[o] / sum(sorted(powers.values())) for o in group}
         for one, other in pairwise(order):
             tied = weights[one] == pytest.approx(weights[other], rel=1e-12)
             assert tied or weights[one] > weights[other]
         for group in edge.groups:
-            keys = [(-row[OPERATIONS.index(o)], OPERATIONS.index(o)) for o in order if o in group]
+            keys = [(-row[cell.column(o)], cell.column(o)) for o in order if o in group]
             assert keys == sorted(keys)
 
 
@@ -79,7 +79,7 @@ def test_impossible_stops_are_refused(build, message):
 
 def test_the_ranking_is_that_of_the_attended_operations():
     """What an edge would derive leads its ranking, operation attention included."""
-    cell = search_cell(1, CONVOLUTIONS, attention=(("sep_conv_3x3", 0.5),))
+    cell = search_cell(1, DARTS[4:], attention=(("sep_conv_3x3", 0.5),))
     alpha = np.zeros(cell.operation_groups.shape)
-    alpha[:, OPERATIONS.index("dil_conv_5x5")] = 0.4
+    alpha[:, cell.column("dil_conv_5x5")] = 0.4
     assert all(ranking[:2] == ["sep_conv_3x3", "dil_conv_5x5"] for ranking in convolution_ranking(cell, alpha))

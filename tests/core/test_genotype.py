@@ -442,5 +442,8 @@ def test_whole_numbers_of_numpy_number_nodes():
 
 @pytest.mark.parametrize("operation", UNSUPPORTED)
 def test_operations_of_wider_spaces_are_refused_as_such(operation):
-    with pytest.raises(UsageError, match=f"node 2: operation '{operation}' is not supported; put one of.*sep_conv_3x3"):
+    with pytest.raises(
+        UsageError,
+        match=f"node 2: operation '{operation}' is not supported; install a package .* another.*sep_conv_3x3",
+    ):
         Genotype((((operation, 0),),), (2,), SMALL.reduce, (2,))

@@ -20,9 +20,8 @@ import dots
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.genotype_text import TEXT_LIMIT, SeveralGenotypes, parse_genotype, read_genotype, read_text
-from dots_core.search_space.genotype_text.edges import ALIASES
 from dots_core.search_space.named_cells import named_cell, named_cells
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import DARTS, OPERATIONS
 
 NORMAL = "normal=[('sep_conv_3x3', 0), ('dil_conv_5x5', 1)], normal_concat=[2]"
 REDUCE = "reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2]"
@@ -520,9 +519,9 @@ def test_files_may_begin_with_a_byte_order_mark(tmp_path, encoding):
 
 
 def test_other_names_of_operations_stand_for_ours():
-    assert set(ALIASES.values()) <= set(DERIVABLE)
-    assert not set(ALIASES) & set(OPERATIONS)
-    for other, ours in ALIASES.items():
+    assert set(OPERATIONS.spellings.values()) <= set(DERIVABLE)
+    assert not set(OPERATIONS.spellings) & set(DARTS)
+    for other, ours in OPERATIONS.spellings.items():
         assert read_text(FLAT.replace("skip_connect", other)).genotype.reduce[0][1] == (ours, 1)
 
 

@@ -4,15 +4,22 @@ import dataclasses
 
 import numpy as np
 import pytest
-from strategies import small_network
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import quick, small_network
 
 from dots_core.network.initialisation import initial_architecture, initial_statistics, initial_weights
 from dots_core.network.spec import architecture_shapes, statistics_shapes, weight_shapes
-from dots_core.search_space.cell import search_cell
+from dots_core.random import Stream
+from dots_core.search_space.cell import CellSpec, search_cell
+from dots_core.search_space.edge import Edge
+from dots_core.search_space.operations import DARTS, in_order
+from dots_core.search_space.operations.draws import drawn_by_operation
 from dots_core.search_space.topology import Topology
 
 SPEC = small_network(search_cell(2, groups="group-v1", topology=Topology("k-edges")), auxiliary=True)
 PINNED_WEIGHTS = ["-0x1.2228f60000000p-6", "-0x1.9f94260000000p-8"]
+PINNED_ALPHA = [-0.0016285113524645567, -0.0002290805132361129, -0.0003256510244682431]
 PINNED_BETA = [-0.0005656081484630704, 0.0024177462328225374]
 
 
@@ -82,9 +89,11 @@ def test_architecture_depends_on_seed_and_salt():
 
 
 def test_absent_operations_are_zero_and_present_ones_are_not():
-    mask = SPEC.normal.operation_groups.mask
+    edges = (Edge(0, 2, (("none", "sep_conv_3x3"),)), Edge(1, 2, (("skip_connect", "dil_conv_5x5"),)))
+    spec = small_network(CellSpec(1, edges, (2,)))
+    mask = spec.normal.operation_groups.mask
     assert not mask.all()
-    alpha = initial_architecture(SPEC, 0)["alpha.normal"]
+    alpha = initial_architecture(spec, 0)["alpha.normal"]
     assert (alpha[~mask] == 0).all()
     assert (alpha[mask] != 0).all()
 
@@ -105,3 +114,27 @@ def test_values_are_pinned():
     alpha = initial_architecture(SPEC, 0, "search")["beta.normal"][:2]
     assert [float(x).hex() for x in first] == PINNED_WEIGHTS
     np.testing.assert_allclose(alpha, PINNED_BETA, rtol=1e-6)
+
+
+ALPHA = Stream(3, "architecture/search/alpha.normal")
+"""What the operations of DARTS are drawn from."""
+
+
+def test_what_the_operations_of_darts_draw_is_pinned():
+    """Runs of any release begin alike."""
+    spec = small_network(search_cell(2))
+    alpha = initial_architecture(spec, 3, "search")["alpha.normal"]
+    np.testing.assert_array_equal(alpha, (1e-3 * ALPHA.normal((5, 8))).astype(np.float32))
+    np.testing.assert_allclose(alpha[0, :3], PINNED_ALPHA, rtol=1e-6)
+
+
+@quick
+@given(st.sets(st.sampled_from([*DARTS, "bottleneck", "sep_conv_7x7"]), min_size=1), st.integers(0, 9), st.booleans())
+def test_what_an_operation_draws_depends_on_no_other_candidate(candidates, seed, normal):
+    draw = Stream.normal if normal else Stream.uniform
+    whole = in_order([*DARTS, "bottleneck", "sep_conv_7x7"])
+    together = drawn_by_operation(draw, seed, "stream", 5, whole)
+    found = drawn_by_operation(draw, seed, "stream", 5, in_order(candidates))
+    np.testing.assert_array_equal(found, together[:, [whole.index(o) for o in in_order(candidates)]])
+    assert len(np.unique(together)) == together.size
+    np.testing.assert_array_equal(together[:, :8], draw(Stream(seed, "stream"), (5, 8)))

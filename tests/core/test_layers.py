@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import quick
 
-from dots_core.network.layers import (
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Linear,
@@ -15,11 +15,10 @@ from dots_core.network.layers import (
     ShiftedPair,
     WindowAverage,
     factorized_reduce,
-    operation_layers,
     output_size,
     relu_conv_norm,
 )
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE, OPERATIONS
 
 
 def positions(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
@@ -44,10 +43,10 @@ def test_convolution_sizes(size, kernel, stride, padding, dilation):
 
 
 @quick
-@given(st.tuples(st.integers(1, 33), st.integers(1, 33)), st.sampled_from(OPERATIONS[1:]), st.sampled_from([1, 2]))
+@given(st.tuples(st.integers(1, 33), st.integers(1, 33)), st.sampled_from(DARTS[1:]), st.sampled_from([1, 2]))
 def test_every_operation_keeps_the_size_or_halves_it_rounding_up(size, operation, stride):
     after = size
-    for layer in operation_layers("x", operation, 4, stride, True, True):
+    for layer in OPERATIONS[operation].layers("x", 4, stride, True, True):
         after = output_size(layer, after)
     assert after == tuple(-(-s // stride) for s in size)
 
@@ -62,7 +61,7 @@ def test_other_sizes():
 
 @pytest.mark.parametrize(("operation", "kernel"), [("sep_conv_3x3", 3), ("sep_conv_5x5", 5)])
 def test_separable_convolution(operation, kernel):
-    layers = operation_layers("e", operation, 8, 2, True, True)
+    layers = OPERATIONS[operation].layers("e", 8, 2, True, True)
     assert layers == (
         ReLU(),
         Convolution("e.depthwise1", 8, 8, kernel, 2, kernel // 2, 1, 8),
@@ -79,7 +78,7 @@ def test_separable_convolution(operation, kernel):
 
 @pytest.mark.parametrize(("operation", "kernel", "padding"), [("dil_conv_3x3", 3, 2), ("dil_conv_5x5", 5, 4)])
 def test_dilated_convolution(operation, kernel, padding):
-    assert operation_layers("e", operation, 8, 2, False, True) == (
+    assert OPERATIONS[operation].layers("e", 8, 2, False, True) == (
         ReLU(),
         Convolution("e.depthwise", 8, 8, kernel, 2, padding, 2, 8),
         Convolution("e.pointwise", 8, 8, 1),
@@ -88,10 +87,10 @@ def test_dilated_convolution(operation, kernel, padding):
 
 
 def test_pools_and_skips():
-    assert operation_layers("e", "max_pool_3x3", 8, 2, True, True) == (Pool("max", 2), Norm("e.norm", 8, False))
-    assert operation_layers("e", "avg_pool_3x3", 8, 1, True, False) == (Pool("avg", 1),)
-    assert operation_layers("e", "skip_connect", 8, 1, True, True) == ()
-    assert operation_layers("e", "skip_connect", 8, 2, True, True) == factorized_reduce("e", 8, 8, True)
+    assert OPERATIONS["max_pool_3x3"].layers("e", 8, 2, True, True) == (Pool("max", 2), Norm("e.norm", 8, False))
+    assert OPERATIONS["avg_pool_3x3"].layers("e", 8, 1, True, False) == (Pool("avg", 1),)
+    assert OPERATIONS["skip_connect"].layers("e", 8, 1, True, True) == ()
+    assert OPERATIONS["skip_connect"].layers("e", 8, 2, True, True) == factorized_reduce("e", 8, 8, True)
     assert factorized_reduce("e", 6, 8, True) == (
         ReLU(),
         ShiftedPair(Convolution("e.conv1", 6, 4, 1, 2), Convolution("e.conv2", 6, 4, 1, 2)),
@@ -102,7 +101,7 @@ def test_pools_and_skips():
 
 def test_none_has_no_layers():
     with pytest.raises(ValueError, match="none"):
-        operation_layers("e", NONE, 8, 1, True, True)
+        OPERATIONS[NONE].layers("e", 8, 1, True, True)
 
 
 def test_linear_is_no_convolution():

@@ -14,7 +14,8 @@ from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.derivation import retain
 from dots_core.search_space.mixing import SoftmaxGroups, group_softmax, group_softmax_gradient
-from dots_core.search_space.operations import GROUPINGS, NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
+from dots_core.search_space.operations.groupings import grouping
 from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
@@ -47,20 +48,20 @@ def drawn(cell: CellSpec, seed: int, scale: float = 1.0) -> np.ndarray:
     return scale * np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
 
 
-def of_edge(alpha: np.ndarray, row: int, operations: tuple[str, ...]) -> Weights:
-    return {o: float(alpha[row, OPERATIONS.index(o)]) for o in operations}
+def of_edge(cell: CellSpec, alpha: np.ndarray, row: int, operations: tuple[str, ...]) -> Weights:
+    return {o: float(alpha[row, cell.column(o)]) for o in operations}
 
 
-def assert_edge(found: np.ndarray, row: int, expected: Weights) -> None:
+def assert_edge(cell: CellSpec, found: np.ndarray, row: int, expected: Weights) -> None:
     """Compare an edge's weights; an operation that it does not hold weighs 0."""
-    for column, operation in enumerate(OPERATIONS):
+    for column, operation in enumerate(cell.candidates):
         assert found[row, column] == pytest.approx(expected.get(operation, 0.0), rel=1e-11, abs=1e-300)
 
 
 @st.composite
 def partitions(draw: st.DrawFn) -> tuple[tuple[str, ...], ...]:
     """O = O₁ ∪ … ∪ O_p of any operations into any groups."""
-    operations = draw(st.lists(st.sampled_from(OPERATIONS[1:]), min_size=1, unique=True))
+    operations = draw(st.lists(st.sampled_from(DARTS[1:]), min_size=1, unique=True))
     operations += [NONE] if draw(st.booleans()) else []
     places = draw(st.lists(st.integers(0, 3), min_size=len(operations), max_size=len(operations)))
     groups = [tuple(o for o, at in zip(operations, places, strict=True) if at == place) for place in range(4)]
@@ -74,12 +75,12 @@ def partitions(draw: st.DrawFn) -> tuple[tuple[str, ...], ...]:
 @given(sizes, seeds, temperatures, st.booleans())
 def test_one_softmax(nodes, seed, temperature, without_none):
     """DARTS; DOTS eq. 2. TopoNAS drops Zero from it (§3.1)."""
-    operations = OPERATIONS[1:] if without_none else OPERATIONS
+    operations = DARTS[1:] if without_none else DARTS
     cell = search_cell(nodes, operations)
     alpha = drawn(cell, seed)
     found = group_softmax(alpha, cell.operation_groups, temperature)
     for row in range(len(cell.edges)):
-        assert_edge(found, row, softmax(of_edge(alpha, row, operations), temperature))
+        assert_edge(cell, found, row, softmax(of_edge(cell, alpha, row, operations), temperature))
 
 
 @quick
@@ -90,17 +91,17 @@ def test_groups(nodes, seed, temperature, groups):
     cell = search_cell(nodes, operations, groups)
     alpha = drawn(cell, seed)
     found = group_softmax(alpha, cell.operation_groups, temperature)
-    outputs = {o: math.sin(1.0 + number) for number, o in enumerate(OPERATIONS)}
+    outputs = {o: math.sin(1.0 + number) for number, o in enumerate(cell.candidates)}
     for row in range(len(cell.edges)):
         expected: Weights = {}
         mixed = 0.0
         for group in groups:
-            weights = softmax(of_edge(alpha, row, group), temperature)
+            weights = softmax(of_edge(cell, alpha, row, group), temperature)
             assert math.fsum(weights.values()) == pytest.approx(1.0)
             mixed += math.fsum(weights[o] * outputs[o] for o in group)
             expected |= weights
-        assert_edge(found, row, expected)
-        assert found[row] @ [outputs[o] for o in OPERATIONS] == pytest.approx(mixed, rel=1e-10, abs=1e-12)
+        assert_edge(cell, found, row, expected)
+        assert found[row] @ [outputs[o] for o in cell.candidates] == pytest.approx(mixed, rel=1e-10, abs=1e-12)
         # As many operations' worth of weight as there are groups.
         assert found[row].sum() == pytest.approx(len(groups))
 
@@ -108,7 +109,7 @@ def test_groups(nodes, seed, temperature, groups):
 def test_the_papers_groupings():
     """DOTS' supplement, §2."""
     for name, groups in (("group-v1", V1), ("group-v2", V2)):
-        assert {frozenset(group) for group in GROUPINGS[name]} == {frozenset(group) for group in groups}
+        assert {frozenset(group) for group in grouping(name)} == {frozenset(group) for group in groups}
     cell = search_cell(4, groups="group-v2")
     assert len(cell.operation_groups.members) == 2 * 14
     assert NONE not in {o for group in search_cell(4, groups="group-v1").edges[0].groups for o in group}
@@ -125,7 +126,7 @@ def test_the_topology_stage_mixes_what_is_retained_a_thousand_times_colder(nodes
     found = group_softmax(alpha, kept.operation_groups, cold)
     for row, edge in enumerate(kept.edges):
         assert len(edge.groups) == 1
-        assert_edge(found, row, softmax(of_edge(alpha, row, edge.operations), cold))
+        assert_edge(kept, found, row, softmax(of_edge(kept, alpha, row, edge.operations), cold))
 
 
 @quick
@@ -140,10 +141,10 @@ def test_the_gradient_of_a_mixed_operation(nodes, seed, temperature, groups):
     for row in range(len(cell.edges)):
         expected: Weights = {}
         for group in groups:
-            shares, values = softmax(of_edge(alpha, row, group), temperature), of_edge(outputs, row, group)
+            shares, values = softmax(of_edge(cell, alpha, row, group), temperature), of_edge(cell, outputs, row, group)
             mean = math.fsum(shares[o] * values[o] for o in group)
             expected |= {o: shares[o] * (values[o] - mean) / temperature for o in group}
-        for column, operation in enumerate(OPERATIONS):
+        for column, operation in enumerate(cell.candidates):
             assert found[row, column] == pytest.approx(expected.get(operation, 0.0), rel=1e-8, abs=1e-11)
 
 
@@ -161,11 +162,11 @@ def test_attention_is_a_constant_inside_the_softmax(nodes, seed, temperature, st
     without = group_softmax(alpha, plain.operation_groups, temperature)
     constants = dict(attention)
     for row in range(len(cell.edges)):
-        moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(alpha, row, OPERATIONS).items()}
-        assert_edge(found, row, softmax(moved, temperature))
-        skip = OPERATIONS.index("skip_connect")
+        moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(cell, alpha, row, DARTS).items()}
+        assert_edge(cell, found, row, softmax(moved, temperature))
+        skip = cell.column("skip_connect")
         for operation, constant in attention:
-            column = OPERATIONS.index(operation)
+            column = cell.column(operation)
             ratio = (found[row, column] / found[row, skip]) / (without[row, column] / without[row, skip])
             assert ratio == pytest.approx(math.exp(constant / temperature), rel=1e-9)
 
@@ -179,13 +180,13 @@ def test_attention_moves_the_largest(seed):
     chosen = groups.largest(groups.shifted(alpha))
     constants = {"dil_conv_3x3": 1.0, "sep_conv_3x3": -1.0}
     for row in range(len(cell.edges)):
-        moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(alpha, row, OPERATIONS).items()}
-        assert [OPERATIONS[c] for c in np.flatnonzero(chosen[row])] == [max(moved, key=lambda o: moved[o])]
+        moved = {o: value + constants.get(o, 0.0) for o, value in of_edge(cell, alpha, row, DARTS).items()}
+        assert [cell.candidates[c] for c in np.flatnonzero(chosen[row])] == [max(moved, key=lambda o: moved[o])]
 
 
 def test_attention_of_an_absent_operation_is_nothing():
     cell = search_cell(1, ("skip_connect", "sep_conv_3x3"), attention=EDARTS)
-    assert cell.operation_groups.offsets.nonzero()[1].tolist() == [OPERATIONS.index("sep_conv_3x3")] * 2
+    assert cell.operation_groups.offsets.nonzero()[1].tolist() == [cell.column("sep_conv_3x3")] * 2
 
 
 # Samples
@@ -202,11 +203,11 @@ def test_soft_samples_are_of_the_concrete_distribution(nodes, seed, temperature,
     for row, edge in enumerate(cell.edges):
         expected: Weights = {}
         for group in edge.groups:
-            chances = softmax(of_edge(alpha, row, group))
-            noise = of_edge(draw.noise, row, group)
+            chances = softmax(of_edge(cell, alpha, row, group))
+            noise = of_edge(cell, draw.noise, row, group)
             noisy = {o: math.log(p) + noise[o] for o, p in chances.items()}
             expected |= softmax(noisy, temperature)
-        for column, operation in enumerate(OPERATIONS):
+        for column, operation in enumerate(cell.candidates):
             assert found[row, column] == pytest.approx(expected.get(operation, 0.0), rel=1e-9, abs=1e-200)
 
 

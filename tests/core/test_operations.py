@@ -3,13 +3,10 @@ from __future__ import annotations
 import pytest
 
 from dots_core.errors import UsageError, nearest
-from dots_core.search_space.operations import (
-    CONVOLUTIONS,
-    GROUPINGS,
+from dots_core.search_space.operations import DARTS, check_operations
+from dots_core.search_space.operations.groupings import (
     OPERATION_SETS,
-    OPERATIONS,
     attention_constants,
-    check_operations,
     grouping,
     operation_set,
 )
@@ -17,7 +14,7 @@ from dots_core.search_space.operations import (
 
 def test_the_order_of_operations_is_fixed():
     """α′ in a checkpoint means the same for ever."""
-    assert OPERATIONS == (
+    assert DARTS == (
         "none",
         "max_pool_3x3",
         "avg_pool_3x3",
@@ -30,12 +27,12 @@ def test_the_order_of_operations_is_fixed():
 
 
 def test_groupings_are_the_papers():
-    assert [set(group) for group in GROUPINGS["single"]] == [set(OPERATIONS)]
-    assert [set(group) for group in GROUPINGS["group-v2"]] == [
+    assert [set(group) for group in grouping("single")] == [set(DARTS)]
+    assert [set(group) for group in grouping("group-v2")] == [
         {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3"},
         {"sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"},
     ]
-    assert [set(group) for group in GROUPINGS["group-v1"]] == [
+    assert [set(group) for group in grouping("group-v1")] == [
         {"skip_connect"},
         {"max_pool_3x3", "avg_pool_3x3"},
         {"sep_conv_3x3", "sep_conv_5x5"},
@@ -49,7 +46,7 @@ def test_a_grouping_is_restricted_to_the_candidates():
         ("sep_conv_3x3",),
     )
     assert grouping("group-v1", ("none", "dil_conv_3x3")) == (("dil_conv_3x3",),)
-    assert grouping("single") == (OPERATIONS,)
+    assert grouping("single") == (DARTS,)
 
 
 def test_groups_may_be_given_themselves():
@@ -74,7 +71,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 
 def test_no_hint_where_nothing_is_near():
-    assert nearest("qqqq", OPERATIONS) == ""
+    assert nearest("qqqq", DARTS) == ""
     assert nearest("cifer", ["imagenet", "cifar"]) == "; did you mean 'cifar'?"
 
 
@@ -95,16 +92,16 @@ def test_no_hint_where_nothing_is_near():
 def test_sub_spaces_are_those_of_edarts(name, learnable, pool):
     """Its table I; each with skip, none and one pool (§III-A)."""
     operations = operation_set(f"{name}-{pool}")
-    assert set(operations) & set(CONVOLUTIONS) == learnable
-    assert set(operations) - set(CONVOLUTIONS) == {"none", "skip_connect", f"{pool}_pool_3x3"}
+    assert set(operations) & set(DARTS[4:]) == learnable
+    assert set(operations) - set(DARTS[4:]) == {"none", "skip_connect", f"{pool}_pool_3x3"}
 
 
 def test_sets_of_operations():
-    assert operation_set("darts") == OPERATIONS
-    assert operation_set("without-none") == OPERATIONS[1:]
+    assert operation_set("darts") == DARTS
+    assert operation_set("without-none") == DARTS[1:]
     assert len(OPERATION_SETS) == 18
     for operations in OPERATION_SETS.values():
-        assert list(operations) == [o for o in OPERATIONS if o in operations]
+        assert list(operations) == [o for o in DARTS if o in operations]
     assert operation_set(("skip_connect", "none")) == ("skip_connect", "none")
     with pytest.raises(UsageError, match=r"unknown set of operations 'ss1'; did you mean"):
         operation_set("ss1")

@@ -18,7 +18,8 @@ from dots_core.search.diagnostics import decisions, retention_margin, summarise_
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.derivation import derive, retain
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import CONVOLUTIONS, GROUPINGS, NONE, OPERATIONS, SKIP
+from dots_core.search_space.operations import DARTS, NONE, SKIP
+from dots_core.search_space.operations.groupings import grouping
 from dots_core.search_space.topology import Topology
 
 DRAWS = 200
@@ -43,9 +44,9 @@ def edge_weights(cell: CellSpec, alpha: np.ndarray, number: int) -> dict[str, fl
     """α of an edge's operations but `none`, in the order of the list of operations."""
     constants, weights = dict(cell.attention), {}
     for group in cell.edges[number].groups:
-        powers = {o: math.exp(alpha[number, OPERATIONS.index(o)] + constants.get(o, 0.0)) for o in group}
+        powers = {o: math.exp(alpha[number, cell.column(o)] + constants.get(o, 0.0)) for o in group}
         weights |= {o: power / sum(powers.values()) for o, power in powers.items()}
-    return {o: weights[o] for o in OPERATIONS if o in weights and o != NONE}
+    return {o: weights[o] for o in DARTS if o in weights and o != NONE}
 
 
 def literal_cell(cell: CellSpec, alpha: np.ndarray) -> tuple[tuple[tuple[str, int], ...], ...]:
@@ -62,7 +63,7 @@ def by_logits(cell: CellSpec, alpha: np.ndarray) -> tuple[tuple[tuple[str, int],
     """The same with α′ in place of α where operations are compared."""
     rows = {(e.source, e.target): row for e, row in zip(cell.edges, alpha, strict=True)}
     return tuple(
-        tuple((OPERATIONS[1 + int(np.argmax(rows[source, target][1:]))], source) for _, source in node)
+        tuple((DARTS[1 + int(np.argmax(rows[source, target][1:]))], source) for _, source in node)
         for target, node in enumerate(literal_cell(cell, alpha), start=2)
     )
 
@@ -157,7 +158,7 @@ def test_retention_by_group_is_the_largest_logit_of_each(groups, scale):
         alpha = draw(cell, seed, scale)["alpha.normal"]
         for number, edge in enumerate(retain(cell, alpha, "groups", Topology("k-edges")).edges):
             row = alpha[number]
-            best = {max(group, key=lambda o: row[OPERATIONS.index(o)]) for group in cell.edges[number].groups}
+            best = {max(group, key=lambda o: row[cell.column(o)]) for group in cell.edges[number].groups}
             assert set(edge.operations) == best
 
 
@@ -171,7 +172,7 @@ def test_early_stops_rank_convolutions_and_count_skips_by_the_rule(groups, scale
         alpha = values["alpha.normal"]
         for number, order in enumerate(convolution_ranking(cell, alpha)):
             weights = edge_weights(cell, alpha, number)
-            assert order == sorted((o for o in weights if o in CONVOLUTIONS), key=lambda o: -weights[o])
+            assert order == sorted((o for o in weights if o in DARTS[4:]), key=lambda o: -weights[o])
         skips = sum(operation == SKIP for node in literal_cell(cell, alpha) for operation, _ in node)
         stands = summarise_architecture(spec, values, Temperature())
         for limit in (1, 2, 3):
@@ -183,9 +184,9 @@ def test_early_stops_rank_convolutions_and_count_skips_by_the_rule(groups, scale
 def test_equal_weights_of_different_groups_go_to_the_operation_listed_first(groups):
     """Also where the α′ of one group are all larger: a constant is nothing to a softmax."""
     cell = grouped_cell(groups)
-    for raised in GROUPINGS[groups]:
+    for raised in grouping(groups):
         alpha = np.zeros(cell.operation_groups.shape)
-        alpha[:, [OPERATIONS.index(o) for o in raised]] = 3.7
+        alpha[:, [cell.column(o) for o in raised]] = 3.7
         values = {f"alpha.{kind}": alpha for kind in CELL_TYPES}
         genotype = derive(dict.fromkeys(CELL_TYPES, cell), values)
         weights = edge_weights(cell, np.zeros_like(alpha), 0)
@@ -199,8 +200,8 @@ def test_where_a_topology_is_searched_weights_are_compared_at_its_temperature():
     groups = (operations[:2], operations[2:])
     cell = search_cell(1, operations, groups, Topology("arbitrary"))
     alpha = np.zeros(cell.operation_groups.shape)
-    alpha[:, OPERATIONS.index("max_pool_3x3")] = 0.1
-    alpha[:, OPERATIONS.index("sep_conv_3x3")] = 0.2
+    alpha[:, cell.column("max_pool_3x3")] = 0.1
+    alpha[:, cell.column("sep_conv_3x3")] = 0.2
     values = {f"alpha.{kind}": alpha for kind in CELL_TYPES}
     values |= {f"beta.{kind}": np.zeros(cell.combination_groups.shape) for kind in CELL_TYPES}
     for temperature, expected in ((1.0, "max_pool_3x3"), (0.05, "sep_conv_3x3")):

@@ -13,7 +13,7 @@ from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.derivation import RETENTIONS, derive, retain
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
 from dots_core.search_space.topology import Topology
 
 PAIRS, ARBITRARY, NOTHING = Topology("k-edges"), Topology("arbitrary"), Topology("none")
@@ -21,24 +21,24 @@ PAIRS, ARBITRARY, NOTHING = Topology("k-edges"), Topology("arbitrary"), Topology
 
 def random_alpha(cell: CellSpec, seed: int, ties: bool = False) -> np.ndarray:
     """α′ for a cell, with noise where operations are absent too; coarse values if there shall be ties."""
-    alpha = np.random.RandomState(seed).normal(size=(len(cell.edges), len(OPERATIONS)))
+    alpha = np.random.RandomState(seed).normal(size=cell.operation_groups.shape)
     return np.round(alpha) if ties else alpha
 
 
-def best(operations, row) -> str:
+def best(cell: CellSpec, operations, row) -> str:
     """The arg-max, ties to the first in canonical order."""
     winner = None
-    for operation in OPERATIONS:
-        if operation in operations and (winner is None or row[OPERATIONS.index(operation)] > winner[0]):
-            winner = row[OPERATIONS.index(operation)], operation
+    for operation in cell.candidates:
+        if operation in operations and (winner is None or row[cell.column(operation)] > winner[0]):
+            winner = row[cell.column(operation)], operation
     return winner[1]
 
 
-def weights_of(edge: Edge, row) -> np.ndarray:
+def weights_of(cell: CellSpec, edge: Edge, row) -> np.ndarray:
     """α of one edge: a softmax within each group; 0 where an operation is absent."""
-    weights = np.zeros(len(OPERATIONS))
+    weights = np.zeros(len(cell.candidates))
     for group in edge.groups:
-        columns = [OPERATIONS.index(o) for o in group]
+        columns = [cell.column(o) for o in group]
         powers = np.exp(row[columns] - row[columns].max())
         # In ascending order: equal weights are to be equal to the last bit.
         weights[columns] = powers / np.sort(powers).sum()
@@ -63,15 +63,15 @@ def test_retain_is_the_papers_rule(cell, seed, ties, rule):
     assert (pruned.nodes, pruned.concat, pruned.topology, pruned.mixed) == (cell.nodes, cell.concat, ARBITRARY, True)
     assert [(e.source, e.target) for e in pruned.edges] == [(e.source, e.target) for e in cell.edges]
     for row, edge, kept in zip(alpha, cell.edges, pruned.edges, strict=True):
-        without_none, alpha_row = set(edge.operations) - {NONE}, weights_of(edge, row)
+        without_none, alpha_row = set(edge.operations) - {NONE}, weights_of(cell, edge, row)
         if rule == "groups":
-            expected = {best(group, row) for group in edge.groups}
+            expected = {best(cell, group, row) for group in edge.groups}
             if expected == {NONE}:
-                expected.add(best(without_none, alpha_row))
+                expected.add(best(cell, without_none, alpha_row))
         else:
-            expected = {best(without_none, alpha_row)}
+            expected = {best(cell, without_none, alpha_row)}
             if rule == "top-2" and len(without_none) > 1:
-                expected.add(best(without_none - expected, alpha_row))
+                expected.add(best(cell, without_none - expected, alpha_row))
         assert len(kept.groups) == 1
         assert set(kept.groups[0]) == expected
         assert kept.groups[0] == kept.operations
@@ -79,8 +79,7 @@ def test_retain_is_the_papers_rule(cell, seed, ties, rule):
 
 def test_an_edge_that_retains_only_none_keeps_its_best_other():
     cell = CellSpec(1, (Edge(0, 2, ((NONE, "skip_connect", "sep_conv_3x3"),)),), (2,))
-    alpha = np.zeros((1, 8))
-    alpha[0, [0, 3, 4]] = [9.0, 1.0, 2.0]
+    alpha = np.array([[9.0, 1.0, 2.0]])
     assert retain(cell, alpha, "groups", PAIRS).edges[0].groups == ((NONE, "sep_conv_3x3"),)
     assert retain(cell, alpha, "top-1", PAIRS).edges[0].groups == (("sep_conv_3x3",),)
     assert retain(cell, alpha, "top-2", PAIRS).edges[0].groups == (("skip_connect", "sep_conv_3x3"),)
@@ -88,8 +87,7 @@ def test_an_edge_that_retains_only_none_keeps_its_best_other():
 
 def test_none_beside_another_groups_winner_stays():
     cell = CellSpec(1, (Edge(0, 2, ((NONE, "skip_connect"), ("sep_conv_3x3", "sep_conv_5x5"))),), (2,))
-    alpha = np.zeros((1, 8))
-    alpha[0, [0, 5]] = [9.0, 1.0]
+    alpha = np.array([[9.0, 0.0, 0.0, 1.0]])
     assert retain(cell, alpha, "groups", PAIRS).edges[0].groups == ((NONE, "sep_conv_5x5"),)
 
 
@@ -124,7 +122,7 @@ def test_derive_takes_the_best_combination_of_every_node(nodes, seed, topology, 
                 place += 1
             for source in min(ranked)[2]:
                 row = alpha[cell.edges.index(Edge(source, j, cell.edges[0].groups))]
-                expected.append((source, j, best(set(OPERATIONS) - {NONE}, row)))
+                expected.append((source, j, best(cell, set(DARTS) - {NONE}, row)))
         assert place == len(beta)
         assert edges_of(genotype, kind) == expected
 
@@ -138,13 +136,13 @@ def test_without_topology_the_darts_policy_decides(nodes, seed, groups):
     values = architecture(cells, seed)
     genotype = derive(cells, values)
     for kind, cell in cells.items():
-        weights = [weights_of(edge, row) for edge, row in zip(cell.edges, values[f"alpha.{kind}"], strict=True)]
+        weights = [weights_of(cell, edge, row) for edge, row in zip(cell.edges, values[f"alpha.{kind}"], strict=True)]
         start, expected = 0, []
         for i in range(nodes):
             rows = weights[start : start + i + 2]
             chosen = sorted(range(i + 2), key=lambda x: -max(rows[x][1:]))[:2]
             for source in sorted(chosen):
-                operation = best(set(OPERATIONS) - {NONE}, rows[source])
+                operation = best(cell, set(DARTS) - {NONE}, rows[source])
                 expected.append((source, i + 2, operation))
             start += i + 2
         assert edges_of(genotype, kind) == expected
@@ -153,8 +151,8 @@ def test_without_topology_the_darts_policy_decides(nodes, seed, groups):
 def test_the_darts_policy_weighs_after_the_softmax():
     """An edge with the largest α′ loses to a decided one if its own rivals are as large."""
     cell = search_cell(2, ("none", "sep_conv_3x3", "skip_connect"))
-    alpha = np.zeros((5, 8))
-    columns = [OPERATIONS.index(o) for o in ("none", "sep_conv_3x3", "skip_connect")]
+    alpha = np.zeros((5, 3))
+    columns = [cell.column(o) for o in ("none", "sep_conv_3x3", "skip_connect")]
     alpha[2, columns] = [9.0, 9.0, 9.0]
     alpha[3, columns] = [0.0, 5.0, 0.0]
     alpha[4, columns] = [0.0, 0.0, 4.0]
@@ -171,7 +169,8 @@ def test_a_derived_cell_is_valid_and_never_holds_none(normal, reduce, seed, ties
         cells = {kind: retain(cell, random_alpha(cell, seed), rule, cell.topology) for kind, cell in cells.items()}
     values = architecture(cells, seed + 1, ties)
     for kind, cell in cells.items():
-        values[f"alpha.{kind}"][:, OPERATIONS.index(NONE)] = 100.0
+        if NONE in cell.candidates:
+            values[f"alpha.{kind}"][:, cell.column(NONE)] = 100.0
         absent = ~cell.operation_groups.mask
         values[f"alpha.{kind}"][absent] = 200.0
     genotype = derive(cells, values)

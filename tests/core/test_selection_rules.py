@@ -16,7 +16,7 @@ from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.derivation import Repair, decide, derive, edge_strengths, retain
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
 from dots_core.search_space.topology import Topology
 
 seeds = st.integers(0, 2**31 - 1)
@@ -48,7 +48,7 @@ def moved(cell: CellSpec, alpha: np.ndarray, row: int) -> dict[str, float]:
     """α′ of an edge's operations with the constants of attention."""
     constants = dict(cell.attention)
     return {
-        o: float(alpha[row, OPERATIONS.index(o)]) + constants.get(o, 0.0) for o in OPERATIONS
+        o: float(alpha[row, cell.column(o)]) + constants.get(o, 0.0) for o in cell.candidates
         if o in cell.edges[row].operations
     }  # fmt: skip
 
@@ -61,7 +61,7 @@ def weights(cell: CellSpec, alpha: np.ndarray, row: int, temperature: float) -> 
         top = max(values[o] for o in group)
         total = math.log(math.fsum(math.exp((values[o] - top) / temperature) for o in group))
         found |= {o: (values[o] - top) / temperature - total for o in group}
-    return {o: found[o] for o in OPERATIONS if o in found}
+    return {o: found[o] for o in DARTS if o in found}
 
 
 def operation(cell: CellSpec, alpha: np.ndarray, row: int, temperature: float) -> str:
@@ -157,7 +157,7 @@ def test_every_derived_cell_is_valid(topology, seed, nodes):
     cells = dict.fromkeys(CELL_TYPES, cell)
     values = drawn(cells, seed)
     for kind in CELL_TYPES:
-        values[f"alpha.{kind}"][:, OPERATIONS.index(NONE)] = 50.0
+        values[f"alpha.{kind}"][:, cell.column(NONE)] = 50.0
     found = decide(cells, values)
     for kind in CELL_TYPES:
         for edges in of_genotype(found.genotype, kind).values():
@@ -188,7 +188,7 @@ def test_a_node_without_input_gets_its_strongest_edge():
     beta = chosen_edges(cell, "0-2", "0-4", "1-2", "1-4", "2-4", "3-4")
     names = [edge.name for edge in cell.edges]
     alpha = np.zeros(cell.operation_groups.shape)
-    alpha[names.index("1-3"), OPERATIONS.index("sep_conv_5x5")] = 1.0
+    alpha[names.index("1-3"), cell.column("sep_conv_5x5")] = 1.0
     values = {f"{group}.{kind}": x for kind in CELL_TYPES for group, x in (("alpha", alpha), ("beta", beta))}
     found = decide(cells, values)
     assert found.repairs == (Repair("normal", 3, "1-3"), Repair("reduce", 3, "1-3"))
@@ -244,7 +244,7 @@ def test_the_sigmoids_threshold_does_not_depend_on_temperature(seed, temperature
 
 def test_an_edge_at_the_threshold_is_dropped():
     cell = search_cell(1, ("skip_connect",), topology=Topology("edge-sigmoid"))
-    values = {f"alpha.{kind}": np.zeros((2, 8)) for kind in CELL_TYPES}
+    values = {f"alpha.{kind}": np.zeros((2, 1)) for kind in CELL_TYPES}
     values |= {f"beta.{kind}": np.array([0.0, 0.0, 1e-9, 0.0]) for kind in CELL_TYPES}
     assert derive(dict.fromkeys(CELL_TYPES, cell), values).normal == ((("skip_connect", 1),),)
 
@@ -253,7 +253,7 @@ def test_edge_softmax_weighs_by_the_product():
     """PC-DARTS: neither the edge with the largest α nor that with the largest γ need be kept."""
     cell = search_cell(2, ("skip_connect", "sep_conv_3x3"), topology=Topology("edge-softmax", 1))
     alpha = np.zeros(cell.operation_groups.shape)
-    alpha[2:, OPERATIONS.index("sep_conv_3x3")] = [math.log(9.0), math.log(4.0), 0.0]  # α 0.9, 0.8, 0.5
+    alpha[2:, cell.column("sep_conv_3x3")] = [math.log(9.0), math.log(4.0), 0.0]  # α 0.9, 0.8, 0.5
     beta = np.log([1.0, 1.0, 0.2, 0.35, 0.45])  # γ·α 0.18, 0.28, 0.225
     values = {f"{group}.{kind}": x for kind in CELL_TYPES for group, x in (("alpha", alpha), ("beta", beta))}
     genotype = derive(dict.fromkeys(CELL_TYPES, cell), values)
@@ -278,7 +278,7 @@ def test_attention_moves_what_is_retained_and_derived(rule):
     cell = search_cell(1, ("skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_5x5"), topology=Topology("fixed"))
     alpha = np.zeros(cell.operation_groups.shape)
     for value, name in ((0.003, "dil_conv_5x5"), (0.0025, "sep_conv_3x3"), (0.001, "skip_connect")):
-        alpha[:, OPERATIONS.index(name)] = value
+        alpha[:, cell.column(name)] = value
     pushed = replace(cell, attention=(("sep_conv_3x3", 0.0006), ("dil_conv_5x5", -0.0025)))
     values = {f"alpha.{kind}": alpha for kind in CELL_TYPES}
     for each, best, second in ((cell, "dil_conv_5x5", "sep_conv_3x3"), (pushed, "sep_conv_3x3", "skip_connect")):

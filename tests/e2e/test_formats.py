@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command import dots
+import yaml
+from command import dots, settings
 
+from dots_core.errors import CorruptFile
 from dots_core.search_space.genotype_text import load_genotype
+from dots_core.storage.atomic import write_folder
 from dots_core.storage.checkpoint import read_checkpoint
 
 FORMATS = Path(__file__).parent / "formats"
@@ -21,15 +24,49 @@ def test_genotypes_stay_readable(path):
 
 
 @pytest.mark.parametrize("path", sorted(FORMATS.glob("run-*")), ids=lambda path: path.name)
-def test_runs_stay_resumable(path, tmp_path):
+def test_runs_stay_resumable_shown_and_trained(path, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(path, run)
-    (checkpoint,) = (read_checkpoint(folder) for folder in (run / "checkpoints").iterdir())
+    (folder,) = (run / "checkpoints").iterdir()
+    assert f"run-{json.loads((folder / 'progress.json').read_text())['version']}" == path.name[:5]
+    checkpoint = read_checkpoint(folder)
     assert {name.partition("/")[0] for name in checkpoint.state} >= {"weights", "momentum", "statistics", "adam.first"}
     before = (run / "metrics.jsonl").read_bytes()[: checkpoint.progress["metrics_bytes"]]
     done = dots("search", "--out", run, "--resume", "-q")
     assert done.returncode == 0, done.stderr
     after = (run / "metrics.jsonl").read_bytes()
     assert after.startswith(before)
-    assert [json.loads(line)["epoch"] for line in after.splitlines()] == [1, 2, 3, 4]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    epochs = config["operation"]["epochs"] + config["topology"]["epochs"]
+    assert [json.loads(line)["epoch"] for line in after.splitlines()] == list(range(1, epochs + 1))
     load_genotype(run / "genotype.json")
+    assert dots("show", run).returncode == 0
+    tiny = settings(["train_images=32", "test_images=8", "batch=8", "channels=2", "epochs=1", "layers=2"])
+    asked = ["train", "--backend", "reference", "--preset", "smoke", "--cell", run, *tiny]
+    done = dots(*asked, "--out", tmp_path / "trained", "-q")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_of_version_1_goes_on_as_one_of_version_2(tmp_path):
+    """The same search, stopped at the same step: α′ alone is laid out otherwise, and what follows is the same."""
+    ended = []
+    for version in (1, 2):
+        run = tmp_path / str(version)
+        shutil.copytree(FORMATS / f"run-{version}-topologies", run)
+        (checkpoint,) = (read_checkpoint(folder) for folder in (run / "checkpoints").iterdir())
+        assert checkpoint.state["architecture/alpha.normal"].shape == (5, 4)
+        done = dots("search", "--out", run, "--resume", "-q")
+        assert done.returncode == 0, done.stderr
+        names = ("metrics.jsonl", "architecture.jsonl", "genotype.json")
+        ended.append([(run / name).read_bytes() for name in names])
+    assert ended[0] == ended[1]
+
+
+def test_a_damaged_checkpoint_of_version_1_is_refused(tmp_path):
+    """Of which the cells do not go with the arrays, though every file is what it was."""
+    source = FORMATS / "run-1-topologies" / "checkpoints" / "00000009"
+    files = {path.name: path.read_bytes() for path in source.iterdir() if path.name != "manifest.json"}
+    files["progress.json"] = files["progress.json"].replace(b"dil_conv_3x3", b"dil_conv_9x9")
+    write_folder(tmp_path / "00000009", files)
+    with pytest.raises(CorruptFile, match="its cells and its arrays do not go together"):
+        read_checkpoint(tmp_path / "00000009")

@@ -75,7 +75,7 @@ sampling = Normal()
 HALVING = '''
 """A stem of half the size."""
 
-from dots_core.network.layers import Convolution, Norm, ReLU
+from dots_core.search_space.layers import Convolution, Norm, ReLU
 from dots_core.network.stems import Stem
 
 

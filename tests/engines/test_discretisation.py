@@ -18,7 +18,7 @@ from dots_core.search.sampling import Sampler
 from dots_core.search_space.cell import CELL_TYPES, search_cell
 from dots_core.search_space.derivation import decide, derive, retain
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import DARTS
 from dots_core.search_space.topology import Topology
 
 
@@ -30,11 +30,11 @@ def batch(seed: int) -> Batch:
 pytestmark = pytest.mark.any_engine
 
 
-def supernet(backend: str, topology: Topology, operations: tuple[str, ...] = OPERATIONS):
+def supernet(backend: str, topology: Topology, operations: tuple[str, ...] = DARTS):
     """A supernet with searched weights far from uniform and statistics that saw images."""
     cell = search_cell(3, operations, "group-v2")
     if topology.space != "none":
-        noise = np.random.RandomState(1).normal(size=(len(cell.edges), 8))
+        noise = np.random.RandomState(1).normal(size=cell.operation_groups.shape)
         cell = retain(cell, noise, "groups", topology)
     spec = NetworkSpec(cell, cell, 3, 4, 3, (3, 8, 8))
     network = load_engine(backend).build(
@@ -83,7 +83,7 @@ def test_hardened_weights_compute_the_sub_network(backend, scaled):
 
 def test_a_subset_of_any_size_can_be_chosen(backend):
     """Low temperatures lead to the same network, where no `none` can win that is never derived."""
-    spec, network, genotype = supernet(backend, Topology("arbitrary"), OPERATIONS[1:])
+    spec, network, genotype = supernet(backend, Topology("arbitrary"), DARTS[1:])
     state = network.export_state()
     cold = network.evaluate(batch(9), Temperature(1e-4, 1e-4))
     hard = discretised(spec, genotype, state)

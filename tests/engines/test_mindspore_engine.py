@@ -18,10 +18,11 @@ from dots_core.engine.protocol import GROUPS, Rates, Runtime, Setup
 from dots_core.engine.stacking import StackedNetwork, Stacker
 from dots_core.errors import CorruptFile, EngineMissing, UsageError
 from dots_core.network.initialisation import initial_architecture, initial_weights
-from dots_core.network.layers import MaxPool2x2, operation_layers
 from dots_core.network.spec import statistics_shapes, weight_shapes
 from dots_core.random import Stream
+from dots_core.search_space.layers import MaxPool2x2
 from dots_core.search_space.mixing import Temperature
+from dots_core.search_space.operations import OPERATIONS
 
 pytestmark = pytest.mark.engine("mindspore")
 
@@ -64,7 +65,7 @@ def test_a_composed_convolution_is_taken_only_where_the_device_asks_for_it(share
     from dots_mindspore.runtime import DEVICES, device_context
     from dots_mindspore.stack import Stack
 
-    sequences = tuple(operation_layers(f"edge{e}", "sep_conv_3x3", 4, 1, False, True) for e in range(2))
+    sequences = tuple(OPERATIONS["sep_conv_3x3"].layers(f"edge{e}", 4, 1, False, True) for e in range(2))
     described = Stacker().stack(sequences)
     here = device_context(Runtime())
     assert here.choices == DEVICES["cpu"]
@@ -361,7 +362,7 @@ def test_badly_scaled_images_are_normalised():
     from dots_mindspore.engine import engine
     from dots_reference.engine import engine as reference
 
-    sequences = (operation_layers("edge", "avg_pool_3x3", 4, 1, True, True),)
+    sequences = (OPERATIONS["avg_pool_3x3"].layers("edge", 4, 1, True, True),)
     noise = Stream(0, "tests/scaled").normal((4, 4, 8, 8))
     images = (100.0 + 0.01 * noise).astype(np.float32)
     upstream = noise.astype(np.float32)

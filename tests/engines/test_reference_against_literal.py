@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Loss, Optimizers, Rates, Runtime, Setup
 from dots_core.network.initialisation import initial_architecture
-from dots_core.network.layers import (
+from dots_core.network.spec import CellLayout, NetworkSpec, auxiliary_layers, cell_layouts, head_layers, stem_layers
+from dots_core.network.spec import edge_layers as layers_of_edge
+from dots_core.search_space.cell import CellSpec
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -34,11 +37,8 @@ from dots_core.network.layers import (
     ShiftedPair,
     WindowAverage,
 )
-from dots_core.network.spec import CellLayout, NetworkSpec, auxiliary_layers, cell_layouts, head_layers, stem_layers
-from dots_core.network.spec import edge_layers as layers_of_edge
-from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE
 from dots_core.search_space.topology import Topology
 
 Array = NDArray[Any]
@@ -158,7 +158,7 @@ def literal_alpha(cell: CellSpec, logits: Array, temperature: float) -> dict[tup
     alpha = {}
     for number, edge in enumerate(cell.edges):
         for group in edge.groups:
-            weights = literal_softmax([float(logits[number, OPERATIONS.index(o)]) for o in group], temperature)
+            weights = literal_softmax([float(logits[number, cell.column(o)]) for o in group], temperature)
             alpha.update({(number, o): weight for o, weight in zip(group, weights, strict=True)})
     return alpha
 

@@ -22,7 +22,7 @@ from dots_reference.windows import Array, offsets, output_size, pad
 from dots_core.engine.protocol import GROUPS, Rates, Setup
 from dots_core.errors import CorruptFile, UsageError
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import CONVOLUTIONS, NONE, OPERATIONS, POOLS, SKIP
+from dots_core.search_space.operations import DARTS, NONE, SKIP
 
 
 class ReferenceSuite(EngineSuite):
@@ -88,7 +88,7 @@ def test_no_compared_gradient_is_nothing() -> None:
 def test_the_cases_hold_every_operation_in_either_stage() -> None:
     for name in ("operations", "arbitrary"):
         spec = CASES[name].spec
-        assert {o for kind in spec.kinds() for e in spec.cell(kind).edges for o in e.operations} == set(OPERATIONS)
+        assert {o for kind in spec.kinds() for e in spec.cell(kind).edges for o in e.operations} == set(DARTS)
 
 
 def test_hard_samples_choose_every_sort_of_operation() -> None:
@@ -98,9 +98,9 @@ def test_hard_samples_choose_every_sort_of_operation() -> None:
             draws = case.batch(number).draws
             assert draws is not None
             chosen = [draw.chosen for draw in draws.values()]
-            held = {OPERATIONS[column] for mask in chosen if mask is not None for column in np.nonzero(mask)[1]}
-            assert held & set(POOLS)
-            assert held & set(CONVOLUTIONS)
+            held = {DARTS[column] for mask in chosen if mask is not None for column in np.nonzero(mask)[1]}
+            assert held & set(DARTS[1:3])
+            assert held & set(DARTS[4:])
             assert {NONE, SKIP} <= held
 
 

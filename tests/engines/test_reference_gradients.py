@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Loss, Runtime, Setup
 from dots_core.network.initialisation import initial_architecture
-from dots_core.network.layers import (
+from dots_core.network.spec import NetworkSpec
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -30,11 +31,9 @@ from dots_core.network.layers import (
     ShiftedPair,
     WindowAverage,
     factorized_reduce,
-    operation_layers,
 )
-from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE, OPERATIONS
 from dots_core.search_space.topology import Topology
 
 SIZES = ((1, 1), (3, 3), (7, 9), (8, 8))
@@ -139,10 +138,10 @@ def test_linear() -> None:
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(3, 3), (7, 9)])
-@pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation != NONE])
+@pytest.mark.parametrize("operation", [operation for operation in DARTS if operation != NONE])
 def test_operations(operation: str, size: tuple[int, int], stride: int, affine: bool) -> None:
     random = np.random.default_rng(1)
-    layers = operation_layers("o", operation, 4, stride, affine, pool_norm=True)
+    layers = OPERATIONS[operation].layers("o", 4, stride, affine, pool_norm=True)
     assert_layer_gradients(layers, spread(random, (3, 4, *size)), random)
 
 

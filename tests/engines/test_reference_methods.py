@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Optimizers, Rates, Runtime, Setup
 from dots_core.network.initialisation import initial_architecture
-from dots_core.network.layers import MaxPool2x2
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan import gradients
 from dots_core.plan.gradients import RADIUS, MixedLevel, SecondOrder
@@ -27,8 +26,8 @@ from dots_core.search.regularisation import passive_aggressive
 from dots_core.search.sampling import Sampler
 from dots_core.search.step import Stepper, StepPosition
 from dots_core.search_space.cell import search_cell
+from dots_core.search_space.layers import MaxPool2x2
 from dots_core.search_space.mixing import Temperature
-from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.topology import Topology
 
 Array = NDArray[Any]
@@ -201,9 +200,10 @@ class Explicit:
 def literal_softmax(spec: NetworkSpec, kind: str, logits: Array) -> Array:
     """Softmax of every group of every edge, one number at a time."""
     out = np.zeros_like(logits)
-    for number, edge in enumerate(spec.cell(kind).edges):
+    cell = spec.cell(kind)
+    for number, edge in enumerate(cell.edges):
         for group in edge.groups:
-            columns = [OPERATIONS.index(o) for o in group]
+            columns = [cell.column(o) for o in group]
             total = sum(np.exp(logits[number, c]) for c in columns)
             for c in columns:
                 out[number, c] = np.exp(logits[number, c]) / total
@@ -261,10 +261,11 @@ def test_hard_samples_have_the_gradient_of_their_surrogate(topology: str) -> Non
     # Operations that were not chosen are not evaluated: their weights have gradient 0.
     idle = 0
     for number, kind in enumerate(("normal", "reduce", "reduce")):
-        for row, edge in enumerate(spec.cell(kind).edges):
+        cell = spec.cell(kind)
+        for row, edge in enumerate(cell.edges):
             chosen = batch.draws[kind].chosen
             assert chosen is not None
-            if not chosen[row, OPERATIONS.index("dil_conv_3x3")]:
+            if not chosen[row, cell.column("dil_conv_3x3")]:
                 idle += 1
                 prefix = f"gradient/cells.{number}.edges.{edge.name}.dil_conv_3x3"
                 assert all(not value.any() for name, value in found.items() if name.startswith(prefix))
@@ -609,7 +610,7 @@ def test_no_gradient_of_w_is_no_division_by_zero() -> None:
     network = built(spec, OPTIMIZERS)
     state = network.export_state()
     for kind in ("normal", "reduce"):
-        state[f"architecture/alpha.{kind}"][:, OPERATIONS.index("none")] = 1e4
+        state[f"architecture/alpha.{kind}"][:, cell.column("none")] = 1e4
     state["weights/classifier.bias"][:] = 0.0
     network.import_state(state)
     batch = replace(drawn_batch(spec, 0, samples=4), labels=np.array([0, 1, 1, 0]))

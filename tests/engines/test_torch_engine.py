@@ -28,7 +28,6 @@ from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SoftmaxGroups, Temperature, group_softmax, group_softmax_gradient
 from dots_core.search_space.named_cells import named_cell, named_cells
-from dots_core.search_space.operations import OPERATIONS
 from dots_core.search_space.topology import Topology
 
 pytestmark = pytest.mark.engine("torch")
@@ -271,7 +270,7 @@ def test_a_node_that_hears_none_only(partial):
     draws = {}
     for kind in case.spec.kinds():
         chosen = np.zeros(case.spec.cell(kind).operation_groups.shape, bool)
-        chosen[:, OPERATIONS.index("none")] = True
+        chosen[:, case.spec.cell(kind).column("none")] = True
         draws[kind] = Draw(np.zeros(chosen.shape, np.float32), chosen)
     batch = replace(case.batch(), draws=draws)
     expected, found = (each.gradients(batch, case.temperature, trace=True) for each in (reference, network))
@@ -299,7 +298,7 @@ def test_a_chosen_operation_weighs_exactly_one():
     mixture = Mixture("normal", cell, TorchTensors(device_context(Runtime())))
     alpha = torch.zeros(noise.shape, requires_grad=True)
     edge_weights = mixture({"alpha.normal": alpha}, Temperature(0.3), Draw(noise, chosen))
-    table = torch.stack([edge_weights.column(o, tuple(range(len(cell.edges)))) for o in range(len(OPERATIONS))], 1)
+    table = torch.stack([edge_weights.column(o, tuple(range(len(cell.edges)))) for o in range(len(cell.candidates))], 1)
     assert np.array_equal(table.detach().numpy(), chosen.astype(np.float32))
     upstream = Stream(0, "upstream").normal(noise.shape).astype(np.float32)
     (found,) = torch.autograd.grad(table, alpha, torch.from_numpy(upstream))

@@ -19,9 +19,9 @@ from dots_core.errors import UsageError
 from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.genotype import Genotype, Node
 from dots_core.search_space.named_cells import named_cell, named_cells
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
 
-CHOICES = [operation for operation in OPERATIONS if operation != NONE]
+CHOICES = [operation for operation in DARTS if operation != NONE]
 NUMBER = {"c_{k-2}": 0, "c_{k-1}": 1, **{str(node): node + 2 for node in range(7)}}
 
 
@@ -203,7 +203,7 @@ def test_svg_is_xml_with_every_label_as_text(tmp_path: Path) -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
     expected = [edge.operations[0] for kind in CELL_TYPES for edge in genotype.cell(kind).edges]
-    assert sorted(text for text in texts if text in OPERATIONS) == sorted(expected)
+    assert sorted(text for text in texts if text in DARTS) == sorted(expected)
     assert {"Normal cell", "Reduction cell"} <= set(texts)
     assert [text for text in texts if text.isdecimal()] == [str(node) for node in range(7)] * 2
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import cache
 
 from dots_core.engine.crashes.forms import Form, network_forms
-from dots_core.network.layers import Convolution, Layer, ShiftedPair, operation_layers
 from dots_core.network.spec import CellLayout, NetworkSpec
 from dots_core.network.stems import STEMS
 from dots_core.search_space.cell import CellSpec, search_cell
 from dots_core.search_space.edge import Edge
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.layers import Convolution, Layer, ReLU, ShiftedPair
+from dots_core.search_space.operations import DARTS, NONE, OPERATIONS
 
 CHANNELS = (*range(1, 10), 12, 16)
 SIDES = (*range(1, 10), 16, 17)
@@ -25,13 +25,13 @@ KINDS_OF_NETWORK = ((False, True), (True, False))
 
 def edge_forms() -> Iterator[Form]:
     """Every operation on edges of every number of channels and size, for one edge or several."""
-    for operation in OPERATIONS:
+    for operation in DARTS:
         if operation == NONE:
             continue
         for stride in STRIDES:
             for affine, pool_norm in KINDS_OF_NETWORK:
                 for channels in CHANNELS:
-                    layers = operation_layers("edge", operation, channels, stride, affine, pool_norm)
+                    layers = OPERATIONS[operation].layers("edge", channels, stride, affine, pool_norm)
                     for side in SIDES if layers else ():
                         for width in WIDTHS:
                             if _possible(layers, width):
@@ -91,6 +91,22 @@ def _specs(stem: str, channels: int, side: int) -> Iterator[NetworkSpec]:
         passing = replace(cell, partial=partial)
         # The fewest channels, of those the core allows, are wider than the sweep's; any do for a pool.
         yield replace(plain, normal=passing, reduce=passing, layers=2, channels=2 * partial * channels)
+
+
+def registrable_forms() -> Iterator[Form]:
+    """Convolutions that operations of other packages may hold, first and after another, without a norm behind them."""
+    for channels in (2, 4, 7, 8, 16):
+        for kernel in (1, 3, 7):
+            for stride in STRIDES:
+                for dilation in (1, 2) if kernel > 1 else (1,):
+                    for groups in (1, channels):
+                        padding = dilation * (kernel - 1) // 2
+                        conv = Convolution("edge.conv", channels, channels, kernel, stride, padding, dilation, groups)
+                        first = Convolution("edge.first", channels, channels, 1)
+                        for layers in ((conv,), (ReLU(), first, ReLU(), conv)):
+                            for side in (1, 2, 7, 8, 17):
+                                for width in (1, 3):
+                                    yield Form.of((layers,) * width, channels, (side, side))
 
 
 SOURCES = (edge_forms, preprocessing_forms, stem_and_head_forms)

@@ -7,12 +7,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from emitted import CHANNELS, SIDES, WIDTHS, by_kind, kind, sampled, whole
+from emitted import CHANNELS, SIDES, WIDTHS, by_kind, kind, registrable_forms, sampled, whole
 from out_of_tree import OVERRUNNING, install
 
 from dots_core.engine.crashes.alone import CHILD, Job, run_alone
 from dots_core.engine.crashes.heap import malloc_checking
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import DARTS, NONE
 
 FOLDER = Path(__file__).parent
 CONTIGUOUS = (sys.executable, str(FOLDER / "contiguous.py"))
@@ -52,6 +52,15 @@ def test_no_form_damages_memory(sweep: str, request: pytest.FixtureRequest) -> N
     assert outcome.begun == len(forms)
 
 
+@pytest.mark.release
+@pytest.mark.engine("torch")
+@pytest.mark.parametrize("child", [CHILD, CONTIGUOUS], ids=["as it comes", "contiguous"])
+def test_no_convolution_of_another_package_damages_memory(child: tuple[str, ...]) -> None:
+    forms = tuple(registrable_forms())
+    outcome = run_alone(Job("torch", forms), most_deaths=5, child=child)
+    assert (outcome.said, outcome.deaths, outcome.wrong, outcome.begun) == ("", [], [], len(forms))
+
+
 @pytest.mark.parametrize("name", [pytest.param(e, marks=pytest.mark.engine(e)) for e in ("torch", "mindspore")])
 def test_forms_give_what_the_reference_gives(name: str) -> None:
     """Loosely: at numbers of channels and sizes that conformance does not go through."""
@@ -75,7 +84,7 @@ def test_the_whole_sweep_goes_through_channels_sizes_widths_operations_and_strid
     assert {(c, s, w) for c in CHANNELS for s in SIDES for w in WIDTHS} <= stacked
     # The identity alone has no layers: all others are there with both strides, in supernets and derived networks.
     wide = {kind(form) for form in whole() if len(form.sequences) == max(WIDTHS) and form.channels == 4}
-    assert len(wide) == 2 * (2 * len(set(OPERATIONS) - {NONE}) - 1)
+    assert len(wide) == 2 * (2 * len(set(DARTS) - {NONE}) - 1)
 
 
 @pytest.mark.engine("torch")

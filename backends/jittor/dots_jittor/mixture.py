@@ -12,7 +12,6 @@ from dots_core.engine.mixture import EdgeWeights, Key, Mixture
 from dots_core.engine.tensors import Tensors
 from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.mixing import SoftmaxGroups
-from dots_core.search_space.operations import OPERATIONS
 from dots_jittor import native
 from dots_jittor.arrays import Var, upload
 from dots_jittor.branching import fork, split
@@ -79,7 +78,7 @@ class SampledEdgeWeights(EdgeWeights):
         picked = self._flat[upload(index)].reshape((1, len(index)))  # γ·α of what was chosen, one a group
         parts = split(picked, (1,) * len(index))
         self._copies = {
-            divmod(int(number), len(OPERATIONS)): list(fork(ops, part.reshape((1,)), cells))
+            divmod(int(number), groups.shape[1]): list(fork(ops, part.reshape((1,)), cells))
             for number, part in zip(index, parts, strict=True)
         }
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Optimizers
-from dots_core.network.layers import NORM_EPSILON
+from dots_core.search_space.layers import NORM_EPSILON
 from dots_core.search_space.mixing import SoftmaxGroups
 from dots_jittor.arrays import Var, upload
 from dots_jittor.startup import jt

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dots_core.network.layers import NORM_EPSILON
+from dots_core.search_space.layers import NORM_EPSILON
 from dots_jittor.arrays import Var, upload
 from dots_jittor.startup import jt
 from dots_jittor.window import Window

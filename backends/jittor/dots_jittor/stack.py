@@ -11,7 +11,7 @@ from dots_core.engine import forward, stacking
 from dots_core.engine.flat_layout import FlatLayout
 from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.network.layers import NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
+from dots_core.search_space.layers import NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
 from dots_jittor.arrays import Var, Views, joined, placed, upload
 from dots_jittor.primitives import Primitives
 from dots_jittor.startup import jt
@@ -106,7 +106,7 @@ class Stack(forward.Stack):
     """A stack's steps as calls of Jittor, its input rectified where that must be; edges have weights (width,)."""
 
     def __init__(self, stack: stacking.Stack) -> None:
-        self.rectified = False
+        self.rectified, self._weighted = False, stack.weighted
         self._steps: list[Step] = []
         # Whether the next step must rectify; convolutions do so in their own kernel.
         self._rectify = stack.rectified
@@ -120,6 +120,10 @@ class Stack(forward.Stack):
             self._rectify = False
         if self._rectify:
             self._steps.append(self.relu(ReLU()))
+
+    def weigh(self, x: Var, weight: Var) -> Var:
+        channels = x.shape[1]
+        return x * _spread(weight, channels).reshape((1, channels, 1, 1)).broadcast(x.shape)
 
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: context.ops.rectify(x)
@@ -196,8 +200,9 @@ class Stack(forward.Stack):
             return lambda context, x, edges: context.ops.depthwise(x, context.weights[weight], window, rectify)
         # On a shared input the edges' weights, stacked, are one convolution with more outputs.
         groups = 1 if step.shared else step.width
-        if layer.kernel == 1 and layer.stride == 1 and layer.padding == 0:
-            return lambda context, x, edges: context.ops.pointwise(x, context.weights[weight], groups, rectify)
+        if layer.kernel == 1 and layer.padding == 0:
+            stride = layer.stride
+            return lambda context, x, edges: context.ops.pointwise(x, context.weights[weight], groups, rectify, stride)
 
         def dense(context: ForwardContext, x: Var, edges: Var | None) -> Var:
             x = context.ops.rectify(x) if rectify else x

@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, ops
 from dots_core.engine import forward, stacking
 from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.network.layers import (
+from dots_core.search_space.layers import (
     NORM_EPSILON,
     NORM_MOMENTUM,
     Convolution,
@@ -66,7 +66,7 @@ class Stack(forward.Stack):
     """A stack's steps as calls of MindSpore; the weights of its sequences have shape (width·channels,)."""
 
     def __init__(self, stack: stacking.Stack, device: DeviceContext) -> None:
-        self._device, self.rectified = device, stack.rectified
+        self._device, self.rectified, self._weighted = device, stack.rectified, stack.weighted
         self._steps: list[Step] = []
         steps = list(stack.steps)
         while steps:
@@ -78,6 +78,9 @@ class Stack(forward.Stack):
                 steps.pop(0)
             else:
                 self._steps.append(self.made(step))
+
+    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * ops.reshape(weight, (1, -1, 1, 1))
 
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: ops.relu(x)
@@ -188,7 +191,7 @@ def _composable(first: StackedConvolution, second: stacking.Step | None, device:
         isinstance(second, StackedConvolution)
         and first.shared
         and first.layer.groups == first.layer.inputs == first.layer.outputs
-        and second.layer.kernel == second.layer.groups == 1
+        and second.layer.kernel == second.layer.stride == second.layer.groups == 1
         and first.layer.inputs <= device.choices.composed_channels
     )
 

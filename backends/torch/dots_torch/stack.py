@@ -11,7 +11,15 @@ from torch import Tensor
 from dots_core.engine import forward
 from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.network.layers import NORM_EPSILON, NORM_MOMENTUM, GlobalAverage, MaxPool2x2, Pool, ReLU, WindowAverage
+from dots_core.search_space.layers import (
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    GlobalAverage,
+    MaxPool2x2,
+    Pool,
+    ReLU,
+    WindowAverage,
+)
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
 from dots_torch.tensors import Leaves
 
@@ -50,6 +58,10 @@ class ForwardContext:
 
 class Stack(forward.Stack):
     """A stack's steps as calls of PyTorch; the weights of its sequences have shape (width,)."""
+
+    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
+        factor = repeated_for_norm(weight, x.shape[1] // len(weight))
+        return x * factor.to(x.dtype)[:, None, None]
 
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: F.relu(x)

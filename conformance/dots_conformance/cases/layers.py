@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dots_conformance.cases.base import Case, Recording, drawn, drawn_arrays
 from dots_core.engine.protocol import Engine, Runtime
 from dots_core.engine.stacking import Stacker
-from dots_core.network.layers import (
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -22,10 +22,9 @@ from dots_core.network.layers import (
     ShiftedPair,
     Size,
     WindowAverage,
-    operation_layers,
     output_shape,
 )
-from dots_core.search_space.operations import NONE, OPERATIONS, POOLS, SKIP
+from dots_core.search_space.operations import NONE, OPERATIONS
 
 SIZES = ((1, 1), (3, 3), (7, 9), (8, 8), (32, 32))
 CHANNELS = (4, 16)
@@ -80,7 +79,7 @@ def _single_layers(c: int) -> Iterator[tuple[str, Layer]]:
 
 
 def layer_cases(seed: int) -> Iterator[Case]:
-    """Every layer of `dots_core.network.layers` at every number of channels and image size."""
+    """Every layer of `dots_core.search_space.layers` at every number of channels and image size."""
     for c in CHANNELS:
         for label, layer in _single_layers(c):
             for size in SIZES:
@@ -103,22 +102,23 @@ def layer_cases(seed: int) -> Iterator[Case]:
 def operation_cases(seed: int) -> Iterator[Case]:
     """Every operation of the search space, stacked for several edges, in supernets and in derived networks."""
     c = 4
-    for operation in OPERATIONS:
+    for operation in OPERATIONS.names:
         for stride in (1, 2):
-            if operation == NONE or (operation == SKIP and stride == 1):
+            if operation == NONE or not OPERATIONS[operation].layers("", c, stride, False, True):
                 continue
             for place, derived in (("supernet", False), ("derived", True)):
                 width = 1 if derived else WIDTH
                 sequences = tuple(
-                    operation_layers(f"edge{e}", operation, c, stride, derived, not derived) for e in range(width)
+                    OPERATIONS[operation].layers(f"edge{e}", c, stride, derived, not derived) for e in range(width)
                 )
                 for size in SIZES:
                     name = f"operations/{operation}-stride{stride}/{place}-{size[0]}x{size[1]}"
                     yield _case(name, seed, sequences, c, size, quick=not derived and size == (7, 9))
-            if operation not in (*POOLS, SKIP):
+            stacked = tuple(OPERATIONS[operation].layers(f"edge{e}", c, stride, False, True) for e in range(WIDTH))
+            first = next((layer for layer in stacked[0] if isinstance(layer, (Convolution, ShiftedPair))), None)
+            if isinstance(first, Convolution) and first.kernel > 1:
                 # A 1×1 convolution of a constant image has, before a batch norm, no gradient but rounding.
                 name = f"operations/{operation}-stride{stride}/badly-scaled"
-                stacked = tuple(operation_layers(f"edge{e}", operation, c, stride, False, True) for e in range(WIDTH))
                 yield _case(name, seed, stacked, c, (8, 8), _badly_scaled)
 
 

@@ -21,7 +21,7 @@ from dots_core.plan.schedules import Constant, Cosine, Exponential
 from dots_core.search.runner import Observer, Runner
 from dots_core.search_space.cell import CELL_TYPES, CellSpec, search_cell
 from dots_core.search_space.mixing import SoftmaxGroups
-from dots_core.search_space.operations import OPERATIONS
+from dots_core.search_space.operations import DARTS
 from dots_core.search_space.topology import Topology
 
 COMPARED_STEPS = 10
@@ -103,7 +103,7 @@ def _sampled_stage() -> Stage:
     Steps of second order part for the same reason, at ReLUs; single ones are compared in
     `dots_conformance.cases.steps`.
     """
-    operations = tuple(operation for operation in OPERATIONS if operation != "max_pool_3x3")
+    operations = tuple(operation for operation in DARTS if operation != "max_pool_3x3")
     cell = search_cell(2, operations, "group-v2", Topology("edge-softmax"), sampling="hard")
     return Stage(
         "sampled",
@@ -208,7 +208,7 @@ def _decisions(stage: Stage, cells: dict[str, CellSpec], architecture: dict[str,
 
 def _subject(cell: CellSpec, sort: str, members: Any, number: int) -> str:
     if sort == "alpha":
-        return f"edge {cell.edges[int(members[0]) // len(OPERATIONS)].name}, group {number}"
+        return f"edge {cell.edges[int(members[0]) // len(cell.candidates)].name}, group {number}"
     assert cell.combination_groups is not None
     node = int(cell.combination_groups.labels[members[0]])
     return f"edges out of node {node}" if cell.topology.side == "output" else f"node {node}"
@@ -216,6 +216,6 @@ def _subject(cell: CellSpec, sort: str, members: Any, number: int) -> str:
 
 def _choice(cell: CellSpec, sort: str, place: int) -> str:
     if sort == "alpha":
-        return OPERATIONS[place % len(OPERATIONS)]
+        return cell.candidates[place % len(cell.candidates)]
     assert cell.matrix is not None
     return " + ".join(cell.edges[edge].name for edge in cell.matrix.combinations[place])

@@ -12,7 +12,8 @@ from dots_core.engine.protocol import Engine, Loss, Runtime
 from dots_core.network.stems import STEMS
 from dots_core.search_space.mixing import SAMPLINGS, Temperature
 from dots_core.search_space.named_cells import named_cell, named_cells
-from dots_core.search_space.operations import GROUPINGS
+from dots_core.search_space.operations import DARTS, NONE, OPERATIONS, SKIP
+from dots_core.search_space.operations.groupings import GROUPINGS
 from dots_core.search_space.topology import TOPOLOGY_SPACES, Topology
 
 
@@ -58,6 +59,7 @@ def gradient_cases(seed: int) -> Iterator[Case]:
         spec = topology_spec(Topology("k-edges", 2), 3, layers=2)
         yield _gradients(f"topology/2-edges/{label}", NetworkCase(spec, temperature, seed=seed))
 
+    yield from _operation_cases(seed)
     yield from _sampling_cases(seed)
     yield from _partial_cases(seed)
     attention = operation_spec("single", attention=ATTENTION, layers=1)
@@ -81,6 +83,21 @@ def gradient_cases(seed: int) -> Iterator[Case]:
         for label, size in (("even", (32, 32)), ("odd", (27, 35))):
             spec = topology_spec(Topology("k-edges", 2), stem=stem, input_shape=(3, *size))
             yield _gradients(f"stem/{stem}-{label}", NetworkCase(spec, Temperature(0.5, 0.5), seed=seed))
+
+
+def _operation_cases(seed: int) -> Iterator[Case]:
+    """Every operation mixed with one other; those of other packages in every way in which operations are mixed."""
+    for operation in OPERATIONS.names:
+        if operation == NONE:
+            continue
+        pair = (operation, "sep_conv_3x3" if operation == SKIP else SKIP)
+        ways = [("mixed", operation_spec("single", pair))]
+        if operation not in DARTS:
+            ways += [(sampling, operation_spec("single", pair, sampling=sampling)) for sampling in ("soft", "hard")]
+            ways.append(("partial", operation_spec("single", pair, partial=2)))
+        for way, spec in ways:
+            network = NetworkCase(spec, Temperature(0.5), seed=seed)
+            yield _gradients(f"operation/{operation}/{way}", network, quick=way == "mixed")
 
 
 def _sampling_cases(seed: int) -> Iterator[Case]:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from dots.report.cells.graph import Graph
 from dots.report.cells.text import OUTPUT, node_name
 from dots_core.search_space.cell import CellSpec
-from dots_core.search_space.operations import CONVOLUTIONS, POOLS
+from dots_core.search_space.operations import OPERATIONS
 
 _ROW = 0.31  # from one incoming edge of a node to the next
 _LABEL = (1.08, 0.235)
@@ -32,7 +32,8 @@ _INPUT_SPACE = 0.45
 
 def family(operation: str) -> str:
     """Return which operations have its colour: ``"convolution"``, ``"pool"`` or ``"skip"``."""
-    return "convolution" if operation in CONVOLUTIONS else "pool" if operation in POOLS else "skip"
+    found = OPERATIONS[operation]
+    return "convolution" if found.learnable else "skip" if found.family == "skip" else "pool"
 
 
 @dataclass(frozen=True)

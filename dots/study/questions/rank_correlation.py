@@ -20,7 +20,7 @@ from dots_core.errors import UsageError
 from dots_core.search_space.derivation import best_operation, operation_scores
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import SoftmaxGroups, group_softmax
-from dots_core.search_space.operations import NONE, OPERATIONS
+from dots_core.search_space.operations import NONE
 
 Pair = tuple[int, int]
 
@@ -63,7 +63,7 @@ def with_pair(searched: Searched, pair: Pair) -> Genotype:
     """
     edges, cell = last_edges(searched), searched.cells["normal"]
     scores = operation_scores(cell, searched.architecture["alpha.normal"])
-    node = [(best_operation(cell.edges[edges[source]], scores[edges[source]]), source) for source in pair]
+    node = [(best_operation(cell, edges[source], scores), source) for source in pair]
     found = searched.genotype
     return replace(found, normal=(*found.normal[:-1], tuple(node)))
 
@@ -79,7 +79,7 @@ def operation_importance(searched: Searched, of: str) -> dict[Pair, float]:
     """
     cell = searched.cells["normal"]
     weights = group_softmax(np.asarray(searched.architecture["alpha.normal"], np.float64), cell.operation_groups)
-    others = [number for number, operation in enumerate(OPERATIONS) if operation != NONE]
+    others = [number for number, operation in enumerate(cell.candidates) if operation != NONE]
     edges = last_edges(searched)
     reduce = np.max if of == "largest" else np.sum
     strength = {source: float(reduce(weights[number, others])) for source, number in edges.items()}

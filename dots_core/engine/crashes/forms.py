@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dots_core.engine.protocol import Engine, Runtime, State
 from dots_core.engine.stacking import Stacker, edge_sequences
-from dots_core.network.layers import (
+from dots_core.network.spec import NetworkSpec, auxiliary_layers, bypass_layers, cell_layouts, head_layers, stem_layers
+from dots_core.search_space.layers import (
     Convolution,
     GlobalAverage,
     Layer,
@@ -25,7 +26,6 @@ from dots_core.network.layers import (
     output_shape,
     output_size,
 )
-from dots_core.network.spec import NetworkSpec, auxiliary_layers, bypass_layers, cell_layouts, head_layers, stem_layers
 
 SAMPLES = 4
 

@@ -1,4 +1,4 @@
-"""The ways in which publications write a cell's edges, and the operations' other names."""
+"""The ways in which publications write a cell's edges."""
 
 from __future__ import annotations
 
@@ -10,26 +10,10 @@ from dots_core.bounds import NODES
 from dots_core.errors import UsageError, quoted
 from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.genotype import Genotype, NotDerivable
+from dots_core.search_space.operations import OPERATIONS
 
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 """A genotype's fields, in the order of DARTS' named tuple."""
-
-ALIASES = {
-    # NNI 1's DARTS, without underscores.
-    "maxpool": "max_pool_3x3",
-    "avgpool": "avg_pool_3x3",
-    "skipconnect": "skip_connect",
-    "sepconv3x3": "sep_conv_3x3",
-    "sepconv5x5": "sep_conv_5x5",
-    "dilconv3x3": "dil_conv_3x3",
-    "dilconv5x5": "dil_conv_5x5",
-    # AutoDL-Projects (GDAS and others): the separable convolution twice, and the dilated one once, as in DARTS.
-    "dua_sepc_3x3": "sep_conv_3x3",
-    "dua_sepc_5x5": "sep_conv_5x5",
-    "dil_sepc_3x3": "dil_conv_3x3",
-    "dil_sepc_5x5": "dil_conv_5x5",
-}
-"""Other names of the operations, where a published library's code shows that they are the same."""
 
 Pair = tuple[Any, Any]
 
@@ -95,12 +79,13 @@ _FLAT = "a flat list with two edges a node; where nodes have other numbers of ed
 
 def with_our_names(cells: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Replace the operations' other names by ours, and say which."""
+    spellings = OPERATIONS.spellings
     renamed: dict[str, None] = {}
 
     def ours(operation: Any) -> Any:
-        if isinstance(operation, str) and operation in ALIASES:
-            renamed[f"{operation} as {ALIASES[operation]}"] = None
-            return ALIASES[operation]
+        if isinstance(operation, str) and operation in spellings:
+            renamed[f"{operation} as {spellings[operation]}"] = None
+            return spellings[operation]
         return operation
 
     changed = dict(cells)

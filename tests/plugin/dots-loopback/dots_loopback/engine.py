@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import Device, Rates, Runtime, Setup, State
-from dots_core.network.layers import Layer
+from dots_core.search_space.layers import Layer
 from dots_core.search_space.mixing import Temperature
 from dots_loopback.process import Process
 from dots_loopback.records import batch_to_arrays, layer_to_record, setup_to_record

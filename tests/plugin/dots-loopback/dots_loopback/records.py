@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from dots_core.engine.batch import Batch, Draw
 from dots_core.engine.protocol import Loss, Optimizers, Runtime, Setup
-from dots_core.network.layers import Convolution, Layer, ShiftedPair
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.cell_records import cell_from_record, cell_to_record
+from dots_core.search_space.layers import Convolution, Layer, ShiftedPair
 from dots_loopback.wire import Arrays, Record
 
 _LAYERS = {kind.__name__: kind for kind in get_args(Layer)}

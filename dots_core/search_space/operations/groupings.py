@@ -1,39 +1,28 @@
-"""The candidate operations of the DARTS space and how the papers group them."""
+"""How the papers group operations, which they take, and which they pay attention to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dots_core.errors import UsageError, nearest, quoted
+from dots_core.search_space.operations import DARTS, NONE, OPERATIONS, SKIP, Operation, check_operations, in_order
 
-NONE = "none"
-SKIP = "skip_connect"
-POOLS = ("max_pool_3x3", "avg_pool_3x3")
-SEPARABLE = ("sep_conv_3x3", "sep_conv_5x5")
-DILATED = ("dil_conv_3x3", "dil_conv_5x5")
+Belongs = Callable[[Operation], bool]
 
-OPERATIONS = (NONE, *POOLS, SKIP, *SEPARABLE, *DILATED)
-"""Every operation, in the order in which α's columns stand (Liu et al., DARTS, ICLR 2019)."""
 
-UNSUPPORTED = (
-    *("sep_conv_7x7", "dil_conv_7x7", "conv_7x1_1x7", "conv_3x1_1x3", "conv_1x1", "conv_3x3"),
-    *("nor_conv_1x1", "nor_conv_3x3", "nor_conv_7x7"),
-    *("avg_pool_5x5", "max_pool_5x5", "avg_pool_7x7", "max_pool_7x7"),
-)
-"""Operations of wider spaces, such as NASNet's, that no operation here stands for; misspelt ones are not among them."""
+def _of(*families: str) -> Belongs:
+    return lambda operation: operation.family in families
 
-CONVOLUTIONS = SEPARABLE + DILATED
 
-KERNEL = {"sep_conv_3x3": 3, "sep_conv_5x5": 5, "dil_conv_3x3": 3, "dil_conv_5x5": 5}
-
-GROUPINGS: dict[str, tuple[tuple[str, ...], ...]] = {
+GROUPINGS: dict[str, tuple[Belongs, ...]] = {
     # One softmax over every operation (DARTS; DOTS eq. 2).
-    "single": (OPERATIONS,),
+    "single": (lambda operation: True,),
     # Operations without and with weights (DOTS supplement §2, Group-V2).
-    "group-v2": ((NONE, *POOLS, SKIP), CONVOLUTIONS),
+    "group-v2": (lambda operation: not operation.learnable, lambda operation: operation.learnable),
     # Similar operations together, without `none` (DOTS supplement §2, Group-V1).
-    "group-v1": ((SKIP,), POOLS, SEPARABLE, DILATED),
+    "group-v1": (_of("skip"), _of("pool"), _of("separable"), _of("dilated")),
 }
+"""Groups by name, each as what says whether an operation belongs to it."""
 
 _POOL = {"max": "max_pool_3x3", "avg": "avg_pool_3x3"}
 _LEARNABLE = {
@@ -48,17 +37,17 @@ _LEARNABLE = {
 }
 
 OPERATION_SETS: dict[str, tuple[str, ...]] = {
-    "darts": OPERATIONS,
+    "darts": DARTS,
     # Where the topology is explicit, no edge needs to be switched off (TopoNAS §3.1).
-    "without-none": tuple(o for o in OPERATIONS if o != NONE),
+    "without-none": tuple(o for o in DARTS if o != NONE),
     # eDARTS §III-A and table I: some convolutions, a skip, none, and one pool, the largest or the average.
     **{
-        f"{name}-{pool}": tuple(o for o in OPERATIONS if o in (NONE, _POOL[pool], SKIP, *learnable))
+        f"{name}-{pool}": tuple(o for o in DARTS if o in (NONE, _POOL[pool], SKIP, *learnable))
         for name, learnable in _LEARNABLE.items()
         for pool in _POOL
     },
 }
-"""Candidate operations by name, each set in the order of `OPERATIONS`."""
+"""Candidate operations by name, each set in the order of `DARTS`."""
 
 ATTENTIONS: dict[str, dict[str, float]] = {
     # eDARTS §IV-C. What is taken from the dilated ones is "the same", from 5×5 and 3×3 in this order:
@@ -88,7 +77,7 @@ def operation_set(operations: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def attention_constants(
-    attention: str | Mapping[str, float], operations: tuple[str, ...] = OPERATIONS
+    attention: str | Mapping[str, float], operations: tuple[str, ...] = DARTS
 ) -> tuple[tuple[str, float], ...]:
     """Return the constants of an attention as pairs in the order of `OPERATIONS`, those of 0 left out.
 
@@ -113,42 +102,43 @@ def attention_constants(
     strange = [o for o in attention if o not in operations]
     if strange:
         raise UsageError(f"attention is paid to '{strange[0]}', which is no candidate; make it one, or leave it out")
-    return tuple((o, float(attention[o])) for o in OPERATIONS if attention.get(o))
-
-
-def check_operations(names: tuple[str, ...]) -> None:
-    """Raise `UsageError` unless the names are known operations, each named once."""
-    for name in names:
-        if name not in OPERATIONS:
-            raise UsageError(
-                f"unknown operation '{quoted(name)}'{nearest(name, OPERATIONS)}; known: {', '.join(OPERATIONS)}"
-            )
-    if len(set(names)) != len(names):
-        raise UsageError(f"an operation is named twice in {', '.join(names)}")
+    return tuple((o, float(attention[o])) for o in DARTS if attention.get(o))
 
 
 def grouping(
-    groups: str | tuple[tuple[str, ...], ...], operations: tuple[str, ...] = OPERATIONS
+    groups: str | tuple[tuple[str, ...], ...], operations: tuple[str, ...] = DARTS
 ) -> tuple[tuple[str, ...], ...]:
-    """Return a grouping restricted to the given operations, empty groups left out.
+    """Return a grouping of the given operations, empty groups left out.
 
     Parameters
     ----------
     groups : str or tuple of groups
-        A name in `GROUPINGS`, or the groups themselves. An operation in none of them is left out
-        (Group-V1 has no place for ``none``).
+        A name in `GROUPINGS`, or the groups themselves. Of the latter, an operation in none of them is
+        left out; of the former, ``none`` may be (Group-V1 has no place for it).
 
     Raises
     ------
     UsageError
-        If the name or an operation is unknown, or groups overlap.
+        If the name or an operation is unknown, groups overlap, or a named grouping has no place for an operation.
     """
     check_operations(operations)
     if isinstance(groups, str):
-        if groups not in GROUPINGS:
-            hint = nearest(groups, list(GROUPINGS))
-            raise UsageError(f"unknown grouping '{quoted(groups)}'{hint}; known: {', '.join(GROUPINGS)}")
-        groups = GROUPINGS[groups]
+        return _named(groups, in_order(operations))
     check_operations(tuple(operation for group in groups for operation in group))
     restricted = (tuple(o for o in group if o in operations) for group in groups)
     return tuple(group for group in restricted if group)
+
+
+def _named(name: str, operations: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    if name not in GROUPINGS:
+        hint = nearest(name, list(GROUPINGS))
+        raise UsageError(f"unknown grouping '{quoted(name)}'{hint}; known: {', '.join(GROUPINGS)}")
+    groups = tuple(tuple(o for o in operations if belongs(OPERATIONS[o])) for belongs in GROUPINGS[name])
+    left = [o for o in operations if o != NONE and not any(o in group for group in groups)]
+    if left:
+        written = ", ".join(f"[{', '.join(group)}]" for group in (*groups, tuple(left)) if group)
+        raise UsageError(
+            f"the grouping '{name}' has no place for '{left[0]}', of the family '{OPERATIONS[left[0]].family}'; take "
+            f"another grouping, or give the groups themselves: [{written}]"
+        )
+    return tuple(group for group in groups if group)

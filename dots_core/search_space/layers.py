@@ -1,4 +1,4 @@
-"""The primitive layers networks are made of, and each operation as a sequence of them.
+"""The primitive layers that operations and networks are made of.
 
 Layers are descriptions only: names, shapes and strides. Engines give them life; parameter
 counts, MACs and initial weights come from the descriptions alone. Kernels, and so weights,
@@ -8,8 +8,6 @@ are square; tensors are N, C, H, W and weights O, I, H, W.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-from dots_core.search_space.operations import DILATED, KERNEL, NONE, POOLS, SEPARABLE, SKIP
 
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.1
@@ -43,10 +41,12 @@ class Convolution:
     def of_every_second_pixel(self) -> Convolution | None:
         """The plain convolution that gives the same result of every second row and column of the input.
 
-        There is one where stride and dilation are 2 and all taps fall on even pixels. It is
-        several times faster on most libraries than the dilated one.
+        There is one where the stride is 2 and all taps fall on even pixels: of a kernel of one tap, and of
+        dilation 2. That is several times faster on most libraries than the dilated one.
         """
-        if self.stride == self.dilation == 2 and self.padding == self.kernel - 1:
+        if self.stride == 2 and self.kernel == 1 and self.padding == 0:
+            return replace(self, stride=1, dilation=1)
+        if self.stride == self.dilation == 2 and self.kernel % 2 and self.padding == self.kernel - 1:
             return replace(self, stride=1, dilation=1, padding=self.kernel // 2)
         return None
 
@@ -127,60 +127,6 @@ def factorized_reduce(name: str, inputs: int, outputs: int, affine: bool) -> tup
 def relu_conv_norm(name: str, inputs: int, outputs: int, affine: bool) -> tuple[Layer, ...]:
     """ReLU, 1×1 convolution, batch norm: how a cell reads its inputs."""
     return (ReLU(), Convolution(f"{name}.conv", inputs, outputs, 1), Norm(f"{name}.norm", outputs, affine))
-
-
-def operation_layers(
-    name: str, operation: str, channels: int, stride: int, affine: bool, pool_norm: bool
-) -> tuple[Layer, ...]:
-    """Return the layers of one operation on one edge.
-
-    Parameters
-    ----------
-    name : str
-        Prefix of the weights' names.
-    channels : int
-        Channels in and out.
-    affine : bool
-        Whether batch norms have weight and bias.
-    pool_norm : bool
-        Whether a pool is followed by a batch norm without affine parameters, as in the supernet.
-
-    Returns
-    -------
-    tuple of Layer
-        Empty for the identity.
-
-    Raises
-    ------
-    ValueError
-        For ``none``, which is no layer: engines leave it out.
-    """
-    c = channels
-    if operation == NONE:
-        raise ValueError("'none' has no layers")
-    if operation == SKIP:
-        return () if stride == 1 else factorized_reduce(name, c, c, affine)
-    if operation in POOLS:
-        pool = Pool("max" if operation.startswith("max") else "avg", stride)
-        return (pool, Norm(f"{name}.norm", c, False)) if pool_norm else (pool,)
-    k = KERNEL[operation]
-    if operation in SEPARABLE:
-        layers: list[Layer] = []
-        for number, step in (("1", stride), ("2", 1)):
-            layers += [
-                ReLU(),
-                Convolution(f"{name}.depthwise{number}", c, c, k, step, k // 2, groups=c),
-                Convolution(f"{name}.pointwise{number}", c, c, 1),
-                Norm(f"{name}.norm{number}", c, affine),
-            ]
-        return tuple(layers)
-    assert operation in DILATED
-    return (
-        ReLU(),
-        Convolution(f"{name}.depthwise", c, c, k, stride, k - 1, dilation=2, groups=c),
-        Convolution(f"{name}.pointwise", c, c, 1),
-        Norm(f"{name}.norm", c, affine),
-    )
 
 
 Size = tuple[int, int]
