@@ -243,7 +243,7 @@ def ranked_operations(cell: CellSpec, edge: int, scores: NDArray[np.floating]) -
 
 
 def best_operation(cell: CellSpec, edge: int, scores: NDArray[np.floating]) -> str:
-    """Return the operation other than ``none`` that `ranked_operations` puts first."""
+    """Return the first of `ranked_operations` other than ``none``; ``scores`` has shape (edges, candidates)."""
     return next(o for o in ranked_operations(cell, edge, scores) if o != NONE)
 
 

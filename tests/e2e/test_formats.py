@@ -23,43 +23,53 @@ def test_genotypes_stay_readable(path):
     assert len(load_genotype(path).normal) == 1
 
 
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Every run, gone on with to its end."""
+    runs = {}
+    for path in sorted(FORMATS.glob("run-*")):
+        runs[path.name] = run = tmp_path_factory.mktemp("runs") / path.name
+        shutil.copytree(path, run)
+        done = dots("search", "--out", run, "--resume", "-q")
+        assert done.returncode == 0, done.stderr
+    return runs
+
+
 @pytest.mark.parametrize("path", sorted(FORMATS.glob("run-*")), ids=lambda path: path.name)
-def test_runs_stay_resumable_shown_and_trained(path, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(path, run)
-    (folder,) = (run / "checkpoints").iterdir()
+def test_runs_stay_resumable(path, resumed):
+    (folder,) = (path / "checkpoints").iterdir()
     assert f"run-{json.loads((folder / 'progress.json').read_text())['version']}" == path.name[:5]
     checkpoint = read_checkpoint(folder)
     assert {name.partition("/")[0] for name in checkpoint.state} >= {"weights", "momentum", "statistics", "adam.first"}
-    before = (run / "metrics.jsonl").read_bytes()[: checkpoint.progress["metrics_bytes"]]
-    done = dots("search", "--out", run, "--resume", "-q")
-    assert done.returncode == 0, done.stderr
-    after = (run / "metrics.jsonl").read_bytes()
+    before = (path / "metrics.jsonl").read_bytes()[: checkpoint.progress["metrics_bytes"]]
+    after = (resumed[path.name] / "metrics.jsonl").read_bytes()
     assert after.startswith(before)
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = yaml.safe_load((path / "config.yaml").read_text())
     epochs = config["operation"]["epochs"] + config["topology"]["epochs"]
     assert [json.loads(line)["epoch"] for line in after.splitlines()] == list(range(1, epochs + 1))
-    load_genotype(run / "genotype.json")
+    load_genotype(resumed[path.name] / "genotype.json")
+
+
+def test_a_run_of_version_1_goes_on_as_one_of_version_2(resumed):
+    """The same search, stopped at the same step: α′ alone is laid out otherwise, and what follows is the same."""
+    one, two = (FORMATS / f"run-{version}-topologies" / "checkpoints" / "00000009" for version in (1, 2))
+    found, expected = read_checkpoint(one), read_checkpoint(two)
+    assert found.progress == expected.progress
+    assert found.state["architecture/alpha.normal"].shape == (5, 4)
+    assert {name: array.tobytes() for name, array in found.state.items()} == {
+        name: array.tobytes() for name, array in expected.state.items()
+    }
+    for name in ("metrics.jsonl", "architecture.jsonl", "genotype.json"):
+        assert len({(resumed[f"run-{version}-topologies"] / name).read_bytes() for version in (1, 2)}) == 1
+
+
+def test_a_run_of_version_1_is_shown_and_trained(resumed, tmp_path):
+    run = resumed["run-1-topologies"]
     assert dots("show", run).returncode == 0
     tiny = settings(["train_images=32", "test_images=8", "batch=8", "channels=2", "epochs=1", "layers=2"])
     asked = ["train", "--backend", "reference", "--preset", "smoke", "--cell", run, *tiny]
     done = dots(*asked, "--out", tmp_path / "trained", "-q")
     assert done.returncode == 0, done.stderr
-
-
-def test_a_run_of_version_1_goes_on_as_one_of_version_2(tmp_path):
-    """The same search, stopped at the same step: α′ alone is laid out otherwise, and what follows is the same."""
-    ended = []
-    for version in (1, 2):
-        run = tmp_path / str(version)
-        shutil.copytree(FORMATS / f"run-{version}-topologies", run)
-        (checkpoint,) = (read_checkpoint(folder) for folder in (run / "checkpoints").iterdir())
-        assert checkpoint.state["architecture/alpha.normal"].shape == (5, 4)
-        done = dots("search", "--out", run, "--resume", "-q")
-        assert done.returncode == 0, done.stderr
-        names = ("metrics.jsonl", "architecture.jsonl", "genotype.json")
-        ended.append([(run / name).read_bytes() for name in names])
-    assert ended[0] == ended[1]
 
 
 def test_a_damaged_checkpoint_of_version_1_is_refused(tmp_path):
