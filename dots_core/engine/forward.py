@@ -90,14 +90,15 @@ class Stack(ABC):
             x = step(context, x, weight)
         return x if weight is None or self._weighted else self.weigh(x, weight)
 
+    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply each sequence's output, of (N, width·C, H, W), by its factor, where no batch norm does."""
+        by_sequence = x.reshape((x.shape[0], weight.shape[0], -1))
+        return (by_sequence * weight.reshape((1, -1, 1))).reshape(tuple(x.shape))
+
     def made(self, step: stacking.Step) -> Step:
         """Return the call that a step is."""
         made: Step = getattr(self, _METHODS[type(step)])(step)
         return made
-
-    @abstractmethod
-    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Multiply each sequence's output, of (N, width·C, H, W), by its factor, where no batch norm does."""
 
     @abstractmethod
     def relu(self, layer: ReLU) -> Step:

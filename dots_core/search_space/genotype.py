@@ -192,7 +192,10 @@ def _check_node(node: Node, place: str, number: int) -> None:
                     f"another in its place, which makes it another cell: {known}"
                 )
             hint = nearest(quoted(operation), OPERATIONS.names)
-            raise NotDerivable(f"{place}: unknown operation '{quoted(operation)}'{hint}; known: {known}")
+            raise NotDerivable(
+                f"{place}: unknown operation '{quoted(operation)}'{hint}; known: {known}; one of another package is "
+                "known where that package is installed"
+            )
     sources = [source for _, source in node]
     for first, second in pairwise(node):
         if first[1] == second[1]:

@@ -342,7 +342,9 @@ class TestDamage:
         with pytest.raises(CorruptFile, match=r"progress\.json is not a checkpoint's progress"):
             read_checkpoint(folder / "00000002")
 
-    @pytest.mark.parametrize(("kind", "version"), [("dots-checkpoint", 3), ("dots-checkpoint", 0), ("dots-genotype", 1), ("x", None)])
+    @pytest.mark.parametrize(
+        ("kind", "version"), [("dots-checkpoint", 3), ("dots-checkpoint", 0), ("dots-genotype", 1), ("x", None)]
+    )
     def test_other_formats_and_newer_versions_are_refused(self, folder, kind, version):
         repack(folder / "00000002", progress=json.dumps({"format": kind, "version": version}).encode())
         with pytest.raises(CorruptFile, match=f"of format {kind} {version}; this release reads dots-checkpoint 1"):

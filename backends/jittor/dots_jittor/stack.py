@@ -121,10 +121,6 @@ class Stack(forward.Stack):
         if self._rectify:
             self._steps.append(self.relu(ReLU()))
 
-    def weigh(self, x: Var, weight: Var) -> Var:
-        channels = x.shape[1]
-        return x * _spread(weight, channels).reshape((1, channels, 1, 1)).broadcast(x.shape)
-
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: context.ops.rectify(x)
 
@@ -194,14 +190,13 @@ class Stack(forward.Stack):
         return joined
 
     def convolution(self, step: StackedConvolution) -> Step:
-        layer, weight, rectify = step.layer, step.weight, self._rectify
+        layer, weight, rectify, stride = step.layer, step.weight, self._rectify, step.layer.stride
         if layer.groups > 1:
             window = Window(layer.kernel, layer.stride, layer.padding, layer.dilation)
             return lambda context, x, edges: context.ops.depthwise(x, context.weights[weight], window, rectify)
         # On a shared input the edges' weights, stacked, are one convolution with more outputs.
         groups = 1 if step.shared else step.width
         if layer.kernel == 1 and layer.padding == 0:
-            stride = layer.stride
             return lambda context, x, edges: context.ops.pointwise(x, context.weights[weight], groups, rectify, stride)
 
         def dense(context: ForwardContext, x: Var, edges: Var | None) -> Var:

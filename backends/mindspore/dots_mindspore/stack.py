@@ -79,9 +79,6 @@ class Stack(forward.Stack):
             else:
                 self._steps.append(self.made(step))
 
-    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
-        return x * ops.reshape(weight, (1, -1, 1, 1))
-
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: ops.relu(x)
 

@@ -59,10 +59,6 @@ class ForwardContext:
 class Stack(forward.Stack):
     """A stack's steps as calls of PyTorch; the weights of its sequences have shape (width,)."""
 
-    def weigh(self, x: Tensor, weight: Tensor) -> Tensor:
-        factor = repeated_for_norm(weight, x.shape[1] // len(weight))
-        return x * factor.to(x.dtype)[:, None, None]
-
     def relu(self, layer: ReLU) -> Step:
         return lambda context, x, edges: F.relu(x)
 
