@@ -73,9 +73,6 @@ class Registry(Generic[Member]):
             raise UsageError(f"unknown {self.kind} '{quoted(name)}'{hint}; known: {', '.join(self.names)}")
         return member
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._all()
-
     def __iter__(self) -> Iterator[Member]:
         return iter(self._all().values())
 
