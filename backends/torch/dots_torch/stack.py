@@ -11,15 +11,7 @@ from torch import Tensor
 from dots_core.engine import forward
 from dots_core.engine.forward import Step
 from dots_core.engine.stacking import StackedConvolution, StackedLinear, StackedNorm, StackedPair
-from dots_core.search_space.layers import (
-    NORM_EPSILON,
-    NORM_MOMENTUM,
-    GlobalAverage,
-    MaxPool2x2,
-    Pool,
-    ReLU,
-    WindowAverage,
-)
+from dots_core.search_space import layers
 from dots_torch.kernel_faults import pointwise_at_stride_2, pointwise_at_stride_2_shifted, repeated_for_norm
 from dots_torch.tensors import Leaves
 
@@ -59,21 +51,21 @@ class ForwardContext:
 class Stack(forward.Stack):
     """A stack's steps as calls of PyTorch; the weights of its sequences have shape (width,)."""
 
-    def relu(self, layer: ReLU) -> Step:
+    def relu(self, layer: layers.ReLU) -> Step:
         return lambda context, x, edges: F.relu(x)
 
-    def pool(self, layer: Pool) -> Step:
+    def pool(self, layer: layers.Pool) -> Step:
         if layer.kind == "max":
             return lambda context, x, edges: F.max_pool2d(x, 3, layer.stride, 1)
         return lambda context, x, edges: F.avg_pool2d(x, 3, layer.stride, 1, count_include_pad=False)
 
-    def max_pool_2x2(self, layer: MaxPool2x2) -> Step:
+    def max_pool_2x2(self, layer: layers.MaxPool2x2) -> Step:
         return lambda context, x, edges: F.max_pool2d(x, 2, 2, ceil_mode=True)
 
-    def window_average(self, layer: WindowAverage) -> Step:
+    def window_average(self, layer: layers.WindowAverage) -> Step:
         return lambda context, x, edges: F.avg_pool2d(x, layer.kernel, layer.stride)
 
-    def global_average(self, layer: GlobalAverage) -> Step:
+    def global_average(self, layer: layers.GlobalAverage) -> Step:
         return lambda context, x, edges: x.mean((2, 3))
 
     def linear(self, step: StackedLinear) -> Step:
@@ -96,8 +88,8 @@ class Stack(forward.Stack):
                 weight,
                 bias,
                 context.training,
-                NORM_MOMENTUM,
-                NORM_EPSILON,
+                layers.NORM_MOMENTUM,
+                layers.NORM_EPSILON,
             )
 
         return normalised
