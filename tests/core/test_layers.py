@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,3 +109,33 @@ def test_none_has_no_layers():
 
 def test_linear_is_no_convolution():
     assert output_size(Linear("l", 4, 2), (1, 1)) == (1, 1)
+
+
+def convolved(x: np.ndarray, weight: np.ndarray, layer: Convolution) -> np.ndarray:
+    """One channel, tap by tap; x (H, W), weight (kernel, kernel)."""
+    padded = np.pad(x, layer.padding)
+    height, width = output_size(layer, x.shape)
+    out = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            for a, b in np.ndindex(weight.shape):
+                row, column = layer.stride * i + layer.dilation * a, layer.stride * j + layer.dilation * b
+                out[i, j] += weight[a, b] * padded[row, column]
+    return out
+
+
+@pytest.mark.parametrize("size", [(1, 1), (4, 5), (7, 8)])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "dilation", "there"),
+    [(1, 0, 1, True), (1, 0, 3, True), (3, 2, 2, True), (5, 4, 2, True), (2, 1, 2, False), (3, 1, 1, False)],
+)
+def test_a_convolution_of_every_second_pixel_gives_the_same(kernel, padding, dilation, there, size):
+    layer = Convolution("x", 1, 1, kernel, 2, padding, dilation)
+    plain = layer.of_every_second_pixel
+    assert (plain is not None) == there
+    assert replace(layer, stride=1).of_every_second_pixel is None
+    if plain is not None:
+        assert (plain.stride, plain.dilation) == (1, 1)
+        random = np.random.RandomState(0)
+        x, weight = random.normal(size=size), random.normal(size=(kernel, kernel))
+        np.testing.assert_allclose(convolved(x[::2, ::2], weight, plain), convolved(x, weight, layer))

@@ -5,7 +5,8 @@ under malloc checking, so a fault that is not listed here shows there.
 
 1. The gradient of a 1×1 convolution at stride 2 on a channels-last input of fewer than 8 channels
    writes past the end of its buffer: PyTorch 2.13.0 and 2.14.1 (oneDNN, ``brgconv_1x1:avx2``) on
-   processors with AVX2 and without AVX-512 (AMD EPYC). Not at stride 1, so the pixels are taken first.
+   processors with AVX2 and without AVX-512 (AMD EPYC). Not at stride 1, so the pixels are taken first; of an
+   operation's own convolutions too (`dots_core.search_space.layers.Convolution.of_every_second_pixel`).
 2. The CPU gradient of batch norm (PyTorch 2.13.0) reads past the end of an expanded weight, whose
    memory is shorter than its shape says.
 """
