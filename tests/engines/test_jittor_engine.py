@@ -437,3 +437,17 @@ def test_a_missing_onednn_is_told_once_and_not_beside_every_error(tmp_path, monk
         monkeypatch.delenv("use_mkl", raising=False)
         startup._import()
         assert ("no oneDNN 2 was found" in capsys.readouterr().err) is told
+
+
+def test_gradients_that_a_caller_has_switched_off_are_on_within_and_off_again_after():
+    """Without them a search would run to its end and learn nothing."""
+    from dots_jittor.startup import jt
+
+    case = CASES["pairs"]
+    network, other = built(case), built(case)
+    network.step(("w", "alpha", "beta"), case.batch(), RATES, case.temperature)
+    with jt.no_grad():
+        other.step(("w", "alpha", "beta"), case.batch(), RATES, case.temperature)
+        assert jt.flags.no_grad == 1
+    for name, value in network.export_state().items():
+        assert value.tobytes() == other.export_state()[name].tobytes()

@@ -491,3 +491,30 @@ def test_standard_output_stays_clean():
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr == ""
+
+
+SOFTMAX = """
+import mindspore as ms
+import numpy as np
+from dots_mindspore.engine import engine
+from dots_mindspore.tensors import MindSporeTensors
+from dots_core.engine.protocol import Runtime
+
+engine.device(Runtime()).enter()
+tensors, drawn = MindSporeTensors(), np.random.default_rng(0)
+for shape in ((2, 1), (1, 3), (14, 4), (3, 1), (6, 2), (1, 28)):
+    rows, upstream = (drawn.normal(size=shape).astype(np.float32) for _ in range(2))
+    rows[:, shape[1] // 2 + 1 :] = -np.inf
+    factor = tensors.upload(upstream)
+    found = ms.value_and_grad(lambda x: (tensors.softmax(x) * factor).sum(), 0)(tensors.upload(rows))[1]
+    powers = np.exp(rows - rows.max(1, keepdims=True))
+    weights = powers / powers.sum(1, keepdims=True)
+    expected = weights * (upstream - (weights * upstream).sum(1, keepdims=True))
+    assert np.allclose(found.asnumpy(), expected, rtol=1e-5, atol=1e-6), (shape, found.asnumpy(), expected)
+"""
+
+
+def test_the_gradient_of_a_softmax_does_not_depend_on_those_before():
+    """In a process of its own: which shape comes first there decides."""
+    done = subprocess.run([sys.executable, "-c", SOFTMAX], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

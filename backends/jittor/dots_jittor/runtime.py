@@ -39,11 +39,9 @@ class DeviceContext:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Set Jittor's global switches for one call and put them back."""
-        if not jt.has_cuda:
-            yield
-            return
-        with jt.flag_scope(use_cuda=int(self.cuda)):
+        """Set Jittor's global switches for one call and put them back, whatever a caller has set them to."""
+        device = {"use_cuda": int(self.cuda)} if jt.has_cuda else {}
+        with jt.flag_scope(no_grad=0, **device):
             yield
 
 

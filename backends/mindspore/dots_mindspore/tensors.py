@@ -21,7 +21,7 @@ class MindSporeTensors(Tensors):
     dtype = np.float32
 
     def __init__(self) -> None:
-        self._softmax = ops.Softmax(-1)
+        self._largest, self._sum = ops.ReduceMax(keep_dims=True), ops.ReduceSum(keep_dims=True)
 
     def upload(self, array: NDArray[Any]) -> Tensor:
         # MindSpore copies it to the device when an operation first needs it.
@@ -37,7 +37,10 @@ class MindSporeTensors(Tensors):
         return ops.gather(flat, indices, 0)
 
     def softmax(self, rows: Tensor) -> Tensor:
-        return self._softmax(rows)
+        # Not `ops.Softmax`: once its gradient was taken of rows of one entry, it is wrong of all others in the same
+        # process (MindSpore 2.10.0 on CPU).
+        powers = ops.exp(rows - self._largest(ops.stop_gradient(rows), 1))
+        return powers / self._sum(powers, 1)
 
     def matvec(self, matrix: Tensor, vector: Tensor) -> Tensor:
         return ops.reshape(ops.matmul(matrix, ops.reshape(vector, (-1, 1))), (-1,))
