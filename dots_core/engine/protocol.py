@@ -52,6 +52,7 @@ for _precision in (
     Precision("float32", "all in IEEE binary32"),
     Precision("float64", "all in IEEE binary64", 8),
     Precision("tf32", "products of matrices and convolutions with 10 bits of mantissa, all else in float32"),
+    Precision("hf32", "products of matrices and convolutions with 11 bits of mantissa, all else in float32"),
     Precision("bfloat16", "the network's operations with 8 exponent and 7 mantissa bits, weights in float32"),
     Precision("float16", "the network's operations in IEEE binary16, weights in float32, the loss scaled up"),
 ):

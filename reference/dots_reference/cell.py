@@ -57,7 +57,7 @@ class Cell:
         -------
         (N, len(concat)·C, H, W) and a pull to the gradients of the two inputs
         """
-        cell, layout = self._cell, self._layout
+        cell, layout, stored = self._cell, self._layout, context.precision.stored
         nodes: list[Array] = []
         pull_inputs: list[Pull] = []
         for layers, x in zip(self._preprocess, inputs, strict=True):
@@ -87,11 +87,13 @@ class Cell:
                     continue
                 output, pull_operation = sequence(layers, source[:, :through], context)
                 mixed += mixture.alpha[number, column] * output
+                mixed = stored(mixed)
                 passed[number].append((column, output if mixture.searched else None, pull_operation))
             passed_by.append(sequence(bypass_layers(layout, edge.source), source[:, through:], context))
             weighted = mixture.gamma[number] * np.concatenate([mixed, passed_by[number][0]], axis=1)
             kept = factor(number)
             sums[edge.target - 2] += weighted if kept is None else kept * weighted
+            sums[edge.target - 2] = stored(sums[edge.target - 2])
         nodes += [sums[node - 2][:, self._order] for node in range(len(nodes), cell.nodes + 2)]
 
         node_shapes = [node.shape for node in nodes]
@@ -102,24 +104,27 @@ class Cell:
             gradients = [np.zeros(node_shape, gradient.dtype) for node_shape in node_shapes]
             for place, node in enumerate(cell.concat):
                 gradients[node] += gradient[:, place * layout.channels : (place + 1) * layout.channels]
+                gradients[node] = stored(gradients[node])
             for number, edge in reversed(tuple(enumerate(cell.edges))):
                 kept = factor(number)
                 upstream = gradients[edge.target][:, self._place]
                 if kept is not None:
-                    upstream = kept * upstream
+                    upstream = stored(kept * upstream)
                 upper, rest = upstream[:, :through], upstream[:, through:]
                 gamma = mixture.gamma[number]
                 for column, output, pull_operation in passed[number]:
                     alpha = mixture.alpha[number, column]
                     if output is not None:
-                        inner = np.vdot(upper, output)
+                        inner = stored(np.vdot(upper, output))
                         mixture.alpha_gradient[number, column] += gamma * inner
                         mixture.gamma_gradient[number] += alpha * inner
-                    gradients[edge.source][:, :through] += pull_operation(gamma * alpha * upper)
+                    gradients[edge.source][:, :through] += pull_operation(stored(gamma * alpha * upper))
+                    gradients[edge.source] = stored(gradients[edge.source])
                 if cell.partial > 1:
                     output, pull_bypass = passed_by[number]
                     mixture.gamma_gradient[number] += np.vdot(rest, output)
-                    gradients[edge.source][:, through:] += pull_bypass(gamma * rest)
+                    gradients[edge.source][:, through:] += pull_bypass(stored(gamma * rest))
+                    gradients[edge.source] = stored(gradients[edge.source])
             context.traced_gradients.update(zip(names, gradients, strict=True))
             return pull_inputs[0](gradients[0]), pull_inputs[1](gradients[1])
 

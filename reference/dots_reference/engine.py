@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +15,11 @@ from dots_core.search_space.layers import Layer
 from dots_reference.layers import ForwardContext, sequence
 from dots_reference.network import ReferenceNetwork
 from dots_reference.normalisation import moved
-
-_DTYPES: dict[str, np.dtype[Any]] = {"float64": np.dtype(np.float64), "float32": np.dtype(np.float32)}
+from dots_reference.precision import PRECISIONS
 
 
 class ReferenceEngine(Engine):
-    """NumPy on the CPU, in float64 or float32."""
+    """NumPy on the CPU, in float64, float32, or as if in a lower precision (`dots_reference.precision`)."""
 
     name = "reference"
 
@@ -35,12 +33,12 @@ class ReferenceEngine(Engine):
         return (Device("cpu", f"{processor}, {os.cpu_count()} threads"),)
 
     def check(self, runtime: Runtime) -> None:
-        """Raise unless the device is the CPU and the precision float64 or float32."""
+        """Raise unless the device is the CPU and the precision one of `dots_reference.precision.PRECISIONS`."""
         device, precision = runtime.device, runtime.precision
         if device != "cpu":
             raise EngineMissing(f"the reference engine has no device '{device}'; it runs on 'cpu'")
-        if precision not in _DTYPES:
-            raise UsageError(f"the reference engine computes in {' or '.join(_DTYPES)}, not in {precision}")
+        if precision not in PRECISIONS:
+            raise UsageError(f"the reference engine computes in {', '.join(PRECISIONS)}, not in {precision}")
 
     def build(
         self, setup: Setup, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
@@ -52,12 +50,12 @@ class ReferenceEngine(Engine):
         EngineMissing
             If the device is not ``"cpu"``.
         UsageError
-            If the precision is neither float64 nor float32.
+            If the precision is none of these.
         CorruptFile
             If a weight or architecture weight is missing, unknown or of the wrong shape.
         """
         self.check(setup.runtime)
-        return ReferenceNetwork(setup, _DTYPES[setup.runtime.precision], weights, architecture)
+        return ReferenceNetwork(setup, PRECISIONS[setup.runtime.precision], weights, architecture)
 
     def run_layers(
         self,
@@ -69,13 +67,17 @@ class ReferenceEngine(Engine):
     ) -> State:
         """Carry out `dots_core.engine.protocol.Engine.run_layers`."""
         self.check(runtime)
-        dtype = _DTYPES[runtime.precision]
+        precision = PRECISIONS[runtime.precision]
+        dtype = precision.dtype
         x = images.astype(dtype)
-        context = ForwardContext({name: value.astype(dtype) for name, value in weights.items()}, {}, training=True)
+        own = {name: value.astype(dtype) for name, value in weights.items()}
+        context = ForwardContext(own, {}, training=True, precision=precision)
         with np.errstate(all="ignore"):
             outputs, pulls = zip(*(sequence(layers, x, context) for layers in sequences), strict=True)
-            parts = np.split(upstream.astype(dtype), len(outputs), axis=1)
-            gradient = sum((pull(part) for pull, part in zip(pulls, parts, strict=True)), np.zeros_like(x))
+            parts = np.split(precision.stored(upstream.astype(dtype)), len(outputs), axis=1)
+            gradient = np.zeros_like(x)
+            for pull, part in zip(pulls, parts, strict=True):
+                gradient = precision.stored(gradient + pull(part))
         state: State = {"output": np.concatenate(outputs, axis=1), "gradient/images": gradient}
         state.update({f"gradient/{name}": value for name, value in context.gradients.items()})
         for name, moments in context.moments.items():

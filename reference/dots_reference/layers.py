@@ -23,6 +23,7 @@ from dots_core.search_space.layers import (
 from dots_reference.convolution import convolution, shifted_pair
 from dots_reference.normalisation import Moments, batch_norm, normalise
 from dots_reference.pooling import Pull, average_pool, global_average, halving_max, max_pool, window_average
+from dots_reference.precision import PRECISIONS, Precision
 from dots_reference.windows import Array
 
 
@@ -35,6 +36,8 @@ class ForwardContext:
     weights, statistics : arrays by canonical name; only read
     training : bool
         Whether batch norm uses the batch's statistics. Only then can the pass be pulled back.
+    precision : Precision
+        To what results and operands are rounded; the default rounds nothing.
     moments : dict
         Of each batch norm, by name, the batch's statistics.
     gradients : dict
@@ -46,6 +49,7 @@ class ForwardContext:
     weights: Mapping[str, Array]
     statistics: Mapping[str, Array]
     training: bool
+    precision: Precision = PRECISIONS["float64"]
     moments: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Array] = field(default_factory=dict)
     traced: dict[str, Array] = field(default_factory=dict)
@@ -60,13 +64,15 @@ def sequence(layers: tuple[Layer, ...], x: Array, context: ForwardContext) -> tu
     The output, and a pull that takes its gradient to that of ``x`` and leaves the weights' in ``run.gradients``.
     """
     pulls: list[Pull] = []
+    stored = context.precision.stored
     for layer in layers:
         x, pull_layer = _layer(layer, x, context)
+        x = stored(x)
         pulls.append(pull_layer)
 
     def pull(gradient: Array) -> Array:
         for pull_layer in reversed(pulls):
-            gradient = pull_layer(gradient)
+            gradient = stored(pull_layer(gradient))
         return gradient
 
     return x, pull
@@ -104,11 +110,14 @@ def _layer(layer: Layer, x: Array, context: ForwardContext) -> tuple[Array, Pull
 
 
 def _convolution(layer: Convolution, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
-    name = f"{layer.name}.weight"
-    y, pull_both = convolution(x, context.weights[name], layer.stride, layer.padding, layer.dilation, layer.groups)
+    name, operand = f"{layer.name}.weight", context.precision.operand
+    y, pull_both = convolution(
+        operand(x), operand(context.weights[name]), layer.stride, layer.padding, layer.dilation, layer.groups
+    )
 
     def pull(gradient: Array) -> Array:
-        dx, context.gradients[name] = pull_both(gradient)
+        dx, dweight = pull_both(operand(gradient))
+        context.gradients[name] = context.precision.stored(dweight)
         return dx
 
     return y, pull
@@ -116,10 +125,12 @@ def _convolution(layer: Convolution, x: Array, context: ForwardContext) -> tuple
 
 def _shifted_pair(layer: ShiftedPair, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
     first, second = f"{layer.first.name}.weight", f"{layer.second.name}.weight"
-    y, pull_all = shifted_pair(x, context.weights[first], context.weights[second])
+    operand, stored = context.precision.operand, context.precision.stored
+    y, pull_all = shifted_pair(operand(x), operand(context.weights[first]), operand(context.weights[second]))
 
     def pull(gradient: Array) -> Array:
-        dx, context.gradients[first], context.gradients[second] = pull_all(gradient)
+        dx, dfirst, dsecond = pull_all(operand(gradient))
+        context.gradients[first], context.gradients[second] = stored(dfirst), stored(dsecond)
         return dx
 
     return y, pull
@@ -148,14 +159,16 @@ def _norm(layer: Norm, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
 
 
 def _linear(layer: Linear, x: Array, context: ForwardContext) -> tuple[Array, Pull]:
-    weight = context.weights[f"{layer.name}.weight"]
+    operand, stored = context.precision.operand, context.precision.stored
+    x, weight = operand(x), operand(context.weights[f"{layer.name}.weight"])
 
     def pull(gradient: Array) -> Array:
-        context.gradients[f"{layer.name}.weight"] = gradient.T @ x
-        context.gradients[f"{layer.name}.bias"] = gradient.sum(axis=0)
+        gradient = operand(gradient)
+        context.gradients[f"{layer.name}.weight"] = stored(gradient.T @ x)
+        context.gradients[f"{layer.name}.bias"] = stored(gradient.sum(axis=0))
         return gradient @ weight
 
-    return linear(x, weight, context.weights[f"{layer.name}.bias"]), pull
+    return linear(x, weight, stored(context.weights[f"{layer.name}.bias"])), pull
 
 
 def _no_pull(gradient: Array) -> Array:

@@ -29,6 +29,7 @@ from dots_reference.mixture import Mixture
 from dots_reference.normalisation import moved
 from dots_reference.optimizers import adam, clipped, sgd
 from dots_reference.pooling import Pull
+from dots_reference.precision import Precision
 from dots_reference.windows import Array
 
 PullNetwork = Callable[[Array, "Array | None"], Array]
@@ -47,16 +48,16 @@ class _Differentiated:
 
 
 class ReferenceNetwork(Network):
-    """A network, its architecture weights and its optimisers' state, all arrays in one dtype.
+    """A network, its architecture weights and its optimisers' state, all arrays in a precision's dtype.
 
     The verbs are documented in `dots_core.engine.protocol.Network`. Values that overflow or are no
     numbers pass through every verb as they are.
     """
 
     def __init__(
-        self, setup: Setup, dtype: np.dtype, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
+        self, setup: Setup, precision: Precision, weights: Mapping[str, NDArray], architecture: Mapping[str, NDArray]
     ) -> None:
-        self._setup, self._dtype = setup, dtype
+        self._setup, self._precision, self._dtype = setup, precision, precision.dtype
         spec = setup.spec
         self._stems = stem_layers(spec)
         self._kinds = [layout.kind for layout in cell_layouts(spec)]
@@ -71,7 +72,7 @@ class ReferenceNetwork(Network):
         self._momentum: dict[str, Array] = {}
         # Momentum and Adam's moments start at 0.
         state: dict[str, NDArray] = {
-            key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else dtype)
+            key: np.zeros(shape, np.int64 if key.startswith("adam.steps/") else self._dtype)
             for key, shape in state_shapes(spec).items()
             if key.startswith(("momentum/", "adam."))
         }
@@ -178,7 +179,7 @@ class ReferenceNetwork(Network):
     def evaluate(self, batch: Batch, temperature: Temperature) -> tuple[float, int]:
         """Return the summed cross-entropy and number of correct predictions, batch norm using running statistics."""
         with np.errstate(all="ignore"):
-            context = ForwardContext(self._weights, self._statistics, training=False)
+            context = ForwardContext(self._weights, self._statistics, training=False, precision=self._precision)
             images = batch.images.astype(self._dtype)
             logits, _, _ = self._forward(images, None, self._mixtures(temperature, batch), context)
             losses, _ = cross_entropy(logits, batch.labels)
@@ -272,31 +273,33 @@ class ReferenceNetwork(Network):
                 auxiliary_logits, pull_auxiliary = sequence(self._auxiliary[1], output, context)
         logits, pull_head = sequence(self._head, outputs[-1], context)
         shapes = [output.shape for output in outputs]
+        stored = self._precision.stored
 
         def pull(gradient: Array, auxiliary_gradient: Array | None) -> Array:
             gradients: list[Array] = [np.zeros(shape, gradient.dtype) for shape in shapes]
-            gradients[-1] += pull_head(gradient)
+            gradients[-1] += pull_head(stored(gradient))
             for index in reversed(range(len(cell_pulls))):
                 if self._auxiliary is not None and self._auxiliary[0] == index:
                     assert pull_auxiliary is not None
                     assert auxiliary_gradient is not None
-                    gradients[index + 2] += pull_auxiliary(auxiliary_gradient)
+                    gradients[index + 2] += pull_auxiliary(stored(auxiliary_gradient))
+                    gradients[index + 2] = stored(gradients[index + 2])
                 context.traced_gradients[f"cells.{index}"] = gradients[index + 2]
                 first, second = cell_pulls[index](gradients[index + 2])
-                gradients[index] += first
-                gradients[index + 1] += second
+                gradients[index] = stored(gradients[index] + first)
+                gradients[index + 1] = stored(gradients[index + 1] + second)
             if len(stem_pulls) == 1:
-                context.traced_gradients["stems.0"] = stem = gradients[0] + gradients[1]
+                context.traced_gradients["stems.0"] = stem = stored(gradients[0] + gradients[1])
             else:
                 context.traced_gradients["stems.1"] = gradients[1]
-                context.traced_gradients["stems.0"] = stem = gradients[0] + stem_pulls[1](gradients[1])
+                context.traced_gradients["stems.0"] = stem = stored(gradients[0] + stem_pulls[1](gradients[1]))
             return stem_pulls[0](stem)
 
         return logits, auxiliary_logits, pull
 
     def _differentiate(self, batch: Batch, temperature: Temperature) -> _Differentiated:
         constants = self._setup.loss
-        context = ForwardContext(self._weights, self._statistics, training=True)
+        context = ForwardContext(self._weights, self._statistics, training=True, precision=self._precision)
         mixtures = self._mixtures(temperature, batch)
         drop_path = None if batch.drop_path is None else batch.drop_path.astype(self._dtype)
         images = batch.images.astype(self._dtype)
@@ -311,11 +314,17 @@ class ReferenceNetwork(Network):
             )
             losses = losses + constants.auxiliary_weight * auxiliary_losses
             auxiliary_gradient = (constants.auxiliary_weight / samples) * auxiliary_gradient
-        image_gradient = pull(gradient / samples, auxiliary_gradient)
+        scale = self._dtype.type(self._precision.loss_scale)
+        if auxiliary_gradient is not None:
+            auxiliary_gradient = scale * auxiliary_gradient
+        image_gradient = pull(scale * (gradient / samples), auxiliary_gradient) / scale
         # Operations that were left out have gradient 0.
         gradients = {name: np.zeros_like(w) for name, w in self._weights.items()} | context.gradients
         for mixture in mixtures.values():
             gradients.update(mixture.pull())
+        if scale != 1:
+            for found in (gradients, context.traced_gradients):
+                found.update({name: value / scale for name, value in found.items()})
         return _Differentiated(logits, auxiliary_logits, np.asarray(losses.mean()), image_gradient, gradients, context)
 
     def _update_weights(self, gradients: Mapping[str, Array], rate: float) -> None:

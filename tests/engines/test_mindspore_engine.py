@@ -75,7 +75,7 @@ def test_a_composed_convolution_is_taken_only_where_the_device_asks_for_it(share
     assert count == (6 if shared else 7)
 
 
-@pytest.mark.parametrize("precision", ["float64", "tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float64", "tf32", "hf32", "float16", "bfloat16"])
 def test_precisions_the_cpu_lacks_are_refused(precision):
     with pytest.raises(UsageError, match=f"{precision}.*float32"):
         built(next(iter(CASES.values())), precision)
@@ -130,7 +130,7 @@ def test_ascend_is_refused_where_there_is_none():
         engine.check(Runtime("cpu:3"))
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", "hf32"])
 def test_an_ascend_device_is_told_about_hf32(precision, monkeypatch):
     """What MindSpore is asked for; whether a device heeds it, no machine without one can tell."""
     import mindspore
@@ -145,7 +145,7 @@ def test_an_ascend_device_is_told_about_hf32(precision, monkeypatch):
     for name in ("precision_mode", "conv_allow_hf32", "matmul_allow_hf32"):
         monkeypatch.setattr(options, name, lambda value, name=name: asked.update({name: value}))
     runtime.device_context(Runtime("Ascend:1", precision)).enter()
-    hf32 = precision == "tf32"
+    hf32 = precision == "hf32"
     assert asked == {
         "device": ("Ascend", 1),
         "deterministic": True,

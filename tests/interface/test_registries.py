@@ -86,7 +86,7 @@ def test_what_no_digest_can_describe_is_refused():
         ("stem=halving", "'cifar' or 'imagenet'"),
         ("topology.temperature.schedule=steps", "'constant', 'exponential' or 'linear'"),
         ("weights.schedule=steps", "'constant', 'linear' or 'cosine'"),
-        ("precision=float8", "'float32', 'float64', 'tf32', 'bfloat16' or 'float16'"),
+        ("precision=float8", "'float32', 'float64', 'tf32', 'hf32', 'bfloat16' or 'float16'"),
     ],
 )
 def test_what_no_installed_package_has_is_refused_by_its_key(setting, known):

@@ -17,7 +17,6 @@ FEW = "homemade or versions or devices"
         (["--dots-backend", "refrence"], ["unknown backend 'refrence'", "did you mean 'reference'"]),
         (["--dots-backend", "reference", "--dots-device", "abacus"], ["no device 'abacus'"]),
         (["--dots-backend", "reference", "--dots-precision", "float8"], ["unknown precision 'float8'", "float64"]),
-        (["--dots-backend", "reference", "--dots-precision", "bfloat16"], ["bfloat16"]),
         (["--dots-precision", "float64"], ["--dots-backend, which is not given"]),
         (["--dots-device", "cpu"], ["--dots-backend, which is not given"]),
     ],

@@ -49,7 +49,7 @@ DEVICES = {
         "Ascend",
         composed_channels=0,
         split_by_convolution=False,
-        precisions=("float32", "tf32", "bfloat16", "float16"),
+        precisions=("float32", "hf32", "bfloat16", "float16"),
     ),
 }
 
@@ -114,8 +114,8 @@ class DeviceContext:
             # Convolutions on Ascend round their operands to HF32 unless told not to.
             options = ms.device_context.ascend.op_precision
             options.precision_mode("must_keep_origin_dtype")
-            options.conv_allow_hf32(self.precision == "tf32")
-            options.matmul_allow_hf32(self.precision == "tf32")
+            options.conv_allow_hf32(self.precision == "hf32")
+            options.matmul_allow_hf32(self.precision == "hf32")
             if self.deterministic and not _process.deterministic:
                 # MindSpore takes this once a process. On CPU kernels are repeatable without it.
                 ms.set_deterministic(True)
