@@ -29,7 +29,7 @@ _SHOWN = 3
 """How many cases that failed are named."""
 
 Device = Annotated[str | None, typer.Option(help="Device; default: the engine's preferred.")]
-Precision = Annotated[str, typer.Option("--dtype", help="float32, float64, tf32, bfloat16 or float16.")]
+Precision = Annotated[str, typer.Option("--dtype", help="float32, float64, tf32, hf32, bfloat16 or float16.")]
 Cases = Annotated[
     list[str] | None, typer.Option("--cases", help="Only cases that match, for example 'layers/*'; may be repeated.")
 ]
@@ -153,11 +153,13 @@ def locate(
     from dots_conformance.comparison import References
     from dots_conformance.failures import failures, layer_at_fault, locate_among, networks_of, small_networks
     from dots_conformance.snapshot import ACTS
+    from dots_conformance.thresholds import check_precision
     from dots_core.engine.protocol import Runtime
     from dots_core.engine.registry import choose_backend, load_engine
 
     if cases and checkpoint is not None:
         raise UsageError("--cases and --checkpoint name different networks; give one of them")
+    check_precision(precision)
     chosen = select(all_cases(seed), tuple(cases)) if cases else {}
     engine = load_engine(choose_backend(backend).name)
     runtime = Runtime(device or engine.devices()[0].name, precision)

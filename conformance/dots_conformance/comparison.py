@@ -14,6 +14,7 @@ from dots_conformance.closeness import FAIL, ILL, PASS, TensorVerdict, judge, so
 from dots_conformance.ledger import Entry, read_ledger, stale
 from dots_conformance.recorder import suite_version
 from dots_conformance.rounding import DRAWS, RoundingDraw
+from dots_conformance.thresholds import DRAWN, check_precision
 from dots_core.engine.protocol import Runtime, State
 from dots_core.errors import UsageError
 
@@ -35,7 +36,7 @@ class Curve:
         What drifted: ``"growth.loss"``, ``"growth.weights"``, ….
     steps : tuple of str
     engine, reference : tuple of float
-        Relative errors of the engine, and the largest among the float32 reference's draws.
+        Relative errors of the engine, and the largest among the reference's draws.
     """
 
     sort: str
@@ -100,6 +101,11 @@ class EngineVerdict:
     stale: tuple[Entry, ...]
 
     @property
+    def judged(self) -> bool:
+        """Whether any case tells something."""
+        return any(case.verdict != ILL for case in self.cases.values())
+
+    @property
     def agrees(self) -> bool:
         """Whether every case passes, is excused or tells nothing, and no entry is stale."""
         return not self.stale and all(case.agrees for case in self.cases.values())
@@ -141,7 +147,7 @@ def compare(
     Raises
     ------
     UsageError
-        If there is nothing to judge, or the bundles are of different cases.
+        If there is nothing to judge, the bundles are of different cases, or one is of an unknown precision.
     CorruptFile
         If a file is damaged.
     """
@@ -154,6 +160,7 @@ def compare(
     if len(seeds) > 1:
         raise UsageError(f"the bundles were recorded with different seeds, {seeds}; record them with the same --seed")
     for bundle in given:
+        check_precision(bundle.manifest.precision)
         if bundle.manifest.suite != suite_version():
             raise UsageError(
                 f"{bundle.folder} was recorded by dots {bundle.manifest.suite} and this is {suite_version()}, "
@@ -183,17 +190,22 @@ class References:
     def __init__(self, bundles: list[Bundle], cases: dict[str, Case]) -> None:
         self.cases = cases
         self._bundles = {(b.manifest.precision, b.manifest.draw): b for b in bundles}
-        self._kept: tuple[str, tuple[Recording, list[Recording]]] | None = None
+        self._kept: tuple[str, dict[tuple[str, int], Recording]] = ("", {})
 
-    def of(self, name: str) -> tuple[Recording, list[Recording]]:
-        """Return the recording in float64 and the draws in float32."""
-        if self._kept is None or self._kept[0] != name:
-            draws = 1 if self.cases[name].exact else DRAWS
-            found = self._one(name, "float64", 0), [self._one(name, "float32", number) for number in range(draws)]
-            self._kept = (name, found)
-        return self._kept[1]
+    def of(self, name: str, precision: str) -> tuple[Recording, list[Recording]]:
+        """Return the recording in float64 and the draws that an engine in a precision is judged by."""
+        if self._kept[0] != name:
+            self._kept = (name, {})
+        draws = 1 if self.cases[name].exact else DRAWS
+        return self._of(name, "float64", 0), [self._of(name, DRAWN[precision], number) for number in range(draws)]
 
-    def _one(self, name: str, precision: str, draw: int) -> Recording:
+    def _of(self, name: str, precision: str, draw: int) -> Recording:
+        kept = self._kept[1]
+        if (precision, draw) not in kept:
+            kept[precision, draw] = self._recorded(name, precision, draw)
+        return kept[precision, draw]
+
+    def _recorded(self, name: str, precision: str, draw: int) -> Recording:
         bundle = self._bundles.get((precision, draw))
         recorded = None if bundle is None else bundle.read(name)
         return recorded or self.cases[name].record(RoundingDraw(draw), Runtime(precision=precision))
@@ -217,7 +229,7 @@ def _judge_case(
         return CaseVerdict(name, verdict, np.inf, message=ending.message, seconds=ending.seconds)
     recording = bundle.read(name)
     assert recording is not None
-    exact, draws = references.of(name)
+    exact, draws = references.of(name, manifest.precision)
     tensors = judge_recording(recording, exact, draws, manifest.precision)
     curves = _curves(recording.arrays, exact.arrays, [draw.arrays for draw in draws])
     disagreement, message = decisions_differ(recording, exact)

@@ -14,7 +14,7 @@ from dots_conformance.cases import all_cases, select
 from dots_conformance.comparison import Comparison, compare
 from dots_conformance.recorder import TIME_LIMIT, Job, record
 from dots_conformance.rounding import DRAWS
-from dots_core.engine.protocol import PRECISIONS
+from dots_conformance.thresholds import DRAWN, check_precision
 from dots_core.engine.registry import choose_backend
 from dots_core.errors import UsageError
 
@@ -59,7 +59,7 @@ def conform(request: Request, folder: Path, watch: Watch = lambda *_: None) -> C
     """
     if len(set(request.backends)) != len(request.backends):
         raise UsageError(f"a backend is named twice in {', '.join(request.backends)}")
-    PRECISIONS[request.precision]
+    check_precision(request.precision)
     backends = [choose_backend(name).name for name in request.backends]
     select(all_cases(request.seed), request.cases, request.quick)
     everything = Job("reference", request.device, request.precision, request.seed, 0, request.cases, request.quick)
@@ -76,16 +76,13 @@ def conform(request: Request, folder: Path, watch: Watch = lambda *_: None) -> C
 
 def _record(common: Job, backends: list[str], at_once: int, folder: Path, watch: Watch) -> list[Bundle]:
     """Record the engines and what the reference is needed for to judge them."""
-    jobs = {
-        f"{name}-{common.precision}": replace(common, backend=name)
-        for name in backends
-        if name != "reference" or common.precision not in ("float32", "float64")
-    }
+    jobs = {f"{name}-{common.precision}": replace(common, backend=name) for name in backends if name != "reference"}
     # The reference bundles come last: an engine that does not start is known before they are made.
     reference = replace(common, device="cpu")
     jobs["reference-float64"] = replace(reference, precision="float64")
+    drawn = DRAWN[common.precision]
     for draw in range(DRAWS):
-        jobs[f"reference-float32-draw{draw}"] = replace(reference, precision="float32", draw=draw)
+        jobs[f"reference-{drawn}-draw{draw}"] = replace(reference, precision=drawn, draw=draw)
 
     def one(name: str) -> Bundle:
         return record(jobs[name], folder / name, lambda case, number, count: watch(name, case, number, count))

@@ -17,8 +17,8 @@ from dots_conformance.snapshot import NetworkSnapshot
 from dots_core.engine.protocol import Engine, Runtime
 from dots_core.errors import DotsError
 
-Expected = Callable[[str], tuple[Recording, list[Recording]]]
-"""What the reference engine does on a case, by its name: `dots_conformance.comparison.References.of`."""
+Expected = Callable[[str, str], tuple[Recording, list[Recording]]]
+"""What the reference does on a case, by its name, at a precision: `dots_conformance.comparison.References.of`."""
 
 Situations = dict[str, Callable[[], NetworkSnapshot]]
 """What is looked into, by name, made when it is needed."""
@@ -59,7 +59,7 @@ def failures(engine: Engine, runtime: Runtime, cases: Iterable[Case], expected: 
             message = f"{type(error).__name__}: {error}"
             yield Failure(case, message, (TensorVerdict("", FAIL, np.inf, np.inf, reason=message),))
             continue
-        exact, draws = expected(case.name)
+        exact, draws = expected(case.name, runtime.precision)
         tensors = judge_recording(recording, exact, draws, runtime.precision)
         failing = tuple(tensor for tensor in tensors if tensor.verdict == FAIL)
         differ, said = decisions_differ(recording, exact)

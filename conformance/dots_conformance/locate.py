@@ -148,13 +148,13 @@ class _Search:
             raise
         except Exception as error:
             raise _Raised(act, error) from error
-        exact, draws = self._situation.expected(act)
+        exact, draws = self._situation.expected(act, self._runtime.precision)
         verdicts = judge(self._found, exact, draws, self._runtime.precision)
         return {v.key: v for v in verdicts if v.verdict == FAIL}
 
     def _exact(self) -> State:
         """What the reference holds between layers, by the names of `traced_shapes`."""
-        exact, _ = self._situation.expected(PASS)
+        exact, _ = self._situation.expected(PASS, self._runtime.precision)
         return {key.removeprefix("trace/"): value for key, value in exact.items() if key.startswith("trace/")}
 
     def _finding(self, direction: str, key: str, place: str, explanation: str) -> Finding:
@@ -288,7 +288,7 @@ class _Search:
 
     def _alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> list[TensorVerdict]:
         """Run layers on an input on both engines and judge what comes of it."""
-        exact, draws = self._situation.expected_alone(layers, x, upstream)
+        exact, draws = self._situation.expected_alone(layers, x, upstream, self._runtime.precision)
         try:
             found = self._situation.found_alone(layers, x, upstream, self._engine, self._runtime)
         except Exception as error:  # for example because its output has another shape than the gradient it is given
@@ -306,7 +306,7 @@ class _Search:
         cell = self._spec.cell(layout.kind)
         alpha, gamma = edge_weights(self._situation, layout)
         through = layout.channels // cell.partial
-        exact, _ = self._situation.expected(PASS)
+        exact, _ = self._situation.expected(PASS, self._runtime.precision)
         source = exact[f"trace/{name}"][:, :through]
         for number in cell.outgoing(int(node)):
             edge = cell.edges[number]
@@ -356,7 +356,7 @@ class _Search:
     def _after(self, act: Act, when: str, explanation: str) -> Finding | None:
         """Return the first entry of the state that is off after an act, in the order in which a step moves them."""
         self._failing = self._verdicts(act)
-        exact, _ = self._situation.expected(act)
+        exact, _ = self._situation.expected(act, self._runtime.precision)
         for sort, rule in _SORTS.items():
             for key in exact:
                 if key.startswith(f"{sort}/") and key in self._failing:

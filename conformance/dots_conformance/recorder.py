@@ -22,6 +22,7 @@ import numpy as np
 from dots_conformance.bundle import CRASHED, MANIFEST, TIMED_OUT, Bundle, Ending, Manifest
 from dots_conformance.case_forms import case_forms
 from dots_conformance.cases import all_cases, select
+from dots_conformance.thresholds import check_precision
 from dots_core.engine.crashes.diagnosis import death, died_at
 from dots_core.engine.protocol import Runtime
 from dots_core.errors import EngineMissing, UsageError
@@ -81,6 +82,7 @@ def record(job: Job, folder: Path, watch: Watch = lambda *_: None) -> Bundle:
     UsageError
         If it cannot compute at the precision, or the folder is not empty.
     """
+    check_precision(job.precision)
     if folder.exists() and any(folder.iterdir()):
         held = "a bundle" if (folder / MANIFEST).exists() else "other files"
         raise UsageError(f"{folder} holds {held} already; give another --out")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dots_conformance.networks import NetworkCase
 from dots_conformance.rounding import references
+from dots_conformance.thresholds import DRAWN
 from dots_core.engine.batch import Batch
 from dots_core.engine.protocol import GROUPS, Engine, Network, Rates, Runtime, Setup, State
 from dots_core.engine.registry import load_engine
@@ -25,7 +26,7 @@ from dots_core.search_space.mixing import Temperature
 _RATES = Rates(0.1, 0.01)
 
 Expected = tuple[State, list[State]]
-"""The reference in float64, and its draws in float32."""
+"""The reference in float64, and its draws at a precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +78,14 @@ class NetworkSnapshot:
         """What comes of an act on an engine: arrays by canonical name, in the shapes the act says."""
         return act.do(self, self.build(engine, runtime.precision, runtime.device, act.fresh))
 
-    def expected(self, act: Act) -> Expected:
-        """What comes of an act on the reference engine."""
-        if act not in self._expected:
-            self._expected[act] = references(
-                lambda engine, precision: self.found(act, engine, Runtime(precision=precision))
+    def expected(self, act: Act, precision: str) -> Expected:
+        """What comes of an act on the reference engine, to judge an engine at a precision by."""
+        key = (act, DRAWN[precision])
+        if key not in self._expected:
+            self._expected[key] = references(
+                lambda engine, drawn: self.found(act, engine, Runtime(precision=drawn)), precision
             )
-        return self._expected[act]
+        return self._expected[key]
 
     def found_alone(
         self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any], engine: Engine, runtime: Runtime
@@ -97,12 +99,14 @@ class NetworkSnapshot:
         weights = {name: self.state[f"weights/{name}"] for name in stacker.weights.shapes}
         return engine.run_layers((layers,), weights, x.astype(np.float32), upstream.astype(np.float32), runtime)
 
-    def expected_alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> Expected:
-        """What `found_alone` is, shapes included, on the reference engine."""
-        key = (layers, x.tobytes(), upstream.tobytes())
+    def expected_alone(
+        self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any], precision: str
+    ) -> Expected:
+        """What `found_alone` is, shapes included, on the reference engine, to judge an engine at a precision by."""
+        key = (layers, x.tobytes(), upstream.tobytes(), DRAWN[precision])
         if key not in self._expected:
             self._expected[key] = references(
-                lambda engine, precision: self.found_alone(layers, x, upstream, engine, Runtime(precision=precision))
+                lambda engine, drawn: self.found_alone(layers, x, upstream, engine, Runtime(precision=drawn)), precision
             )
         return self._expected[key]
 

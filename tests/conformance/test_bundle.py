@@ -84,6 +84,22 @@ def test_bundles_of_other_cases_are_not_compared(bundle: Bundle, tmp_path: Path)
         compare([])
 
 
+def test_bundles_of_several_precisions_are_each_judged_by_their_own(tmp_path: Path) -> None:
+    case, precisions = "layers/convolution-1x1/c4-3x3", ("float32", "bfloat16", "tf32")
+    bundles = [record(Job("reference", precision=each, cases=(case,)), tmp_path / each) for each in precisions]
+    for engine, precision in zip(compare(bundles).engines, precisions, strict=True):
+        assert engine.manifest.precision == precision
+        assert engine.cases[case].verdict == "pass"
+    away = [max(tensor.relative for tensor in engine.cases[case].tensors) for engine in compare(bundles).engines]
+    assert away[0] < 1e-5 < away[2] < 1e-3 < away[1] < 1e-2
+    bundles[1].manifest.precision = "float32"
+    pretender, _ = compare([bundles[1], bundles[0]]).engines
+    assert pretender.cases[case].verdict == "fail"
+    bundles[1].manifest.precision = "float8"
+    with pytest.raises(UsageError, match="unknown precision 'float8'"):
+        compare(bundles[1:2])
+
+
 BROKEN = ["", "[]", "null", "[" * 100_000, '{"format": NaN}', '{"version": 1e999}', "9" * 10_000, "\x00"]
 
 

@@ -65,5 +65,7 @@ def test_a_draw_moves_its_inputs_by_a_rounding_error() -> None:
     assert moved.dtype == np.float32
     assert not np.array_equal(moved, other)
     assert 0 < np.max(np.abs(moved - values) / np.abs(values)) <= 2.0**-22
+    coarsely = RoundingDraw(1).moved("x", values, "bfloat16")
+    assert 2.0**-10 < np.max(np.abs(coarsely - values) / np.abs(values)) <= 2.0**-8
     labels = np.arange(3)
     assert RoundingDraw(1).moved("labels", labels) is labels

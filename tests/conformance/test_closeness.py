@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dots_conformance.closeness import FAIL, ILL, PASS, judge
-from dots_conformance.thresholds import ELEMENT, FLOORS, GROWTH, MULTIPLE
+from dots_conformance.thresholds import CAPPED, ELEMENT, FLOORS, GROWTH, MOVES, MULTIPLE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +48,13 @@ def test_the_budget_grows_with_what_float32_is_away() -> None:
     assert one(shifted(1.1 * MULTIPLE * 3e-4), draws=draws).verdict == FAIL
 
 
+def test_a_tensor_of_zeros_fails_however_coarse_the_precision() -> None:
+    draws = [shifted(0.3)]
+    assert one(0 * EXACT, draws=draws, precision="bfloat16").verdict == FAIL
+    assert one(shifted(0.85), draws=draws, precision="bfloat16").verdict == PASS
+    assert one(shifted(0.45), draws=[shifted(0.1)], precision="bfloat16").verdict == PASS
+
+
 def test_gradients_have_a_floor_of_their_own() -> None:
     between = (FLOORS["float32"][0] + FLOORS["float32"][1]) / 2
     assert one(shifted(between), key="output").verdict == FAIL
@@ -83,7 +90,29 @@ def test_non_finite_values_must_stand_in_the_same_places(value: float, place: in
 def test_what_float32_cannot_tell_is_reported_not_passed() -> None:
     verdict = one(EXACT, draws=[shifted(0.05)])
     assert verdict.verdict == ILL
-    assert "float32 itself" in verdict.reason
+    assert "the reference itself is 0.05 away in float32" in verdict.reason
+    # Below float32 all is judged that the reference computes to a half.
+    assert one(EXACT, draws=[shifted(0.4)], precision="bfloat16").verdict == PASS
+    assert one(EXACT, draws=[shifted(0.6)], precision="bfloat16").verdict == ILL
+
+
+def test_what_the_reference_cannot_compute_at_all_is_not_judged() -> None:
+    broken = EXACT.copy()
+    broken[3, 4] = np.inf
+    assert one(EXACT, draws=[broken], precision="float16").verdict == ILL
+    assert one(broken, draws=[broken], precision="float16").verdict == ILL
+    assert one(broken, draws=[EXACT], precision="float16").verdict == FAIL
+
+
+def test_a_tensor_that_is_small_among_its_sort_is_judged_by_what_it_is_away() -> None:
+    exact = {"gradient/large": EXACT, "gradient/small": 1e-2 * EXACT}
+    draws = [{"gradient/large": shifted(0.01), "gradient/small": 1e-2 * shifted(2.0)}]
+
+    def verdict(relative: float) -> str:
+        found = {"gradient/large": EXACT, "gradient/small": 1e-2 * shifted(relative, 3)}
+        return {v.key: v.verdict for v in judge(found, exact, draws, "bfloat16")}["gradient/small"]
+
+    assert (verdict(0.9 * CAPPED * 2.0), verdict(1.1 * CAPPED * 2.0)) == (PASS, FAIL)
 
 
 def test_a_gradient_that_is_nothing_but_rounding() -> None:
@@ -95,6 +124,32 @@ def test_a_gradient_that_is_nothing_but_rounding() -> None:
     assert {v.verdict for v in judge(zero, zero, [zero], "float32")} == {PASS}
     wrong = {**zero, "gradient/zero": np.full(3, 0.1)}
     assert judge(wrong, zero, [zero], "float32")[0].verdict == FAIL
+
+
+def test_a_weight_that_adam_moves_by_the_sign_of_rounding_is_not_compared() -> None:
+    moment = np.array([1.0, -1.0, 0.02, 0.0])
+    exact = {"architecture/a": np.ones(4), "adam.first/a": moment}
+    draws = [{**exact, "adam.first/a": moment * (1 + 0.01 * np.array([1, -1, 1, 1]))}]
+
+    def judged(place: int, turned: float) -> str:
+        found = {key: value.copy() for key, value in exact.items()}
+        found["architecture/a"][place] += 0.2
+        found["adam.first/a"][place] = turned
+        return {v.key: v.verdict for v in judge(found, exact, draws, "bfloat16")}["architecture/a"]
+
+    assert judged(2, -0.01) == PASS
+    assert judged(2, 0.01) == FAIL  # it did not turn
+    for place in (0, 1, 3):
+        assert judged(place, -0.01) == FAIL  # rounding cannot have turned it
+
+
+def test_what_is_kept_in_float32_has_a_floor_of_its_own_below_it() -> None:
+    floor = MOVES * FLOORS["bfloat16"][0]
+    for key in ("weights/x", "architecture/x"):
+        assert one(shifted(0.9 * floor), key=key, precision="bfloat16").verdict == PASS
+        assert one(shifted(1.1 * floor), key=key, precision="bfloat16").verdict == FAIL
+    assert one(shifted(1.1 * floor), key="statistics/x", precision="bfloat16").verdict == PASS
+    assert one(shifted(0.9 * FLOORS["float32"][0]), key="weights/x").verdict == PASS
 
 
 def test_keys_shapes_and_integers() -> None:

@@ -11,6 +11,7 @@ from dots_conformance.comparison import compare
 from dots_conformance.recorder import Job, record
 from out_of_tree import BROKEN, DYING, MISBEHAVING, install
 
+from dots_core.engine.protocol import PRECISIONS, Precision
 from dots_core.errors import EngineMissing, UsageError
 
 
@@ -69,8 +70,17 @@ def test_an_unknown_engine_a_missing_device_and_an_impossible_precision(tmp_path
         record(Job("abacus", cases=("layers/norm",)), tmp_path / "a")
     with pytest.raises(EngineMissing, match="no device 'tpu'"):
         record(Job("reference", device="tpu", cases=("layers/norm",)), tmp_path / "b")
-    with pytest.raises(UsageError, match="bfloat16"):
-        record(Job("reference", precision="bfloat16", cases=("layers/norm",)), tmp_path / "c")
+    with pytest.raises(UsageError, match=r"unknown precision 'float8'.*; known: float32, .*hf32"):
+        record(Job("reference", precision="float8", cases=("layers/norm",)), tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_precision_of_another_package_is_refused_where_nothing_is_known_of_its_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRECISIONS._members, "int8", Precision("int8", "whole numbers", 1))
+    with pytest.raises(UsageError, match="nothing is known of rounding in int8; what is judged: float64, float32"):
+        record(Job("reference", precision="int8", cases=("layers/norm",)), tmp_path / "bundle")
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:

@@ -342,11 +342,17 @@ def test_sentences() -> None:
     assert said(engine(good), 1) == "mindspore float32 agrees with the reference on 1 of 1 cases"
     assert (
         said(engine(good, known, ill), 3)
-        == "mindspore float32 agrees with the reference on 3 of 3 cases, 1 known and 1 ill-conditioned among them"
+        == "mindspore float32 agrees with the reference on 2 of 2 cases, 1 known among them; "
+        "1 ill-conditioned case is not judged"
     )
     assert (
         said(engine(good, bad, crashed), 3)
         == "mindspore float32 DISAGREES on 2 of 3 cases: 1 fail, 1 crashed; first: layers/a/c"
+    )
+    assert said(engine(ill), 1) == "mindspore float32 was judged on no case; 1 ill-conditioned case is not judged"
+    assert (
+        said(engine(bad, ill, case("layers/a/f", ILL)), 3) == "mindspore float32 DISAGREES on 1 of 1 cases: 1 fail; "
+        "first: layers/a/c; 2 ill-conditioned cases are not judged"
     )
     assert said(engine(good), 4).endswith("; 3 of 4 cases were not recorded")
     assert said(engine(good, ledger=(entry(),), stale=(entry(),)), 1).endswith("; 1 ledger entry is STALE")
@@ -362,6 +368,7 @@ def test_headlines() -> None:
     assert headline(comparison(good, bad)) == "1 of 2 engines does not agree: jittor float32"
     assert headline(comparison(stale)) == "The engine does not agree: mindspore float32"
     assert headline(comparison()) == headline(comparison(engine())) == "Nothing was judged"
+    assert headline(comparison(engine(case("layers/a/b", ILL)))) == "Nothing was judged"
 
 
 def test_engines_of_one_label_are_told_apart() -> None:

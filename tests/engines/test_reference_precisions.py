@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dots_core.engine.protocol import GROUPS, Runtime
-from dots_core.network.layers import Convolution
+from dots_core.search_space.layers import Convolution
 
 FORMATS = {"tf32": TF32, "hf32": HF32, "bfloat16": BFLOAT16, "float16": FLOAT16}
 BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)

@@ -93,6 +93,9 @@ def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
     # With constants that make every term of a virtual step count.
     decayed = replace(CASES["one cell"], optimizers=OPTIMIZERS["large-decay"], seed=seed)
     yield forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
+    # Where w stands shows at once what gradients taken there show only beyond their own rounding errors.
+    heavy = replace(CASES["one cell"], optimizers=Optimizers(weight_decay=0.5), seed=seed)
+    yield _displaced("displaced/weight-decay", heavy, shared)
     # Each of two updates is clipped for itself, the second with its regularisation.
     apart = replace(CASES["output pairs"], optimizers=OPTIMIZERS["clipped-architecture"], seed=seed)
     yield forced("levels/regularised/clipped-architecture", apart, "regularised", quick=False)
@@ -159,9 +162,40 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Pa
             for key, value in built.export_state().items():
                 sort, _, tensor = key.partition("/")
                 arrays[f"{sort}/after-{taken}/{tensor}"] = value
+            # A factor of all is told by their norm, in which rounding errors average out.
+            moments = [value for key, value in built.export_state().items() if key.startswith("momentum/")]
+            arrays[f"norm/momentum/after-{taken}"] = np.sqrt(
+                sum(np.sum(np.square(each, dtype=np.float64)) for each in moments)
+            )
         return Recording(arrays)
 
     return Case(f"steps/{name}", record, quick, network=network)
+
+
+def _displaced(name: str, network: NetworkCase, shared: Path | None) -> Case:
+    """Where w stands in a step of second order: after the virtual step, perturbed, and restored."""
+
+    def record(engine: Engine, runtime: Runtime) -> Recording:
+        arrays: State = {}
+        built = network.build(engine, runtime.precision, runtime.device)
+        built.import_state(_reference_states(name, network, "weights", shared)[-1])
+
+        def look(place: str) -> None:
+            for key, value in built.export_state().items():
+                if key.startswith("weights/"):
+                    arrays[f"weights/{place}/{key.removeprefix('weights/')}"] = value
+
+        built.accumulate_gradients(("w",), network.batch(50), network.temperature)
+        built.virtual_step(RATES.weights)
+        look("ahead")
+        built.accumulate_gradients(("w",), network.batch(51), network.temperature)
+        built.perturb_weights(0.5)
+        look("perturbed")
+        built.restore_weights()
+        look("restored")
+        return Recording(arrays)
+
+    return Case(f"steps/{name}", record, quick=True, network=network)
 
 
 def _growth(name: str, network: NetworkCase, steps: int, quick: bool) -> Case:

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 
 from dots_conformance.report.summary import Column, recording_seconds
 from dots_conformance.report.wording import NOTHING, seconds_text
-from dots_conformance.thresholds import ELEMENT, FLOORS, GROWTH, ILL_CONDITIONED, MULTIPLE, NEGLIGIBLE, ROUNDING
+from dots_conformance.thresholds import (
+    CAP,
+    CAPPED,
+    ELEMENT,
+    FLOORS,
+    GROWTH,
+    ILL_CONDITIONED,
+    MOVES,
+    MULTIPLE,
+    NEGLIGIBLE,
+    ROUNDING,
+)
 
 
 def environment_rows(engines: Sequence[Column]) -> list[tuple[str, list[str]]]:
@@ -35,7 +46,7 @@ def environment_rows(engines: Sequence[Column]) -> list[tuple[str, list[str]]]:
 
 
 def floor_rows() -> list[list[str]]:
-    """Return one row a precision: errors that always pass, and its rounding error beside float32's."""
+    """Return one row a precision: errors that always pass, and its rounding error beside that of its draws."""
     return [
         [precision, *(f"{floor:g}" for floor in floors), f"{ROUNDING[precision]:.3g}"]
         for precision, floors in FLOORS.items()
@@ -46,8 +57,13 @@ def threshold_rows() -> list[list[str]]:
     """Return the other numbers that verdicts depend on, each with what it is."""
     return [
         [f"{MULTIPLE:g}", "times the reference's own rounding error a tensor may be away"],
+        [f"{CAPPED:g}", f"times that, where {MULTIPLE:g} times it is more than {CAP:g} of the tensor's norm"],
         [f"{ELEMENT:g}", "times the tensor's relative budget a single element may be away"],
         [f"{GROWTH:g}", "times the reference's own drift a free-running trajectory may be away, step by step"],
+        [f"{MOVES:g}", "of the floor for weights and architecture weights below float32, which are kept in float32"],
         [f"{NEGLIGIBLE:g}", "of the floor, relative to the largest tensor of its sort, a tensor may always be away"],
-        [f"{ILL_CONDITIONED:g}", "relative error of the float32 reference beyond which a tensor tells nothing"],
+        [
+            ", ".join(f"{limit:g}" for limit in dict.fromkeys(ILL_CONDITIONED.values())),
+            "relative error of the reference itself, in float32 and below it, beyond which a sort is not judged",
+        ],
     ]

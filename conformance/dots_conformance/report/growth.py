@@ -1,4 +1,4 @@
-"""Growth curves: how far each engine drifts from the reference, beside the reference's own float32."""
+"""Growth curves: how far each engine drifts from the reference, beside the reference's own rounding."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from dots_conformance.closeness import floor_of
 from dots_conformance.comparison import Curve
 from dots_conformance.report.summary import Column
 from dots_conformance.report.verdict_cells import cell_class, cell_words
-from dots_conformance.thresholds import GROWTH, ROUNDING
+from dots_conformance.thresholds import DRAWN, GROWTH, ROUNDING
 
 STYLES = 6
 """How many line styles the style sheet has for engines: colours with dashes."""
-
-_REFERENCE = "the reference's own float32"
 
 Keys = list[tuple[str, str]]
 
@@ -39,7 +37,7 @@ def growth_charts(engines: Sequence[Column], anchors: Mapping[str, str]) -> tupl
         charts.append(Chart(caption, drawn(_lines(curves), Frame(logarithmic=True, axis="step"), title)))
     shown = {column.number: column for curves in found.values() for column, _ in curves}
     keys = [(_style(column), column.label) for _, column in sorted(shown.items())]
-    return charts, [*keys, ("reference", _REFERENCE), ("allowed", "what is allowed")]
+    return charts, [*keys, ("reference", "the reference's own rounding"), ("allowed", "what is allowed")]
 
 
 def _tags(case: str, curves: Sequence[tuple[Column, Curve]]) -> Markup:
@@ -53,16 +51,20 @@ def _tags(case: str, curves: Sequence[tuple[Column, Curve]]) -> Markup:
 
 
 def _lines(found: Sequence[tuple[Column, Curve]]) -> list[Line]:
-    longest = max((curve for _, curve in found), key=lambda curve: len(curve.steps))
-    places = _places(longest.steps)
+    own: dict[str, Curve] = {}
     lines = []
     for precision in dict.fromkeys(column.engine.manifest.precision for column, _ in found):
+        curves = [curve for column, curve in found if column.engine.manifest.precision == precision]
+        longest = max(curves, key=lambda curve: len(curve.steps))
         floor = floor_of(f"{longest.sort}/", precision)
-        rounding = ROUNDING.get(precision, 1.0) * GROWTH
-        allowed = [max(rounding * own, floor) for own in accumulate(longest.reference, max)]
-        points = tuple(zip(places, allowed, strict=True))
+        rounding = ROUNDING[precision] * GROWTH
+        allowed = [max(rounding * error, floor) for error in accumulate(longest.reference, max)]
+        points = tuple(zip(_places(longest.steps), allowed, strict=True))
         lines.append(Line("allowed", f"what is allowed in {precision}", points))
-    lines.append(Line("reference", _REFERENCE, tuple(zip(places, longest.reference, strict=True))))
+        own.setdefault(DRAWN[precision], longest)
+    for drawn_in, longest in own.items():
+        points = tuple(zip(_places(longest.steps), longest.reference, strict=True))
+        lines.append(Line("reference", f"the reference's own {drawn_in}", points))
     for column, curve in found:
         points = tuple(zip(_places(curve.steps), curve.engine, strict=True))
         lines.append(Line(_style(column), column.label, points))

@@ -49,7 +49,7 @@ def cards(engines: Sequence[Column], total: int) -> list[Card]:
         said = f"{sentence(column, total)}."
         first = next((case.case for case in engine.cases.values() if not case.agrees), "")
         before, _, after = said.rpartition(first) if first else (said, "", "")
-        kind, sign = ("bad", "✗") if not engine.agrees else ("good", "✓") if engine.cases else ("none", "·")
+        kind, sign = ("bad", "✗") if not engine.agrees else ("good", "✓") if engine.judged else ("none", "·")
         bar = [(_BARS.get(verdict, "x"), count) for verdict, count in tally(engine.cases.values()).counts.items()]
         found.append(Card(kind, sign, column.label, before, first, after, bar))
     return found

@@ -29,7 +29,7 @@ def html_report(comparison: Comparison) -> str:
         "conformance.html.jinja",
         comparison=comparison,
         headline=headline(comparison),
-        sign=("✓" if comparison.agrees else "✗") if anchors else "·",
+        sign=("✓" if comparison.agrees else "✗") if any(column.engine.judged for column in engines) else "·",
         anchors=anchors,
         labels=labels,
         cards=cards(engines, len(anchors)),
@@ -50,7 +50,7 @@ def html_report(comparison: Comparison) -> str:
             "l" * (len(labels) + 1),
         ),
         floors=Table(
-            ["precision", "outputs and states", "gradients", "free-running", "rounding error, float32 = 1"],
+            ["precision", "outputs and states", "gradients", "free-running", "rounding error, its draws' = 1"],
             floor_rows(),
         ),
         thresholds=Table(["number", "what it is"], threshold_rows(), "ll"),

@@ -66,6 +66,11 @@ class Tally:
         """How many speak against the engine."""
         return sum(count for verdict, count in self.counts.items() if speaks_against(verdict))
 
+    @property
+    def judged(self) -> int:
+        """How many say something: all but those that the reference itself cannot compute at the precision."""
+        return self.total - self.counts.get(ILL, 0)
+
     def words(self) -> list[str]:
         """The counts in words, what is worth seeing first: ``["3 fail", "1 known", "268 pass"]``.
 
@@ -184,7 +189,7 @@ def headline(comparison: Comparison) -> str:
     """Whether the engines agree, in one line."""
     count = len(comparison.engines)
     against = [column.label for column in columns(comparison) if not column.engine.agrees]
-    if not any(engine.cases for engine in comparison.engines):
+    if not any(engine.judged for engine in comparison.engines):
         return "Nothing was judged"
     if against:
         how_many = "The engine" if count == 1 else f"{len(against)} of {count} engines"
@@ -201,20 +206,24 @@ def sentence(column: Column, total: int) -> str:
         How many cases any of the engines has.
     """
     whole = tally(column.engine.cases.values())
-    if not whole.total:
-        return f"{column.label} was judged on no case"
-    if whole.against:
+    unjudged = whole.total - whole.judged
+    if not whole.judged:
+        said = f"{column.label} was judged on no case"
+    elif whole.against:
         bad = [f"{count} {verdict}" for verdict, count in whole.counts.items() if speaks_against(verdict)]
         first = next(case.case for case in column.engine.cases.values() if not case.agrees)
-        said = f"{column.label} DISAGREES on {whole.against} of {whole.total} cases: {', '.join(bad)}; first: {first}"
+        said = f"{column.label} DISAGREES on {whole.against} of {whole.judged} cases: {', '.join(bad)}; first: {first}"
     else:
-        said = f"{column.label} agrees with the reference on {whole.total} of {whole.total} cases"
-        told = [f"{count} {verdict}" for verdict, count in whole.counts.items() if verdict != PASS]
+        said = f"{column.label} agrees with the reference on {whole.judged} of {whole.judged} cases"
+        told = [f"{count} {verdict}" for verdict, count in whole.counts.items() if verdict not in (PASS, ILL)]
         said += f", {' and '.join(told)} among them" if told else ""
+    if unjudged:
+        cases = "case is" if unjudged == 1 else "cases are"
+        said += f"; {unjudged} ill-conditioned {cases} not judged"
     if column.engine.stale:
         stale = len(column.engine.stale)
         said += f"; {stale} ledger {'entry is' if stale == 1 else 'entries are'} STALE"
-    if whole.total < total:
+    if whole.total and whole.total < total:
         said += f"; {total - whole.total} of {total} cases were not recorded"
     return said
 
