@@ -232,7 +232,7 @@ REFUSED = {
     "an early stop by skips that there are not": (
         {"space.operations": ["sep_conv_3x3", "sep_conv_5x5"], "operation.early_stop": "skips"},
         ["operation.early_stop", "space.operations"],
-        "counts skip_connect",
+        "counts skip connections",
         {"operation.early_stop": "stable-ranking"},
     ),
     "an early stop by a ranking of one": (

@@ -55,7 +55,12 @@ def test_no_form_damages_memory(sweep: str, request: pytest.FixtureRequest) -> N
 @pytest.mark.release
 @pytest.mark.engine("torch")
 @pytest.mark.parametrize("child", [CHILD, CONTIGUOUS], ids=["as it comes", "contiguous"])
-def test_no_convolution_of_another_package_damages_memory(child: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("instructions", ["DEFAULT", "AVX2"])
+def test_no_convolution_of_another_package_damages_memory(
+    child: tuple[str, ...], instructions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the kernels that oneDNN takes on this processor, and with those that have had a fault."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", instructions)
     forms = tuple(registrable_forms())
     outcome = run_alone(Job("torch", forms), most_deaths=5, child=child)
     assert (outcome.said, outcome.deaths, outcome.wrong, outcome.begun) == ("", [], [], len(forms))
