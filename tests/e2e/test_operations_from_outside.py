@@ -52,6 +52,25 @@ class Bottleneck(Operation):
 operation = Bottleneck()
 '''
 
+RECTIFIED = '''
+"""A pool of what is positive: without weights, one result for all edges out of a node."""
+
+from dots_core.search_space.layers import Pool, ReLU
+from dots_core.search_space.operations import Operation
+
+
+class RectifiedPool(Operation):
+    name = "rectified_pool"
+    about = "ReLU, 3×3 average pooling"
+    family = "pool"
+
+    def layers(self, name, channels, stride, affine, pool_norm):
+        return ReLU(), Pool("avg", stride)
+
+
+operation = RectifiedPool()
+'''
+
 CANDIDATES = "space.operations=[bottleneck, sep_conv_7x7, skip_connect, none]"
 SMALL = [
     "train_images=48", "test_images=40", "batch=16", "channels=2", "space.nodes=2", "operation.epochs=1",
@@ -70,6 +89,7 @@ def package(tmp_path):
     """The environment in which all are installed."""
     site = tmp_path / "site"
     install(site, "sep_conv_7x7", SEPARABLE, "dots.operations", "operation")
+    install(site, "rectified_pool", RECTIFIED, "dots.operations", "operation")
     return install(site, "bottleneck", BOTTLENECK, "dots.operations", "operation")
 
 
@@ -118,8 +138,8 @@ def test_a_cell_of_them_is_counted_drawn_and_trained(backend, package, tmp_path)
 
 
 def test_conformance_has_cases_of_them(backend, package):
-    cases = ["networks/operation/bottleneck/*", "networks/operation/sep_conv_7x7/*"]
-    cases += ["operations/bottleneck-*x9", "operations/sep_conv_7x7-*x9"]
+    names = ("bottleneck", "sep_conv_7x7", "rectified_pool")
+    cases = [case for name in names for case in (f"networks/operation/{name}/*", f"operations/{name}-*x9")]
     asked = ["conformance", "--backends", backend, *(part for case in cases for part in ("--cases", case))]
     done = run(*asked, more=package)
     assert "pass" in done.stdout
