@@ -57,8 +57,8 @@ Arrays = Mapping[str, NDArray[Any]]
 PASS, FAIL, ILL = "pass", "fail", "ill-conditioned"
 
 _GRADIENTS = ("gradient", "momentum", "adam.first", "adam.second", "trace.gradient")
-_KEPT = ("weights", "architecture")
-"""What engines keep and move in float32 whatever they compute in."""
+_KEPT = ("weights", "architecture", "loss", "evaluation")
+"""What engines keep, move or sum up in float32 whatever they compute in."""
 
 
 @dataclass(frozen=True)

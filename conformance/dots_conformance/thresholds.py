@@ -31,8 +31,10 @@ CAP, CAPPED = 0.5, 3.0
 """Relative budget beyond which a tensor may be only so many times the reference's own rounding error away."""
 
 MOVES = 0.1
-"""Share of the floor, below float32, for weights and architecture weights: kept in float32, a step's rounding errors
-reach them in its moves only, which are about a tenth of them at most."""
+"""Share of the floor, below float32, for weights, architecture weights and losses, which are kept in float32.
+
+A step's rounding errors reach weights in its moves only, which are about a tenth of them at most; in a loss, whose
+larger part is the logarithm of the number of classes, those of logits average out."""
 
 NEGLIGIBLE = 0.01
 """Share of the floor, relative to the largest norm among tensors of the sort, that a tensor may be away at least.

@@ -145,7 +145,7 @@ def test_a_weight_that_adam_moves_by_the_sign_of_rounding_is_not_compared() -> N
 
 def test_what_is_kept_in_float32_has_a_floor_of_its_own_below_it() -> None:
     floor = MOVES * FLOORS["bfloat16"][0]
-    for key in ("weights/x", "architecture/x"):
+    for key in ("weights/x", "architecture/x", "loss/x", "evaluation/x"):
         assert one(shifted(0.9 * floor), key=key, precision="bfloat16").verdict == PASS
         assert one(shifted(1.1 * floor), key=key, precision="bfloat16").verdict == FAIL
     assert one(shifted(1.1 * floor), key="statistics/x", precision="bfloat16").verdict == PASS

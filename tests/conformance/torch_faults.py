@@ -14,7 +14,7 @@ TORCH_FAULTS = {
         "            return F.batch_norm(\n",
         "            if context.training and tracked:\n"
         "                biased = x.detach().var((0, 2, 3)) * x.shape[1] / x.numel()\n"
-        "                moved = NORM_MOMENTUM / (1 - NORM_MOMENTUM) * biased\n"
+        "                moved = layers.NORM_MOMENTUM / (1 - layers.NORM_MOMENTUM) * biased\n"
         "                context.statistics[step.variance].data.sub_(moved)\n"
         "            return F.batch_norm(\n",
         "layers/norm/c4-*",
@@ -24,8 +24,8 @@ TORCH_FAULTS = {
     ),
     "momentum of running statistics reversed": Fault(
         "stack.py",
-        "            NORM_MOMENTUM,\n",
-        "            1 - NORM_MOMENTUM,\n",
+        " layers.NORM_MOMENTUM,\n",
+        " 1 - layers.NORM_MOMENTUM,\n",
         "layers/norm/c4-*",
         "statistics/norm.running_mean",
         "update: running statistics",
@@ -152,7 +152,7 @@ TORCH_FAULTS = {
         "network.py",
         'labels, reduction="sum")',
         'labels, reduction="sum", label_smoothing=self.setup.loss.label_smoothing)',
-        "networks/derived/darts_v2",
+        "networks/derived/smoothing-0.5",
         "evaluation/loss",
         "evaluation: loss in evaluation",
         ("derived",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -74,6 +75,8 @@ def gradient_cases(seed: int) -> Iterator[Case]:
         yield _gradients(f"derived/{name.lower()}", network, quick=name in ("DARTS_V2", named_cells()[0]))
     plain = NetworkCase(derived_spec(auxiliary=False), seed=seed)
     yield _gradients("derived/plain", plain)
+    # So much smoothing that a loss which is smoothed where it should not be is told in any precision.
+    yield _gradients("derived/smoothing-0.5", replace(plain, loss=Loss(0.5, 0.4)), quick=True)
     # The auxiliary head of ImageNet; at the papers' size it pools 7×7 pixels to 2×2.
     for label, side in (("small", 33), ("7x7", 193)):
         headed = derived_spec(stem="imagenet", channels=2, input_shape=(3, side, side))

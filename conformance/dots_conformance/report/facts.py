@@ -60,7 +60,10 @@ def threshold_rows() -> list[list[str]]:
         [f"{CAPPED:g}", f"times that, where {MULTIPLE:g} times it is more than {CAP:g} of the tensor's norm"],
         [f"{ELEMENT:g}", "times the tensor's relative budget a single element may be away"],
         [f"{GROWTH:g}", "times the reference's own drift a free-running trajectory may be away, step by step"],
-        [f"{MOVES:g}", "of the floor for weights and architecture weights below float32, which are kept in float32"],
+        [
+            f"{MOVES:g}",
+            "of the floor for weights, architecture weights and losses below float32, which are kept in float32",
+        ],
         [f"{NEGLIGIBLE:g}", "of the floor, relative to the largest tensor of its sort, a tensor may always be away"],
         [
             ", ".join(f"{limit:g}" for limit in dict.fromkeys(ILL_CONDITIONED.values())),
