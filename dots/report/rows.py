@@ -59,12 +59,16 @@ def check_metrics(row: Row) -> None:
 
 def check_architecture(row: Row) -> None:
     """Raise an error unless a row holds the record of a `dots_core.search.diagnostics.ArchitectureSummary`."""
-    Genotype.from_record(row["genotype"])
     for kind, edges in _cells(row, "alpha"):
         for edge, weights in edges.items():
             _require(bool(_EDGE.fullmatch(edge)), f"{edge} is no edge")
-            _require(bool(weights) and set(weights) <= set(OPERATIONS.names), f"an operation of edge {edge} is unknown")
+            _require(bool(weights), f"edge {edge} has no operations")
+            strange = next((name for name in weights if name not in OPERATIONS), None)
+            _require(
+                strange is None, f"edge {edge} has an unknown operation; if '{strange}' is of a package, install it"
+            )
             _numbers(weights, f"alpha of the {kind} cell's edge {edge}")
+    Genotype.from_record(row["genotype"])
     for kind, places in _cells(row, "beta"):
         for place, weights in places.items():
             _require(bool(weights), f"{place} has no combinations")

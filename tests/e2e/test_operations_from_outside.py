@@ -114,6 +114,8 @@ def test_they_are_searched_derived_and_reported(backend, package, tmp_path):
     assert "bottleneck" in report
     assert "sep_conv_7x7" in report
     before = contents(tmp_path / "run")
+    missing = run("report", tmp_path / "run", more={}, code=5).stderr
+    assert "if 'bottleneck' is of a package, install it" in missing
     run("report", tmp_path / "run", more=package)
     assert contents(tmp_path / "run") == before
 
