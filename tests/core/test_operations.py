@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dots_core.errors import UsageError, nearest
-from dots_core.search_space.operations import DARTS, check_operations
+from dots_core.search_space.operations import DARTS, OPERATIONS, check_operations
+from dots_core.search_space.operations.darts import SeparableConvolution
 from dots_core.search_space.operations.groupings import (
     OPERATION_SETS,
     attention_constants,
@@ -117,6 +118,16 @@ def test_attention_of_edarts():
         ("dil_conv_5x5", -6e-4),
     )
     assert attention_constants("edarts", operation_set("ss3-max")) == (("sep_conv_3x3", 6e-4), ("sep_conv_5x5", 4e-4))
+
+
+def test_attention_is_paid_to_operations_of_other_packages(monkeypatch):
+    monkeypatch.setattr(OPERATIONS, "_members", {**OPERATIONS._members})
+    OPERATIONS.register(SeparableConvolution(7))
+    given = {"sep_conv_7x7": 0.5, "skip_connect": 1.0}
+    assert attention_constants(given, ("skip_connect", "sep_conv_7x7")) == (
+        ("skip_connect", 1.0),
+        ("sep_conv_7x7", 0.5),
+    )
 
 
 def test_attention_is_paid_to_candidates():

@@ -79,7 +79,7 @@ def operation_set(operations: str | tuple[str, ...]) -> tuple[str, ...]:
 def attention_constants(
     attention: str | Mapping[str, float], operations: tuple[str, ...] = DARTS
 ) -> tuple[tuple[str, float], ...]:
-    """Return the constants of an attention as pairs in the order of `OPERATIONS`, those of 0 left out.
+    """Return the constants of an attention as pairs in canonical order (`in_order`), those of 0 left out.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def attention_constants(
     strange = [o for o in attention if o not in operations]
     if strange:
         raise UsageError(f"attention is paid to '{strange[0]}', which is no candidate; make it one, or leave it out")
-    return tuple((o, float(attention[o])) for o in DARTS if attention.get(o))
+    return tuple((o, float(attention[o])) for o in in_order(attention) if attention[o])
 
 
 def grouping(
