@@ -45,7 +45,7 @@ class Precision:
     size: int = 4
 
 
-PRECISIONS: Registry[Precision] = Registry("precision", "dots.precisions")
+PRECISIONS: Registry[Precision] = Registry("precision", "dots.precisions", Precision)
 """All precisions; a package whose engine has another one adds it by an entry point of ``dots.precisions``."""
 
 for _precision in (

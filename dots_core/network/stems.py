@@ -45,7 +45,7 @@ class Stem(ABC):
         """
 
 
-STEMS: Registry[Stem] = Registry("stem", "dots.stems")
+STEMS: Registry[Stem] = Registry("stem", "dots.stems", Stem)
 """All stems; a package adds its own by an entry point of the group ``dots.stems``."""
 
 

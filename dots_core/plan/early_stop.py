@@ -41,7 +41,12 @@ class EarlyStopRule(ABC):
         return None
 
 
-EARLY_STOPS: Registry[EarlyStopRule] = Registry("early stop", "dots.early_stops")
+def _check_name(rule: EarlyStopRule) -> None:
+    if rule.name == "none":
+        raise UsageError("an early stop is called 'none', which settings say where there is none; give it another name")
+
+
+EARLY_STOPS: Registry[EarlyStopRule] = Registry("early stop", "dots.early_stops", EarlyStopRule, _check_name)
 """All criteria; a package adds its own by an entry point of the group ``dots.early_stops``."""
 
 

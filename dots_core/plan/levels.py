@@ -117,7 +117,7 @@ def _check_settings(level: Level) -> None:
             )
 
 
-LEVELS: Registry[Level] = Registry("level", "dots.levels", _check_settings)
+LEVELS: Registry[Level] = Registry("level", "dots.levels", Level, _check_settings)
 """All levels; a package adds its own by an entry point of the group ``dots.levels``."""
 
 

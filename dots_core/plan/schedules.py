@@ -146,7 +146,9 @@ class TemperatureSchedule(ABC):
         return rate
 
 
-TEMPERATURE_SCHEDULES: Registry[TemperatureSchedule] = Registry("temperature schedule", "dots.temperatures")
+TEMPERATURE_SCHEDULES: Registry[TemperatureSchedule] = Registry(
+    "temperature schedule", "dots.temperatures", TemperatureSchedule
+)
 """All shapes of temperatures; a package adds its own by an entry point of the group ``dots.temperatures``."""
 
 
@@ -223,7 +225,7 @@ class RateSchedule(ABC):
         """Return the schedule between two rates."""
 
 
-RATE_SCHEDULES: Registry[RateSchedule] = Registry("schedule of a learning rate", "dots.rates")
+RATE_SCHEDULES: Registry[RateSchedule] = Registry("schedule of a learning rate", "dots.rates", RateSchedule)
 """All shapes of learning rates; a package adds its own by an entry point of the group ``dots.rates``."""
 
 

@@ -77,7 +77,7 @@ class _Top(Retention):
         )
 
 
-RETENTIONS: Registry[Retention] = Registry("retention", "dots.retentions")
+RETENTIONS: Registry[Retention] = Registry("retention", "dots.retentions", Retention)
 """All rules of retention; a package adds its own by an entry point of the group ``dots.retentions``."""
 
 for _rule in (_Groups(), _Top(1), _Top(2)):

@@ -225,7 +225,7 @@ class Sampling(ABC):
         return groups.largest(groups.shifted(alpha, noise))
 
 
-SAMPLINGS: Registry[Sampling] = Registry("sampling", "dots.samplings")
+SAMPLINGS: Registry[Sampling] = Registry("sampling", "dots.samplings", Sampling)
 """All samplings; a package adds its own by an entry point of the group ``dots.samplings``."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Generic, Protocol, TypeVar
@@ -23,6 +24,10 @@ class Named(Protocol):
 
 Member = TypeVar("Member", bound=Named)
 
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_LONGEST = 60
+"""Characters of a name; they stand in settings, file names and tables."""
+
 
 class Registry(Generic[Member]):
     """Objects of one kind, in the order in which they were registered; those of other packages by entry points' names.
@@ -34,12 +39,16 @@ class Registry(Generic[Member]):
     group : str
         Entry points of this group lead to more of them, from any installed package; they are loaded when
         first asked for.
+    extends : type
+        The class of all of them.
     check : callable, optional
         Raises `UsageError` for an object that cannot be one of them.
     """
 
-    def __init__(self, kind: str, group: str, check: Callable[[Member], None] | None = None) -> None:
-        self.kind, self.group, self._check = kind, group, check
+    def __init__(
+        self, kind: str, group: str, extends: type = object, check: Callable[[Member], None] | None = None
+    ) -> None:
+        self.kind, self.group, self._extends, self._check = kind, group, extends, check
         self._members: dict[str, Member] = {}
         self._loaded = False
 
@@ -49,15 +58,31 @@ class Registry(Generic[Member]):
         Raises
         ------
         UsageError
-            If another one has its name, it says nothing of itself, or it cannot be one.
+            If it is of another class, its name is no word or another's, it says nothing of itself, or it cannot be one.
         """
-        if not getattr(member, "about", ""):
-            raise UsageError(f"the {self.kind} '{quoted(member.name)}' says nothing of itself; give it a line `about`")
+        self._check_form(member)
         if self._check is not None:
             self._check(member)
         if self._members.setdefault(member.name, member) is not member:
-            raise UsageError(f"there is a {self.kind} '{quoted(member.name)}' already; give yours another name")
+            raise UsageError(f"the {self.kind} '{member.name}' is there already; give yours another name")
         return member
+
+    def _check_form(self, member: object) -> None:
+        if isinstance(member, type) or not isinstance(member, self._extends):
+            wanted = (
+                "" if self._extends is object else f" that extends {self._extends.__module__}.{self._extends.__name__}"
+            )
+            raise UsageError(f"{quoted(repr(member))} is no {self.kind}; register an object of a class{wanted}")
+        name, about = getattr(member, "name", None), getattr(member, "about", None)
+        if not isinstance(name, str) or len(name) > _LONGEST or not _NAME.fullmatch(name):
+            raise UsageError(
+                f"the {self.kind} {quoted(repr(name))} needs another name: up to {_LONGEST} lower case letters, "
+                "digits, hyphens and underscores, a letter first"
+            )
+        if not isinstance(about, str) or not about.strip() or not about.isprintable():
+            raise UsageError(
+                f"the {self.kind} '{name}' does not say in one line what it is; write it into its attribute `about`"
+            )
 
     def __getitem__(self, name: str) -> Member:
         """Return the object of a name.
@@ -91,7 +116,7 @@ class Registry(Generic[Member]):
             for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
                 try:
                     self.register(point.load())
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._loaded = False
                     raise UsageError(
                         f"the {self.kind} '{quoted(point.name)}' of an installed package does not load: "

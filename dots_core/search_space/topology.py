@@ -158,7 +158,7 @@ class TopologySpace(ABC):
         return str(group)
 
 
-TOPOLOGY_SPACES: Registry[TopologySpace] = Registry("topology space", "dots.topologies")
+TOPOLOGY_SPACES: Registry[TopologySpace] = Registry("topology space", "dots.topologies", TopologySpace)
 """All topology spaces; a package adds its own by an entry point of the group ``dots.topologies``."""
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from dots.config.parts import REGISTRIES
 from dots.config.presets import nested, parse_settings
 from dots.config.schema import SearchConfig, parse_config
 from dots_core.errors import UsageError
+from dots_core.plan.early_stop import EARLY_STOPS, EarlyStopRule
 from dots_core.plan.gradients import FirstOrder, Gradient
 from dots_core.plan.levels import LEVELS, TwoLevel
 from dots_core.plan.plan import Phase, Plan, Stage, Update
@@ -44,15 +46,49 @@ def test_an_unknown_name_and_one_that_is_taken_are_refused():
     things.register(Thing("first"))
     with pytest.raises(UsageError, match="unknown thing 'frist'"):
         things["frist"]
-    with pytest.raises(UsageError, match="a thing 'first' already"):
+    with pytest.raises(UsageError, match="the thing 'first' is there already; give yours another name"):
         things.register(Thing("first"))
 
 
-def test_one_that_says_nothing_of_itself_is_refused():
+@pytest.mark.parametrize("about", ["", " ", None, 5, "two\nlines", "\x1b[31mred"])
+def test_one_that_says_nothing_of_itself_is_refused(about):
     things, silent = Registry("thing", "dots.no_such_group"), Thing("silent")
-    silent.about = ""
-    with pytest.raises(UsageError, match="the thing 'silent' says nothing of itself; give it a line `about`"):
+    silent.about = about
+    with pytest.raises(UsageError, match="the thing 'silent' does not say in one line what it is; write it into"):
         things.register(silent)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a b", "A", "-a", "../a", "a\nb", "<script>", "a'b", "übel", "a/*", "\x1b[31mred", "x" * 61, 5, None]
+)
+def test_names_are_words(name):
+    things = Registry("thing", "dots.no_such_group")
+    with pytest.raises(UsageError, match=r"^the thing .* needs another name: up to 60 lower case letters, digits"):
+        things.register(Thing(name))
+    assert things.register(Thing("x" * 60)).name in things
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+@pytest.mark.parametrize("member", [Thing("other"), Thing, "float32", None])
+def test_an_object_of_another_class_is_refused(kind, member):
+    known = REGISTRIES[kind].names
+    with pytest.raises(UsageError, match=r"is no .*; register an object of a class that extends dots_core\.\w+"):
+        REGISTRIES[kind].register(member)
+    for extends in {type(each) for each in REGISTRIES[kind]}:
+        with pytest.raises(UsageError, match=r"is no "):
+            REGISTRIES[kind].register(extends)
+    assert REGISTRIES[kind].names == known
+
+
+def test_an_early_stop_is_not_called_as_settings_call_there_being_none():
+    class Nothing(EarlyStopRule):
+        name, about = "none", "never"
+
+        def reason(self, limits, genotype, stability):
+            return None
+
+    with pytest.raises(UsageError, match="'none', which settings say where there is none; give it another name"):
+        EARLY_STOPS.register(Nothing())
 
 
 def test_a_level_that_names_a_setting_that_there_is_not_is_refused():
@@ -174,8 +210,9 @@ def test_a_package_that_does_not_load_is_named(group, arguments, said, tmp_path)
     assert other.returncode == 0, other.stderr
 
 
-def test_a_registry_that_could_not_be_read_is_not_taken_for_read(tmp_path, monkeypatch):
-    (tmp_path / "half.py").write_text("member = None.name\n")
+@pytest.mark.parametrize("source", ["member = None.name\n", "import sys\nsys.exit(3)\n"])
+def test_a_registry_that_could_not_be_read_is_not_taken_for_read(source, tmp_path, monkeypatch):
+    (tmp_path / "half.py").write_text(source)
     record = tmp_path / "half-1.0.dist-info"
     record.mkdir()
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n")

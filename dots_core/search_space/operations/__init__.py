@@ -19,18 +19,12 @@ __all__ = ["DARTS", "NONE", "OPERATIONS", "SKIP", "UNSUPPORTED", "Operation", "c
 class _Operations(Registry[Operation]):
     """Operations, of which every engine can run each; no two are called alike in any library."""
 
-    def register(self, member: Operation) -> Operation:
-        """Add an operation.
+    def __init__(self, group: str) -> None:
+        super().__init__("operation", group, Operation, self._check_legal)
 
-        Raises
-        ------
-        UsageError
-            If some engine could not run it, or another has its name or one of its spellings: with the remedy
-            (`dots_core.search_space.operations.legality`).
-        """
-        if member not in self._members.values():
-            check_operation(member, self._taken())
-        return super().register(member)
+    def _check_legal(self, operation: Operation) -> None:
+        if operation not in self._members.values():
+            check_operation(operation, self._taken())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,7 +43,7 @@ class _Operations(Registry[Operation]):
         return {name: each.name for each in self._members.values() for name in (each.name, *each.spellings)}
 
 
-OPERATIONS = _Operations("operation", "dots.operations")
+OPERATIONS = _Operations("dots.operations")
 """All operations; a package adds its own by an entry point of the group ``dots.operations``."""
 
 for _operation in (

@@ -29,7 +29,7 @@ class _Illegal(Exception):
     """What is wrong with an operation, and what to do about it."""
 
 
-def check_operation(operation: object, taken: Mapping[str, str]) -> None:
+def check_operation(operation: Operation, taken: Mapping[str, str]) -> None:
     """Raise `UsageError` unless an operation is one that every engine can run.
 
     Parameters
@@ -37,11 +37,6 @@ def check_operation(operation: object, taken: Mapping[str, str]) -> None:
     taken : mapping of str to str
         The names and spellings there are, each with the operation that has it.
     """
-    if not isinstance(operation, Operation):
-        raise UsageError(
-            f"{quoted(repr(operation))} is no operation; register an object of a class that extends "
-            "dots_core.search_space.operations.Operation"
-        )
     try:
         _check_names(operation, taken)
         if operation.name != "none":
@@ -59,8 +54,6 @@ def _check_names(operation: Operation, taken: Mapping[str, str]) -> None:
             raise _Illegal(
                 f"has the {attribute} {quoted(repr(value))}; give it one of lower case letters, digits and underscores"
             )
-    if not isinstance(getattr(operation, "about", None), str) or not operation.about:
-        raise _Illegal("does not say what it is; write it into its attribute about")
     spellings: object = operation.spellings
     if not isinstance(spellings, tuple) or not all(isinstance(each, str) for each in spellings):
         raise _Illegal(f"has the spellings {quoted(repr(spellings))}; give it a tuple of texts")
