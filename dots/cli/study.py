@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -183,6 +184,10 @@ def _flat(settings: list[str] | None) -> dict[str, Any] | None:
     return flattened(parse_settings(settings)) if settings else None
 
 
+def _absolute(place: str) -> str:
+    return str(Path(os.path.expanduser(place)).absolute())
+
+
 def _asked(
     preset: str | None,
     train_preset: str | None,
@@ -195,10 +200,12 @@ def _asked(
     device: str | None,
 ) -> dict[str, Any]:
     """Return what the user gave, None where nothing; paths are made absolute, so that any directory will do."""
-    if data is not None and data != "digits":
-        data = str(Path(data).expanduser().absolute())
+    from dots_core.data.sources.load import is_address
+
+    if data is not None and data != "digits" and not is_address(data):
+        data = _absolute(data)
     presets = [
-        str(Path(name).absolute()) if name is not None and name.endswith((".yaml", ".yml")) else name
+        _absolute(name) if name is not None and name.endswith((".yaml", ".yml")) else name
         for name in (preset, train_preset)
     ]
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from dots.run_directory.layout import RunExists, differences, is_run, log_event,
 from dots.run_directory.new import check_place, create_run, create_unnamed_run, unused_directories
 from dots.run_directory.resuming import check_unchanged, resume_command
 from dots_core.data import ImageData
+from dots_core.data.sources.load import is_address
 from dots_core.engine.protocol import Engine
 from dots_core.engine.registry import Backend, choose_backend, load_engine
 from dots_core.errors import DataMissing, UsageError, quoted
@@ -152,6 +154,7 @@ class Request:
                 raise UsageError(f"{name} is a text, not {quoted(given)}")
         if self.preset is not None:
             checked_path(self.preset, "preset")
+            self.preset = os.path.expanduser(self.preset)
         # NumPy's numbers will do.
         seed: object = self.seed
         if seed is not None:
@@ -201,9 +204,9 @@ class Request:
 
 def _located(config: Config) -> Config:
     """Make the images' path absolute, so that a run can go on from another directory."""
-    if config.data is None or config.data == "digits" or config.data.startswith("python:"):
+    if config.data is None or config.data == "digits" or config.data.startswith("python:") or is_address(config.data):
         return config
-    return config.model_copy(update={"data": str(Path(config.data).expanduser().absolute())})
+    return config.model_copy(update={"data": str(Path(os.path.expanduser(config.data)).absolute())})
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def find_cell(cell: Cell, say: Callable[[str], None] = warnings.warn) -> Genotyp
             f"a cell is a name, a path, a text or a Genotype, not {quoted(type(cell).__name__)}; "
             "of another library's genotype give the text, str(genotype)"
         )
-    reading = _read(os.fspath(cell), isinstance(cell, str))
+    reading = _read(os.path.expanduser(cell), isinstance(cell, str))
     for remark in reading.remarks:
         say(remark)
     return reading.genotype

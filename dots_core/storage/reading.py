@@ -53,6 +53,8 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
 def checked_path(given: object, what: str) -> Path:
     """Return a place as a path, refusing what no file can be called; whether there is one is not looked at.
 
+    A leading ``~`` is the user's home, as in a shell, which leaves it in place in ``--out=~/run``.
+
     Raises
     ------
     UsageError
@@ -62,6 +64,7 @@ def checked_path(given: object, what: str) -> Path:
         raise UsageError(f"{what} is a text or a path, not {quoted(given)}")
     if not name:
         raise UsageError(f"{what} is an empty text; give a name, or . for the current directory")
+    name = os.path.expanduser(name)
     try:
         # A run keeps its places absolute.
         if "\0" in os.path.abspath(name).encode().decode():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dots
+from dots.config.presets import nested
 from dots.run.api import Request
-from dots_core.errors import QUOTED, UsageError
+from dots.run.cells import find_cell
+from dots_core.errors import QUOTED, CorruptFile, DataMissing, UsageError
 
 LONG = "a" * 5000
 
@@ -79,3 +82,66 @@ def test_numbers_of_numpy_are_numbers():
     assert (type(request.scale), request.scale) == (float, 0.5)
     with pytest.raises(UsageError, match="seed is a whole number"):
         Request("search", seed=np.float64(3))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"operation": {"epochs": 1}, "operation.epochs": 2},
+        {"operation.epochs": 2, "operation": {"epochs": 1}},
+        {"operation.temperature": {"schedule": "linear"}, "operation": {"temperature": {"schedule": "constant"}}},
+        {"space.nodes": 2, "space": 5},
+    ],
+)
+def test_a_setting_given_twice_is_not_dropped(settings):
+    with pytest.raises(UsageError, match=r"give '.*' twice"):
+        dots.search("smoke-reference", backend="reference", settings=settings)
+
+
+def test_settings_of_one_section_come_together():
+    assert nested({"operation": {"epochs": 1, "warmup": 0}, "operation.layers": 2, "space": {}}) == {
+        "operation": {"epochs": 1, "warmup": 0, "layers": 2},
+        "space": {},
+    }
+
+
+class TestHome:
+    """A ``~`` that no shell has taken the place of, as in ``--out=~/run`` and from Python."""
+
+    @pytest.fixture(autouse=True)
+    def _home(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        (tmp_path / "home").mkdir()
+        (tmp_path / "work").mkdir()
+        monkeypatch.chdir(tmp_path / "work")
+
+    def test_is_the_home(self, tmp_path):
+        home = tmp_path / "home"
+        (home / "cell.txt").write_text(str(dots.named_cell("DARTS_V2")))
+        (home / "mine.yaml").write_text("extends: smoke-reference\nchannels: 1000000\n")
+        assert Request("search", out=Path("~/run")).out == home / "run"
+        assert find_cell("~/cell.txt") == find_cell(Path("~/cell.txt")) == dots.named_cell("DARTS_V2")
+        with pytest.raises(UsageError, match=r"mine\.yaml: channels"):
+            dots.search("~/mine.yaml", backend="reference")
+        with pytest.raises(DataMissing, match=str(home / "images")):
+            dots.search(backend="reference", data="~/images")
+
+    def test_of_nobody_is_a_name_like_others(self, tmp_path):
+        with pytest.raises(DataMissing, match="~nobody-of-this-name/images: does not exist"):
+            dots.search(backend="reference", data="~nobody-of-this-name/images")
+        assert Request("search", out="~nobody-of-this-name").out == Path("~nobody-of-this-name")
+
+
+@pytest.mark.parametrize("address", ["https://example.org/cifar-10-binary.tar.gz", "s3://bucket/images"])
+def test_images_at_an_address_are_not_taken_for_a_path(address):
+    with pytest.raises(DataMissing, match=f"{address} is an address, and nothing is downloaded"):
+        dots.search(backend="reference", data=address)
+
+
+def test_a_preset_that_is_no_regular_file_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UsageError, match="Is a directory"):
+        dots.search(tmp_path / "folder.yaml")
+    with pytest.raises(CorruptFile, match="pipe or device"):
+        dots.search(tmp_path / "pipe.yaml")

@@ -31,7 +31,7 @@ def preset_path(kind: str, name: str) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             raise UsageError(f"there is no preset file {quoted(name)}")
         return path
     path = _FOLDER / kind / f"{name}.yaml"
@@ -138,7 +138,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If what is given is no mapping of dotted keys.
+        If what is given is no mapping of dotted keys, or two of them say the same setting.
     """
     if not isinstance(flat, Mapping):
         raise UsageError(f"settings are a mapping such as {{'topology.epochs': 10}}, not {quoted(flat)}")
@@ -149,8 +149,21 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         section: Any = value
         for part in reversed(dotted.split(".")):
             section = {part: section}
-        values = merged(values, section)
+        values = _joined(values, section)
     return values
+
+
+def _joined(values: Mapping[str, Any], more: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the settings of both, as `merged` does, refusing one that both have."""
+    joined = dict(values)
+    for key, value in more.items():
+        if key not in joined:
+            joined[key] = value
+        elif isinstance(joined[key], Mapping) and isinstance(value, Mapping):
+            joined[key] = _joined(joined[key], value, f"{above}{key}.")
+        else:
+            raise UsageError(f"the settings give '{quoted(f'{above}{key}')}' twice; give it once")
+    return joined
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

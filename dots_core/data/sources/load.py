@@ -76,9 +76,9 @@ def load(
         raise UsageError(f"the place of the images is a text or a path, not {quoted(source)}; {_ACCEPTED}")
     if not place:
         raise DataMissing(f"the place of the images is empty; {_ACCEPTED}")
-    if "://" in place and not os.path.exists(place):
+    if is_address(place):
         raise DataMissing(f"{quoted(place)} is an address, and nothing is downloaded; fetch it first, and {_ACCEPTED}")
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if source != "digits":
         if path.is_dir() and has_train_folder(path):
             return load_folder(path, image_size, held_out=held_out, decoded_at_most=decoded_at_most)
@@ -95,6 +95,11 @@ def load(
     held_out.check_split(where, ["test"])
     held_out.check_unneeded(where, "test")
     return resized(load_digits() if source == "digits" else load_cifar(path), image_size)
+
+
+def is_address(place: str) -> bool:
+    """Whether a place is one on another machine, such as ``https://…``, and no path."""
+    return "://" in place and not os.path.exists(place)
 
 
 def _found(path: Path) -> str:
