@@ -21,7 +21,7 @@ from dots.console.output import (
 )
 from dots.console.streams import streams
 from dots_core.errors import DotsError, UsageError, printable, quoted
-from dots_core.storage.atomic import FULL, writing
+from dots_core.storage.atomic import FULL
 
 app = typer.Typer(
     name="dots",
@@ -269,11 +269,7 @@ def show(
         )
     described = describe(genotype, layers, channels, classes, image_size, stem, auxiliary)
     for path in picture or []:
-        if path.suffix == ".dot":
-            with writing(path, "draw it again"):
-                path.write_text(dot_text(genotype), "utf-8")
-        else:
-            draw(genotype, path)
+        draw(genotype, path)
     if as_json:
         print_json("show", {**described, "dot": dot_text(genotype)})
         return

@@ -57,9 +57,13 @@ def read_run_config(path: Path, model: ConfigClass | None = None) -> Config:
         marker: Any = read_json(path / MARKER)
         kind, version = marker["kind"], marker["version"]
         known = marker["format"] == FORMAT and kind in CONFIGS
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{quoted(str(path))} is not a run of dots: it has no {MARKER}; give the directory of a run"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {quoted(str(path / MARKER))}: {error.strerror}; give the directory of a run that you may read"
         ) from None
     except (KeyError, TypeError):
         raise CorruptFile(

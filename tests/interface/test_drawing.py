@@ -226,7 +226,7 @@ def test_a_picture_is_free_of_dates_and_of_global_state(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cell\.pdf.*\.png or \.svg"):
+    with pytest.raises(UsageError, match=r"cell\.pdf.*\.png, \.svg or \.dot"):
         drawing.draw(named_cell("DOTS_C10"), tmp_path / "cell.pdf")
     assert list(tmp_path.iterdir()) == []
 
@@ -241,3 +241,11 @@ def test_importing_the_module_loads_neither_matplotlib_nor_templates() -> None:
 
     code = "import sys, dots.report.cells.figure; sys.exit(bool({'matplotlib', 'jinja2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_the_name_of_a_picture_chooses_among_three_formats(tmp_path):
+    cell = named_cell("DARTS_V2")
+    drawing.draw(cell, tmp_path / "cell.DOT")
+    assert (tmp_path / "cell.DOT").read_text("utf-8") == dot_text(cell)
+    with pytest.raises(UsageError, match="cannot write the picture"):
+        drawing.draw(cell, tmp_path / "nowhere" / "cell.dot")

@@ -320,3 +320,11 @@ def test_a_run_that_another_began_meanwhile_is_gone_on_with_once_it_is_free(tmp_
         search(out, preset="smoke-reference", settings=SETTINGS, resume=True)
     assert sorted(path.name for path in out.iterdir()) == [".lock", "config.yaml", "run.json"]
     begun[0].close()
+
+
+def test_a_run_that_cannot_be_read_is_not_told_as_none(tmp_path):
+    (tmp_path / "run.json").mkdir()
+    with pytest.raises(UsageError, match=r"cannot read .*run\.json: Is a directory"):
+        read_run_config(tmp_path)
+    with pytest.raises(UsageError, match=r"it has no run\.json"):
+        read_run_config(tmp_path / "run.json")

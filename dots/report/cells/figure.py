@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dots.report.cells.layout import Layout, family, layout_of
-from dots.report.cells.text import TITLES
+from dots.report.cells.text import TITLES, dot_text
 from dots_core.errors import UsageError, quoted
 from dots_core.search_space.cell import CELL_TYPES
 from dots_core.search_space.genotype import Genotype
@@ -50,7 +50,7 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     path : path
-        Ends in ``.png`` or ``.svg``, which chooses the format. In an SVG labels stay text.
+        Ends in ``.png``, ``.svg`` or ``.dot`` (Graphviz), which chooses the format. In an SVG labels stay text.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def draw(genotype: Genotype, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise UsageError(f"cannot draw '{path.name}': the name must end in {' or '.join(FORMATS)}")
-    content = picture(genotype, suffix)
+    if suffix not in (*FORMATS, ".dot"):
+        raise UsageError(f"cannot draw '{quoted(path.name)}': the name must end in {', '.join(FORMATS)} or .dot")
+    content = dot_text(genotype).encode() if suffix == ".dot" else picture(genotype, suffix)
     try:
         path.write_bytes(content)
     except OSError as error:
