@@ -20,7 +20,6 @@ from dots_core.network.spec import NetworkSpec
 from dots_core.plan.plan import Phase, Plan, Stage
 from dots_core.search.batches import BatchSource, endless
 from dots_core.search.step import Stepper, StepPosition
-from dots_core.search_space.mixing import Temperature
 
 _TIMED_STEPS = 4
 _SECONDS = 10.0
@@ -142,9 +141,9 @@ def _phase(
     prepared: Prepared, stage: Stage, phase: Phase, network: Network, spec: NetworkSpec, limit: float
 ) -> dict[str, Any]:
     plan = prepared.plan
-    feed = BatchSource(plan, prepared.data)
+    source = BatchSource(plan, prepared.data)
     number = ["w" in update.groups for update in phase.updates].index(True)
-    steps = phase.epochs * feed.loader(stage, phase, number, spec).steps
+    steps = phase.epochs * source.loader(stage, phase, number, spec).steps
     seconds, timed = _measured(prepared, stage, phase, network, spec, limit)
     return {
         "phase": phase.name,
@@ -189,9 +188,9 @@ def _step_time(
     feed = BatchSource(plan, prepared.data)
     batches = []
     for number in range(len(phase.updates)):
-        with contextlib.closing(endless(feed.loader(stage, phase, number, spec), 0, 0)) as source:
-            batches.append(next(source))
-    temperature = Temperature(phase.alpha_temperature.at(0, 1), phase.beta_temperature.at(0, 1))
+        with contextlib.closing(endless(feed.loader(stage, phase, number, spec), 0, 0)) as read:
+            batches.append(next(read))
+    temperature = phase.temperature(0)
     stepper = Stepper(network, spec, phase.updates, plan.seed, "")
     times: list[float] = []
     with contextlib.suppress(_TimeUp), _limited(limit):

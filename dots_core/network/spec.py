@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dots_core import bounds
 from dots_core.errors import UsageError, quoted
-from dots_core.network.stems import STEMS
+from dots_core.network.stems import STEMS, check_stem
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.layers import (
@@ -98,8 +98,7 @@ class NetworkSpec:
                     f"channels is {self.channels}; with 1/{cell.partial} of the channels passing through the "
                     f"operations it must be a multiple of {2 * cell.partial}"
                 )
-        if len(stem_layers(self)) not in (1, 2):
-            raise UsageError(f"the stem '{self.stem}' has {len(stem_layers(self))} sequences of layers, not 1 or 2")
+        check_stem(STEMS[self.stem], stem_layers(self), self.input_shape[0], self.input_shape[1:])
         if self.auxiliary and not self.reductions:
             raise UsageError(f"an auxiliary head needs a reduction cell, and {self.layers} cells have none")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from dots_core.search_space.layers import Convolution, Layer, Norm, ReLU
+from dots_core.errors import UsageError, quoted
+from dots_core.search_space.layers import Convolution, Layer, MaxPool2x2, Norm, Pool, ReLU, Size, output_size
 from dots_core.search_space.registry import Registry
 
 Sequences = tuple[tuple[Layer, ...], ...]
@@ -77,6 +78,52 @@ class _ImageNet(Stem):
             ),
             (ReLU(), Convolution("stem1.conv", c, c, 3, 2, 1), Norm("stem1.norm", c, True)),
         )
+
+
+def check_stem(stem: Stem, sequences: Sequences, colours: int, size: Size) -> None:
+    """Raise `UsageError` unless a stem's layers fit the images, each other and a network's cells.
+
+    Parameters
+    ----------
+    sequences : tuple of tuples of Layer
+        What `Stem.layers` gave.
+    colours : int
+        Channels of the images.
+    size : (int, int)
+        Height and width of the images.
+    """
+    problem = _misfit(sequences, colours, size)
+    if problem:
+        raise UsageError(f"the stem '{stem.name}' {problem}; mend its package, or choose another stem")
+
+
+def _misfit(sequences: Sequences, width: int, size: Size) -> str | None:
+    if len(sequences) not in (1, 2):
+        return f"has {len(sequences)} sequences of layers, not 1 or 2"
+    names: set[str] = set()
+    sizes: list[Size] = []
+    for layers in sequences:
+        if not any(isinstance(layer, Convolution) for layer in layers):
+            return "has a sequence of layers without a convolution"
+        for layer in layers:
+            if not isinstance(layer, (Convolution, Norm, ReLU, Pool, MaxPool2x2)):
+                return f"holds {quoted(repr(layer))}; take Convolution, Norm, ReLU, Pool or MaxPool2x2"
+            if isinstance(layer, (Convolution, Norm)):
+                reads = layer.inputs if isinstance(layer, Convolution) else layer.channels
+                if reads != width:
+                    return f"has a layer '{quoted(layer.name)}' of {reads} channels that is given {width}"
+                if layer.name in names or not layer.name.startswith("stem"):
+                    return f"calls a layer '{quoted(layer.name)}'; names begin with stem, and each is used once"
+                names.add(layer.name)
+            width = layer.outputs if isinstance(layer, Convolution) else width
+            before, size = size, output_size(layer, size)
+            if min(size) < 1:
+                return f"leaves nothing of {before[0]}×{before[1]} pixels"
+        sizes.append(size)
+    half = tuple(-(-side // 2) for side in sizes[0])
+    if len(sizes) == 2 and sizes[1] != half:
+        return f"brings {sizes[0]} pixels to {sizes[1]} in its second sequence, not to {half}"
+    return None
 
 
 for _stem in (_Cifar(), _ImageNet()):

@@ -98,8 +98,11 @@ class Level(ABC):
         return None
 
     def weights_split(self, step: StepSettings) -> str:
-        """Return the images that w learns from."""
-        return next(update.split for update in self.updates(step, ARCHITECTURE) if "w" in update.groups)
+        """Return the images that w learns from; UsageError unless exactly one update names w."""
+        splits = [update.split for update in self.updates(step, ARCHITECTURE) if "w" in update.groups]
+        if len(splits) != 1:
+            raise UsageError(f"the level '{self.name}' has {len(splits)} updates of w, not 1; mend its package")
+        return splits[0]
 
     def validation(self, step: StepSettings) -> str:
         """Return the images that a search is measured on: those that only architecture weights learn from, or test."""

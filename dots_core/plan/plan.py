@@ -22,7 +22,7 @@ from dots_core.network.initialisation import initial_architecture, initial_weigh
 from dots_core.network.spec import NetworkSpec
 from dots_core.plan.early_stop import EarlyStop
 from dots_core.plan.gradients import FirstOrder, Gradient
-from dots_core.plan.schedules import Constant, Cosine, Schedule
+from dots_core.plan.schedules import Constant, Cosine, Schedule, value_at
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.derivation import retain
 from dots_core.search_space.genotype import Genotype
@@ -112,6 +112,25 @@ class Phase:
         if self.updates[-1].joint:
             raise UsageError(f"the last update of phase {self.name} has no update after it to be joint with")
         self._check_joint()
+        for epoch in range(self.epochs):
+            self.temperature(epoch)
+
+    def temperature(self, epoch: int) -> Temperature:
+        """Return the temperatures of an epoch, counted from 0.
+
+        Raises
+        ------
+        UsageError
+            If a schedule gives no number above 0.
+        """
+        schedules = (self.alpha_temperature, self.beta_temperature)
+        alpha, beta = (value_at(each, epoch, self.epochs) for each in schedules)
+        for value, schedule in ((alpha, schedules[0]), (beta, schedules[1])):
+            if value <= 0:
+                raise UsageError(
+                    f"{schedule} gives the temperature {value} in epoch {epoch + 1} of phase {self.name}, not above 0"
+                )
+        return Temperature(alpha, beta)
 
     def _check_joint(self) -> None:
         waiting: set[str] = set()
@@ -360,6 +379,14 @@ class Plan:
             raise UsageError(f"batch is {self.batch}; batch norm needs at least 2 images")
         if isinstance(self.stages[0].cells, Retained):
             raise UsageError("the first stage cannot retain operations: there is no stage before it")
+        spans = [self.epochs] if self.rate_over == "run" else [stage.epochs for stage in self.stages]
+        for epochs in spans:
+            for epoch in range(epochs):
+                rate = value_at(self.learning_rate, epoch, epochs)
+                if rate < 0:
+                    raise UsageError(
+                        f"{self.learning_rate} gives the learning rate {rate} in epoch {epoch + 1}, below 0"
+                    )
 
     @property
     def epochs(self) -> int:
@@ -379,10 +406,10 @@ class Plan:
             How many epochs were run before it; after an early stop fewer than were planned.
         """
         if self.rate_over == "run":
-            return self.learning_rate.at(run_epoch, self.epochs)
+            return value_at(self.learning_rate, run_epoch, self.epochs)
         now = self.stages[stage]
         before = sum(each.epochs for each in now.phases[:phase])
-        return self.learning_rate.at(before + epoch, now.epochs)
+        return value_at(self.learning_rate, before + epoch, now.epochs)
 
     @property
     def digest(self) -> str:

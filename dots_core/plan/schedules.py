@@ -6,7 +6,9 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from dots_core.errors import UsageError
+import numpy as np
+
+from dots_core.errors import UsageError, quoted
 from dots_core.search_space.registry import Registry
 
 
@@ -20,6 +22,28 @@ class Schedule(ABC):
     def scaled(self, factor: float) -> Schedule:
         """Return the schedule whose every value is ``factor`` times this one's."""
         return Scaled(self, factor)
+
+
+def value_at(schedule: Schedule, epoch: int, epochs: int) -> float:
+    """Return the value of a schedule in an epoch, counted from 0, of ``epochs``.
+
+    Raises
+    ------
+    UsageError
+        If it is no finite number, or the schedule none.
+    """
+    if not isinstance(schedule, Schedule):
+        raise UsageError(
+            f"{quoted(repr(schedule))} is no schedule; make it an object of a frozen dataclass that extends "
+            "dots_core.plan.schedules.Schedule"
+        )
+    value = schedule.at(epoch, epochs)
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise UsageError(
+            f"{schedule} gives {quoted(repr(value))} in epoch {epoch + 1} of {epochs}, which is no finite number; "
+            "change its settings, or choose another schedule"
+        )
+    return float(value)
 
 
 @dataclass(frozen=True)

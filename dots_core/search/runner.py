@@ -231,15 +231,9 @@ class Runner:
 
     # -- an epoch
 
-    def _temperature(self) -> Temperature:
-        phase, epoch = self._phase, self._progress.epoch
-        return Temperature(
-            phase.alpha_temperature.at(epoch, phase.epochs), phase.beta_temperature.at(epoch, phase.epochs)
-        )
-
     def _epoch(self) -> None:
         progress = self._progress
-        phase, temperature = self._phase, self._temperature()
+        phase, temperature = self._phase, self._phase.temperature(progress.epoch)
         rate = self.plan.weights_rate(progress.stage, progress.phase, progress.epoch, progress.global_epoch)
         rates = Rates(rate, self._stage.architecture_rate)
         loaders = [self._batches.loader(self._stage, phase, n, self._spec) for n in range(len(phase.updates))]
@@ -298,7 +292,13 @@ class Runner:
             One entry a row.
         """
         sums = self._progress.sums
-        for (step, number, own), (loss, correct) in zip(pending, self._network.pop_losses(), strict=True):
+        losses = self._network.pop_losses()
+        if len(losses) != len(pending):
+            raise UsageError(
+                f"the gradients of {self._stage.name}/{self._phase.name} tell of {len(pending)} losses, and left "
+                f"{len(losses)}; mend the package of the level: accumulate returns one entry a loss"
+            )
+        for (step, number, own), (loss, correct) in zip(pending, losses, strict=True):
             if not math.isfinite(loss):
                 raise NonFiniteLoss(self._lost(f"the loss became {loss} at step {step} of {steps}"))
             if not own:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dots_core.engine.batch import Draw
+from dots_core.errors import UsageError
 from dots_core.network.spec import NetworkSpec
 from dots_core.search_space.cell import CellSpec
 from dots_core.search_space.operations.draws import drawn_by_operation
@@ -51,7 +52,13 @@ class Sampler:
                 len(cell.edges),
                 cell.candidates,
             )
-            noise = np.where(cell.operation_groups.mask, cell.drawn.noise(uniform), 0.0)
+            drawn = np.asarray(cell.drawn.noise(uniform), np.float64)
+            if drawn.shape != uniform.shape or not np.isfinite(drawn).all():
+                raise UsageError(
+                    f"the sampling '{cell.sampling}' draws noise of shape {drawn.shape} that must be finite numbers of "
+                    f"shape {uniform.shape}; mend its package, or choose another sampling"
+                )
+            noise = np.where(cell.operation_groups.mask, drawn, 0.0)
             draws[kind] = _draw(cell, architecture.get(f"alpha.{kind}"), noise.astype(np.float32))
         return draws or None
 
@@ -71,4 +78,12 @@ def _draw(cell: CellSpec, alpha: NDArray[np.floating] | None, noise: NDArray[np.
     if not cell.drawn.chooses:
         return Draw(noise)
     assert alpha is not None
-    return Draw(noise, cell.drawn.chosen(cell.operation_groups, np.asarray(alpha, np.float32), noise))
+    groups = cell.operation_groups
+    chosen = np.asarray(cell.drawn.chosen(groups, np.asarray(alpha, np.float32), noise), bool)
+    one_each = np.arange(len(groups.members))
+    if chosen.shape != groups.shape or not np.array_equal(np.sort(groups.labels[chosen]), one_each):
+        raise UsageError(
+            f"the sampling '{cell.sampling}' does not choose one operation of each group of an edge; mend its package, "
+            "or choose another sampling"
+        )
+    return Draw(noise, chosen)

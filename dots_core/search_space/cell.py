@@ -19,7 +19,7 @@ from dots_core.search_space.edge import Edge
 from dots_core.search_space.mixing import MASKED, SAMPLINGS, Sampling, SoftmaxGroups
 from dots_core.search_space.operations import DARTS, NONE, check_operations, in_order
 from dots_core.search_space.operations.groupings import grouping
-from dots_core.search_space.topology import Topology, TopologyMatrix
+from dots_core.search_space.topology import Topology, TopologyMatrix, written_out
 
 CELL_TYPES = ("normal", "reduce")
 
@@ -131,7 +131,7 @@ class CellSpec:
     @cached_property
     def matrix(self) -> TopologyMatrix | None:
         """The topology's matrix A, or None where γ ≡ 1."""
-        return self.topology.kind.matrix(self.topology, self.edges)
+        return written_out(self.topology, self.edges)
 
     @cached_property
     def combination_groups(self) -> SoftmaxGroups | None:

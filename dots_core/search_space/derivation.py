@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dots_core.errors import UsageError
 from dots_core.search_space.cell import CELL_TYPES, CellSpec
 from dots_core.search_space.edge import Edge
 from dots_core.search_space.genotype import Genotype, Node
@@ -116,6 +117,11 @@ def retain(
     for number, edge in enumerate(cell.edges):
         ranked = ranked_operations(cell, number, scores)
         kept = RETENTIONS[rule].kept(edge, ranked)
+        if not kept or not kept <= set(edge.operations):
+            raise UsageError(
+                f"the retention '{rule}' keeps {', '.join(sorted(kept)) or 'nothing'} of edge {edge.name}, which has "
+                f"{', '.join(edge.operations)}; mend its package, or choose another rule"
+            )
         if kept == {NONE}:
             kept.add(best_operation(cell, number, scores))
         edges.append(Edge(edge.source, edge.target, (in_order(kept),)))
@@ -197,6 +203,11 @@ def decide(
         beta = architecture.get(f"beta.{kind}")
         strengths = edge_strengths(cell, alpha, beta, temperature)
         kept = cell.topology.kind.kept(cell.topology, cell.edges, cell.matrix, strengths, beta)
+        if not set(kept) <= set(range(len(cell.edges))):
+            raise UsageError(
+                f"the topology space '{cell.topology.space}' keeps the edges {sorted(set(kept))} of a cell whose edges "
+                f"are numbered 0 to {len(cell.edges) - 1}; mend its package, or choose another space"
+            )
         scores = operation_scores(cell, alpha, temperature)
         nodes: list[Node] = []
         for target in range(2, cell.nodes + 2):

@@ -158,6 +158,42 @@ class TopologySpace(ABC):
         return str(group)
 
 
+def written_out(topology: Topology, edges: tuple[Edge, ...]) -> TopologyMatrix | None:
+    """Return a topology space written out for a cell's edges; None where nothing is searched.
+
+    Raises
+    ------
+    UsageError
+        If what the space gives does not fit the edges, or itself.
+    """
+    space = topology.kind
+    found = space.matrix(topology, edges)
+    problem = _misfit(found, len(edges), space.searched)
+    if problem:
+        raise UsageError(f"the topology space '{space.name}' {problem}; mend its package, or choose another space")
+    return found
+
+
+def _misfit(matrix: TopologyMatrix | None, edges: int, searched: bool) -> str | None:
+    if matrix is None:
+        return "says that β is searched, but has no matrix A" if searched else None
+    if not searched:
+        return "says that nothing is searched, but has a matrix A"
+    count = len(matrix.combinations)
+    shapes = {"shares": (edges, count), "groups": (count,), "free": (count,)}
+    for name, wanted in shapes.items():
+        shape = np.shape(getattr(matrix, name))
+        if shape != wanted or not count:
+            return f"has {name} of shape {shape} for {edges} edges and {count} combinations, not {wanted}"
+    if not np.isfinite(matrix.shares).all():
+        return "has shares that are no numbers"
+    if np.min(matrix.groups) < 0:
+        return "has groups below 0"
+    if any(not 0 <= edge < edges for combination in matrix.combinations for edge in combination):
+        return f"has combinations of edges that there are not; they are numbered 0 to {edges - 1}"
+    return None
+
+
 TOPOLOGY_SPACES: Registry[TopologySpace] = Registry("topology space", "dots.topologies", TopologySpace)
 """All topology spaces; a package adds its own by an entry point of the group ``dots.topologies``."""
 

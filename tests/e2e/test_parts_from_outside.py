@@ -197,3 +197,15 @@ def test_settings_that_a_level_does_not_take_are_refused(setting, said, package,
     done = run("search", "--backend", "reference", "--preset", "smoke", *asked, more=package, code=2)
     assert said in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_tells_of_other_losses_than_it_left_is_refused(tmp_path):
+    source = AHEAD.replace("[False, True]", "[False, True, False]")
+    more = install(tmp_path / "site", "ahead", source, "dots.levels", "level")
+    small = [each for each in SMALL if not each.startswith(("stem=", "weights.")) and "=steps" not in each]
+    small = [*(each for each in small if "sampling" not in each), "operation.warmup=0"]
+    asked = [*settings(small), "--out", tmp_path / "run"]
+    done = run("search", "--backend", "reference", "--preset", "smoke", *asked, more=more, code=2)
+    assert (
+        "the gradients of operation/search tell of 4 losses, and left 3; mend the package of the level" in done.stderr
+    )
