@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -310,6 +311,16 @@ ConfigClass = type[SearchConfig] | type[TrainConfig]
 CONFIGS: dict[str, ConfigClass] = {"search": SearchConfig, "train": TrainConfig}
 
 
+_SHOULD = "input should be "
+_SAID = {
+    "model_type": f"{_SHOULD}a section of keys and values",
+    "dict_type": f"{_SHOULD}keys and values",
+    "tuple_type": f"{_SHOULD}a list",
+    "string_type": f"{_SHOULD}a text",
+}
+"""What is said of a type in place of pydantic's words, which are Python's."""
+
+
 def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Config:
     """Check settings and return them as a config.
 
@@ -326,18 +337,35 @@ def parse_config(model: ConfigClass, values: dict[str, Any], origin: str) -> Con
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        unknown = problem["type"] == "extra_forbidden"
-        # Where a value may be of several types, pydantic adds the type it tried to the place.
-        tried = () if unknown else ("str", "function-", "tuple[", "dict[")
-        key = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(tried))
-        if unknown:
-            known = known_keys(model)
-            raise UsageError(f"{quoted(origin)}: unknown key '{quoted(key)}'{nearest(key, known)}") from None
+        problems = error.errors(include_url=False)
+        if problems[0]["type"] == "extra_forbidden":
+            key = ".".join(str(part) for part in problems[0]["loc"])
+            raise UsageError(
+                f"{quoted(origin)}: unknown key '{quoted(key)}'{nearest(key, known_keys(model))}"
+            ) from None
+        # Of the types that the value may be of, the one it comes nearest to is told; of equals, each.
+        field = tuple(takewhile(lambda part: not _is_type(part), problems[0]["loc"]))
+        problems = [each for each in problems if each["loc"][: len(field)] == field]
+        problem = max(problems, key=lambda each: len(each["loc"]))
+        key = _key(problem["loc"])
+        said = (
+            _SAID.get(each["type"], f"{each['msg'][0].lower()}{each['msg'][1:]}")
+            for each in problems
+            if len(each["loc"]) == len(problem["loc"]) and _key(each["loc"]) == key
+        )
+        what = quoted(" or ".join(dict.fromkeys(said)).replace(f" or {_SHOULD}", " or "))
         given = problem["input"]
         given = repr(given) if isinstance(given, str) and len(given) <= QUOTED else given
-        what = quoted(f"{problem['msg'][0].lower()}{problem['msg'][1:]}")
         raise UsageError(f"{quoted(origin)}: {quoted(key)}: {what}, not {quoted(given)}") from None
+
+
+def _is_type(part: int | str) -> bool:
+    """Whether a part of a place is the type that pydantic tried there, where a value may be of several."""
+    return part == "str" or str(part).startswith(("function-", "tuple[", "dict["))
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in place if not _is_type(part))
 
 
 def choices(field: FieldInfo) -> list[OneOf]:

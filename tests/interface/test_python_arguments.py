@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,21 @@ def test_a_preset_that_is_no_regular_file_is_told_as_what_it_is(tmp_path):
         dots.search(tmp_path / "folder.yaml")
     with pytest.raises(CorruptFile, match="pipe or device"):
         dots.search(tmp_path / "pipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"operation": 5}, "operation: input should be a section of keys and values, not 5"),
+        ({"operation.betas": "ab"}, "operation.betas: input should be a list, not 'ab'"),
+        ({"space.operations": 5}, "space.operations: input should be a text or a list, not 5"),
+        ({"space.groups": [[1]]}, "space.groups.0.0: input should be a text, not 1"),
+        ({"space.groups": [5]}, "space.groups.0: input should be a list, not 5"),
+        ({"space.attention": {"skip_connect": "x"}}, "space.attention.skip_connect: input should be a number, not 'x'"),
+        ({"space.attention": 5}, "space.attention: input should be a text or keys and values, not 5"),
+        ({"data": 3}, "data: input should be a text, not 3"),
+    ],
+)
+def test_a_wrong_type_is_told_in_the_words_of_settings(settings, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        dots.search("smoke-reference", backend="reference", settings=settings)
