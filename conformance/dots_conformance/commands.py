@@ -169,17 +169,17 @@ def locate(
         if checkpoint is not None:
             from dots_conformance.run_snapshot import snapshot_of_run
 
-            situations = {str(checkpoint): lambda: snapshot_of_run(checkpoint)}
+            snapshots = {str(checkpoint): lambda: snapshot_of_run(checkpoint)}
         elif cases and not failed:
-            situations = {}
+            snapshots = {}
         else:
-            situations = {**networks_of(failed), **small_networks()}
+            snapshots = {**networks_of(failed), **small_networks()}
         found = layer_at_fault(failed) or locate_among(
-            engine, runtime, situations, lambda name, number, count: ticker.case("networks", name, number, count)
+            engine, runtime, snapshots, lambda name, number, count: ticker.case("networks", name, number, count)
         )
     agrees = found is None and not failed
     if as_json:
-        record: dict[str, Any] = {"agrees": agrees, "networks": list(situations)}
+        record: dict[str, Any] = {"agrees": agrees, "networks": list(snapshots)}
         if cases:
             record["cases"] = {"tried": list(chosen), "failing": {f.case.name: f.message for f in failed}}
         if found is not None:
@@ -197,7 +197,7 @@ def locate(
             print(f"  fails        {failure.case.name}: {failure.message}")
         if len(failed) > _SHOWN:
             print(f"               and {len(failed) - _SHOWN} more")
-        print(f"  looked into  {', '.join(situations)}")
+        print(f"  looked into  {', '.join(snapshots)}")
         print(f"  looked at    {'; '.join(act.what for act in ACTS)}")
         print("  try          --dtype float64, which tells a mistake from rounding; another --seed;")
         print("               --checkpoint RUN, to look into a run's own network and state")
@@ -206,7 +206,7 @@ def locate(
     else:
         print(
             f"{backend} agrees with the reference forward, backward and in its updates, and in evaluation: "
-            f"{', '.join(situations)}"
+            f"{', '.join(snapshots)}"
         )
         print(f"where a case of `dots conformance` fails: dots conformance locate --backend {backend} --cases CASE")
     if not agrees:

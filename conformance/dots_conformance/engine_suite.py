@@ -75,7 +75,7 @@ def reference_step(name: str, judged: str) -> tuple[State, list[State]]:
     return references(record, judged)
 
 
-DISPLACED = "one cell"
+PERTURBED = "one cell"
 """The case on which w is perturbed: no decision of a ReLU or a max-pool is near a tie there either."""
 
 
@@ -88,8 +88,8 @@ def perturbed(network: Network) -> State:
         By ``<sort>/<place>/<name>``: the norms of w's gradients, what ``gradients`` returns at each place,
         and the state after everything was restored and updated.
     """
-    case = CASES[DISPLACED]
-    network.import_state(reference_state(DISPLACED))
+    case = CASES[PERTURBED]
+    network.import_state(reference_state(PERTURBED))
     training, validation = case.batch(9), case.batch(8)
     found: State = {}
 
@@ -117,9 +117,9 @@ def perturbed(network: Network) -> State:
 
 
 @cache
-def reference_displaced(judged: str) -> tuple[State, list[State]]:
+def reference_perturbed(judged: str) -> tuple[State, list[State]]:
     """What `perturbed` returns of the reference: exactly, and in draws for a precision."""
-    return references(lambda engine, precision: perturbed(CASES[DISPLACED].build(engine, precision)), judged)
+    return references(lambda engine, precision: perturbed(CASES[PERTURBED].build(engine, precision)), judged)
 
 
 def references_after(name: str, act: Callable[[Network], None], judged: str) -> tuple[State, list[State]]:
@@ -379,14 +379,14 @@ class EngineSuite:
 
     def test_importing_a_state_leaves_nothing_of_what_was_begun(self, engine: Engine) -> None:
         """Neither accumulated gradients nor perturbed w: a step that broke off is over."""
-        case, network, other = CASES[DISPLACED], self.build(engine, DISPLACED), self.build(engine, DISPLACED)
+        case, network, other = CASES[PERTURBED], self.build(engine, PERTURBED), self.build(engine, PERTURBED)
         network.accumulate_gradients(("w",), case.batch(), case.temperature)
         network.virtual_step(RATES.weights)
         network.accumulate_gradients(GROUPS, case.batch(1), case.temperature)
         network.perturb_weights(0.5)
         network.pop_losses()
         for each in (network, other):
-            each.import_state(reference_state(DISPLACED))
+            each.import_state(reference_state(PERTURBED))
             each.step(GROUPS, case.batch(9), RATES, case.temperature)
             each.update(GROUPS, RATES)
         assert_identical(network.export_state(), other.export_state())
@@ -560,7 +560,7 @@ class EngineSuite:
         after = network.export_state()
         assert_identical(part(before, "weights/", "momentum/"), part(after, "weights/", "momentum/"))
 
-    def test_drain(self, engine: Engine) -> None:
+    def test_pop_losses(self, engine: Engine) -> None:
         case, network = CASES["derived"], self.build(engine, "derived")
         assert network.pop_losses().shape == (0, 2)
         expected = []
@@ -649,7 +649,7 @@ class EngineSuite:
         assert_close(network.export_state(), *expected, self.precision)
 
     @pytest.mark.parametrize("accumulated", [True, False], ids=["to a gradient", "to nothing"])
-    def test_addends(self, engine: Engine, accumulated: bool) -> None:
+    def test_extra_gradients(self, engine: Engine, accumulated: bool) -> None:
         case, network = CASES["pairs"], self.build(engine)
         extra_gradients = {
             name: 0.3 * Stream(0, f"extra_gradients/{name}").normal(shape)
@@ -715,9 +715,9 @@ class EngineSuite:
         case = replace(CASES["pairs"], optimizers=Optimizers(architecture_clip=1.0))
         for value in (np.nan, np.inf):
             network = case.build(engine, self.precision, self.device)
-            addend = np.zeros(architecture_shapes(case.spec)["beta.normal"])
-            addend[0] = value
-            network.update(("alpha", "beta"), RATES, {"beta.normal": addend})
+            extra = np.zeros(architecture_shapes(case.spec)["beta.normal"])
+            extra[0] = value
+            network.update(("alpha", "beta"), RATES, {"beta.normal": extra})
             assert not np.isfinite(network.export_state()["architecture/beta.normal"]).all()
 
     @pytest.mark.parametrize("verb", ["step", "accumulate_gradients", "update"])
@@ -734,16 +734,16 @@ class EngineSuite:
         assert_identical(before, network.export_state())
         assert network.pop_losses().shape == (0, 2)
 
-    # Displaced weights
+    # Perturbed weights
 
-    def test_displacing_agrees_with_the_reference(self, engine: Engine) -> None:
-        found = perturbed(self.build(engine, DISPLACED))
-        assert_close(found, *reference_displaced(self.precision), self.precision)
+    def test_perturbing_agrees_with_the_reference(self, engine: Engine) -> None:
+        found = perturbed(self.build(engine, PERTURBED))
+        assert_close(found, *reference_perturbed(self.precision), self.precision)
 
     def test_settling_brings_everything_back(self, engine: Engine) -> None:
-        case, network, other = CASES[DISPLACED], self.build(engine, DISPLACED), self.build(engine, DISPLACED)
+        case, network, other = CASES[PERTURBED], self.build(engine, PERTURBED), self.build(engine, PERTURBED)
         for each in (network, other):
-            each.import_state(reference_state(DISPLACED))
+            each.import_state(reference_state(PERTURBED))
             each.accumulate_gradients(("w",), case.batch(9), case.temperature)
         network.virtual_step(RATES.weights)
         network.accumulate_gradients(("w",), case.batch(8), case.temperature)
@@ -757,14 +757,14 @@ class EngineSuite:
         for each in (network, other):
             each.update(("w",), RATES)
         assert_identical(network.export_state(), other.export_state())
-        network.import_state(reference_state(DISPLACED))
+        network.import_state(reference_state(PERTURBED))
         network.update(("w",), RATES)
         assert_identical(
             part(network.export_state(), "weights/", "momentum/"), part(other.export_state(), "weights/", "momentum/")
         )
 
-    def test_what_would_be_lost_while_weights_are_displaced_is_refused(self, engine: Engine) -> None:
-        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+    def test_what_would_be_lost_while_weights_are_perturbed_is_refused(self, engine: Engine) -> None:
+        case, network = CASES[PERTURBED], self.build(engine, PERTURBED)
         with pytest.raises(UsageError, match="virtual_step comes first"):
             network.restore_weights()
         with pytest.raises(UsageError, match="virtual_step comes first"):
@@ -783,8 +783,8 @@ class EngineSuite:
         assert_identical(before, network.export_state())
         network.restore_weights()
 
-    def test_statistics_rest_while_weights_are_displaced(self, engine: Engine) -> None:
-        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+    def test_statistics_rest_while_weights_are_perturbed(self, engine: Engine) -> None:
+        case, network = CASES[PERTURBED], self.build(engine, PERTURBED)
         network.accumulate_gradients(("w",), case.batch(), case.temperature)
         before = part(network.export_state(), "statistics/")
         network.virtual_step(RATES.weights)
@@ -797,8 +797,8 @@ class EngineSuite:
         after = network.export_state()
         assert not [key for key, value in before.items() if np.array_equal(value, after[key])]
 
-    def test_architecture_weights_keep_their_gradient_while_weights_are_displaced(self, engine: Engine) -> None:
-        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+    def test_architecture_weights_keep_their_gradient_while_weights_are_perturbed(self, engine: Engine) -> None:
+        case, network = CASES[PERTURBED], self.build(engine, PERTURBED)
 
         def act(network: Network) -> None:
             network.accumulate_gradients(("alpha", "beta", "w"), case.batch(9), case.temperature)
@@ -806,12 +806,12 @@ class EngineSuite:
             network.restore_weights()
             network.update(("alpha", "beta"), RATES)
 
-        network.import_state(reference_state(DISPLACED))
+        network.import_state(reference_state(PERTURBED))
         act(network)
-        assert_close(network.export_state(), *references_after(DISPLACED, act, self.precision), self.precision)
+        assert_close(network.export_state(), *references_after(PERTURBED, act, self.precision), self.precision)
 
     def test_along_no_gradient_weights_are_where_they_stood(self, engine: Engine) -> None:
-        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        case, network = CASES[PERTURBED], self.build(engine, PERTURBED)
         before = network.gradients(case.batch(), case.temperature)
         network.accumulate_gradients(("w",), case.batch(), case.temperature)
         network.virtual_step(RATES.weights)
@@ -822,19 +822,19 @@ class EngineSuite:
         network.restore_weights()
 
     def test_an_exact_step_of_second_order(self, engine: Engine) -> None:
-        case, network = CASES[DISPLACED], self.build(engine, DISPLACED)
+        case, network = CASES[PERTURBED], self.build(engine, PERTURBED)
         if not hasattr(network, "accumulate_unrolled_gradients"):
             pytest.skip("the engine has no accumulate_unrolled_gradients, and need not have it")
         with pytest.raises(UsageError, match="not of w"):
             network.accumulate_unrolled_gradients(GROUPS, case.batch(9), case.batch(8), 0.1, case.temperature)
         groups, rate = ("alpha", "beta"), RATES.weights
-        network.import_state(reference_state(DISPLACED))
+        network.import_state(reference_state(PERTURBED))
         network.accumulate_unrolled_gradients(groups, case.batch(9), case.batch(8), rate, case.temperature)
         rows = network.pop_losses()
         network.update(groups, RATES)
         # In float64 finite differences over a tiny radius are as good as exact.
         oracle = case.build(load_engine("reference"), "float64")
-        oracle.import_state(reference_state(DISPLACED))
+        oracle.import_state(reference_state(PERTURBED))
         oracle.accumulate_gradients(("w",), case.batch(9), case.temperature)
         oracle.virtual_step(rate)
         oracle.accumulate_gradients((*groups, "w"), case.batch(8), case.temperature)

@@ -20,7 +20,7 @@ from dots_core.errors import DotsError
 Expected = Callable[[str, str], tuple[Recording, list[Recording]]]
 """What the reference does on a case, by its name, at a precision: `dots_conformance.comparison.References.of`."""
 
-Situations = dict[str, Callable[[], NetworkSnapshot]]
+Snapshots = dict[str, Callable[[], NetworkSnapshot]]
 """What is looked into, by name, made when it is needed."""
 
 
@@ -67,20 +67,20 @@ def failures(engine: Engine, runtime: Runtime, cases: Iterable[Case], expected: 
             yield Failure(case, f"{failing[0].key}: {failing[0].reason}" if failing else said, failing)
 
 
-def small_networks() -> Situations:
+def small_networks() -> Snapshots:
     """The networks that are looked into where no case is named, after two steps."""
     return {name: partial(NetworkSnapshot.of, case) for name, case in CASES.items()}
 
 
-def networks_of(failed: Iterable[Failure]) -> Situations:
+def networks_of(failed: Iterable[Failure]) -> Snapshots:
     """The networks of cases that fail, each as it is built and after two steps; each network once."""
     found = {id(failure.case.network): failure.case for failure in failed}
-    situations: Situations = {}
+    snapshots: Snapshots = {}
     for case in found.values():
         if case.network is not None:
-            situations[case.name] = partial(NetworkSnapshot.of, case.network, 0)
-            situations[f"{case.name}, after two steps"] = partial(NetworkSnapshot.of, case.network)
-    return situations
+            snapshots[case.name] = partial(NetworkSnapshot.of, case.network, 0)
+            snapshots[f"{case.name}, after two steps"] = partial(NetworkSnapshot.of, case.network)
+    return snapshots
 
 
 def layer_at_fault(failed: Iterable[Failure]) -> tuple[str, Finding] | None:
@@ -102,13 +102,13 @@ def layer_at_fault(failed: Iterable[Failure]) -> tuple[str, Finding] | None:
 def locate_among(
     engine: Engine,
     runtime: Runtime,
-    situations: Situations,
+    snapshots: Snapshots,
     watch: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[str, Finding] | None:
     """Return the first of some networks in which an engine parts from the reference, and where."""
-    for number, (name, situation) in enumerate(situations.items()):
-        watch(name, number, len(situations))
-        finding = locate(engine, situation(), runtime)
+    for number, (name, snapshot) in enumerate(snapshots.items()):
+        watch(name, number, len(snapshots))
+        finding = locate(engine, snapshot(), runtime)
         if finding is not None:
             return name, finding
     return None

@@ -40,7 +40,7 @@ class HeardNetwork(NetworkProxy):
     cells : dict
         The network's cells by type.
     losses : list of float
-        Of every `accumulate_gradients`, in order, as far as they were drained.
+        Of every `accumulate_gradients`, in order, as far as they were popped.
     """
 
     def __init__(self, network: Network, cells: dict[str, CellSpec]) -> None:

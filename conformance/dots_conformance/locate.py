@@ -86,7 +86,7 @@ class _Raised(Exception):
         self.act, self.error = act, error
 
 
-def locate(engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> Finding | None:
+def locate(engine: Engine, snapshot: NetworkSnapshot, runtime: Runtime) -> Finding | None:
     """Return the first tensor that leaves its budget, or None if none does.
 
     Raises
@@ -94,7 +94,7 @@ def locate(engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> Find
     DotsError
         If the engine refuses the network.
     """
-    search = _Search(engine, situation, runtime)
+    search = _Search(engine, snapshot, runtime)
     try:
         return search.find()
     except _Raised as raised:
@@ -102,9 +102,9 @@ def locate(engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> Find
 
 
 class _Search:
-    def __init__(self, engine: Engine, situation: NetworkSnapshot, runtime: Runtime) -> None:
-        self._engine, self._situation, self._runtime = engine, situation, runtime
-        self._spec: NetworkSpec = situation.setup.spec
+    def __init__(self, engine: Engine, snapshot: NetworkSnapshot, runtime: Runtime) -> None:
+        self._engine, self._snapshot, self._runtime = engine, snapshot, runtime
+        self._spec: NetworkSpec = snapshot.setup.spec
         self._layouts = {layout.name: layout for layout in cell_layouts(self._spec)}
         self._tolerance = floor_of("trace/", runtime.precision)
         self._found: State = {}
@@ -120,7 +120,7 @@ class _Search:
         said = f"{type(error).__name__}: {error}"
         verdict = TensorVerdict("", FAIL, np.inf, np.inf, reason=said)
         for number, layers in enumerate(stem_layers(self._spec)):
-            source = self._situation.batch.images if number == 0 else exact["stems.0"]
+            source = self._snapshot.batch.images if number == 0 else exact["stems.0"]
             if layer := self._first_wrong_layer(layers, source):
                 return Finding("raised", "", f"stem {number}{layer}", "run alone, it is off too", verdict)
         for layout in self._layouts.values():
@@ -143,18 +143,18 @@ class _Search:
     def _verdicts(self, act: Act) -> dict[str, TensorVerdict]:
         """What of an act leaves its budget."""
         try:
-            self._found = self._situation.found(act, self._engine, self._runtime)
+            self._found = self._snapshot.found(act, self._engine, self._runtime)
         except DotsError:
             raise
         except Exception as error:
             raise _Raised(act, error) from error
-        exact, draws = self._situation.expected(act, self._runtime.precision)
+        exact, draws = self._snapshot.expected(act, self._runtime.precision)
         verdicts = judge(self._found, exact, draws, self._runtime.precision)
         return {v.key: v for v in verdicts if v.verdict == FAIL}
 
     def _exact(self) -> State:
         """What the reference holds between layers, by the names of `traced_shapes`."""
-        exact, _ = self._situation.expected(PASS, self._runtime.precision)
+        exact, _ = self._snapshot.expected(PASS, self._runtime.precision)
         return {key.removeprefix("trace/"): value for key, value in exact.items() if key.startswith("trace/")}
 
     def _finding(self, direction: str, key: str, place: str, explanation: str) -> Finding:
@@ -200,7 +200,7 @@ class _Search:
         head, _, node = name.rpartition(".")
         if name.startswith("stems."):
             number = int(node)
-            source = self._situation.batch.images if number == 0 else exact["stems.0"]
+            source = self._snapshot.batch.images if number == 0 else exact["stems.0"]
             layer = self._first_wrong_layer(stem_layers(self._spec)[number], source)
             return self._finding("forward", key, f"stem {node}{layer}", "its input agrees")
         if name in self._layouts:
@@ -211,7 +211,7 @@ class _Search:
         if place := self._wrong_operation(layout, int(node)):
             return self._finding("forward", key, place, "run alone on the reference's input, it is off too")
         explanation = "each operation that leads here agrees when run alone, but " + summed_wrongly(
-            self._situation, layout, int(node), exact, self._found[key], self._tolerance
+            self._snapshot, layout, int(node), exact, self._found[key], self._tolerance
         )
         return self._finding("forward", key, f"{_cell(layout)}, node {node}", explanation)
 
@@ -240,7 +240,7 @@ class _Search:
         for name in dict.fromkeys((self._before(layout)[number], *self._outputs()[: layout.index + 2])):
             x = exact[name]
             fits = (x.shape[1], x.shape[2:]) == (layout.inputs[number], layout.input_sizes[number])
-            if fits and self._is(layout, number, exact_output(self._situation, layers, x)):
+            if fits and self._is(layout, number, exact_output(self._snapshot, layers, x)):
                 return name
         return None
 
@@ -265,7 +265,7 @@ class _Search:
         """Edge, operation and layer of the first operation into a node that is off when run alone; empty if none is."""
         cell, exact = self._spec.cell(layout.kind), self._exact()
         through = layout.channels // cell.partial
-        for edge, operation, layers in operations_into(self._situation, layout, node):
+        for edge, operation, layers in operations_into(self._snapshot, layout, node):
             source = exact[f"{layout.name}.{cell.edges[edge].source}"][:, :through]
             if layer := self._first_wrong_layer(layers, source):
                 return f"{_cell(layout)}, edge {cell.edges[edge].name}, {operation}{layer}"
@@ -288,9 +288,9 @@ class _Search:
 
     def _alone(self, layers: tuple[Layer, ...], x: NDArray[Any], upstream: NDArray[Any]) -> list[TensorVerdict]:
         """Run layers on an input on both engines and judge what comes of it."""
-        exact, draws = self._situation.expected_alone(layers, x, upstream, self._runtime.precision)
+        exact, draws = self._snapshot.expected_alone(layers, x, upstream, self._runtime.precision)
         try:
-            found = self._situation.found_alone(layers, x, upstream, self._engine, self._runtime)
+            found = self._snapshot.found_alone(layers, x, upstream, self._engine, self._runtime)
         except Exception as error:  # for example because its output has another shape than the gradient it is given
             return [TensorVerdict("output", FAIL, np.inf, reason=f"{type(error).__name__}: {error}")]
         return judge(found, exact, draws, self._runtime.precision)
@@ -304,9 +304,9 @@ class _Search:
             return self._finding("backward", key, name, "the gradients of all later tensors agree")
         layout = self._layouts[head]
         cell = self._spec.cell(layout.kind)
-        alpha, gamma = edge_weights(self._situation, layout)
+        alpha, gamma = edge_weights(self._snapshot, layout)
         through = layout.channels // cell.partial
-        exact, _ = self._situation.expected(PASS, self._runtime.precision)
+        exact, _ = self._snapshot.expected(PASS, self._runtime.precision)
         source = exact[f"trace/{name}"][:, :through]
         for number in cell.outgoing(int(node)):
             edge = cell.edges[number]
@@ -314,7 +314,7 @@ class _Search:
                 layers = () if operation == NONE else edge_layers(self._spec, layout, number, operation)
                 if not layers:
                     continue
-                into = unshuffled(self._situation, layout, exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
+                into = unshuffled(self._snapshot, layout, exact[f"trace.gradient/{head}.{edge.target}"])[:, :through]
                 upstream = alpha[number, cell.column(operation)] * gamma[number] * into
                 for verdict in self._alone(layers, source, upstream):
                     if verdict.verdict == FAIL:
@@ -356,7 +356,7 @@ class _Search:
     def _after(self, act: Act, when: str, explanation: str) -> Finding | None:
         """Return the first entry of the state that is off after an act, in the order in which a step moves them."""
         self._failing = self._verdicts(act)
-        exact, _ = self._situation.expected(act, self._runtime.precision)
+        exact, _ = self._snapshot.expected(act, self._runtime.precision)
         for sort, rule in _SORTS.items():
             for key in exact:
                 if key.startswith(f"{sort}/") and key in self._failing:

@@ -119,7 +119,7 @@ class Act:
     ----------
     what : str
         In words.
-    do : function of a situation and a network built for it
+    do : function of a snapshot and a network built for it
         Returns what is compared.
     fresh : bool
         Whether the network is as ``Engine.build`` makes it, without a state to go on from.
@@ -130,27 +130,27 @@ class Act:
     fresh: bool = False
 
 
-def _step(situation: NetworkSnapshot, network: Network) -> State:
-    network.step(GROUPS, situation.batch, _RATES, situation.temperature)
+def _step(snapshot: NetworkSnapshot, network: Network) -> State:
+    network.step(GROUPS, snapshot.batch, _RATES, snapshot.temperature)
     return network.export_state()
 
 
-def _second_order(situation: NetworkSnapshot, network: Network) -> State:
+def _second_order(snapshot: NetworkSnapshot, network: Network) -> State:
     updates = (Update(("alpha", "beta"), "half-b", gradient=SecondOrder()), Update(("w",), "half-a"))
-    stepper = Stepper(network, situation.setup.spec, updates, 0, "locate")
-    stepper.step(lambda _: situation.batch, _RATES, situation.temperature, StepPosition(0, 0, 1))
+    stepper = Stepper(network, snapshot.setup.spec, updates, 0, "locate")
+    stepper.step(lambda _: snapshot.batch, _RATES, snapshot.temperature, StepPosition(0, 0, 1))
     return network.export_state()
 
 
-def _evaluate(situation: NetworkSnapshot, network: Network) -> State:
-    loss, _ = network.evaluate(situation.batch, situation.temperature)
+def _evaluate(snapshot: NetworkSnapshot, network: Network) -> State:
+    loss, _ = network.evaluate(snapshot.batch, snapshot.temperature)
     return {"evaluation/loss": np.asarray(loss, np.float64)}
 
 
 EXCHANGE = Act("the state, imported and exported", lambda _, network: network.export_state())
 PASS = Act(
     "every tensor, forward and backward",
-    lambda situation, network: network.gradients(situation.batch, situation.temperature, trace=True),
+    lambda snapshot, network: network.gradients(snapshot.batch, snapshot.temperature, trace=True),
 )
 EVALUATION = Act("the loss in evaluation", _evaluate)
 STEP = Act("a step from the state of two steps", _step)

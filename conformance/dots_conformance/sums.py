@@ -34,10 +34,10 @@ class _Term:
 
 
 def operations_into(
-    situation: NetworkSnapshot, layout: CellLayout, node: int
+    snapshot: NetworkSnapshot, layout: CellLayout, node: int
 ) -> list[tuple[int, str, tuple[Layer, ...]]]:  # fmt: skip
     """Edge number, operation and its layers, of everything that flows into a node."""
-    spec = situation.setup.spec
+    spec = snapshot.setup.spec
     cell = spec.cell(layout.kind)
     return [
         (number, operation, edge_layers(spec, layout, number, operation))
@@ -52,21 +52,21 @@ def alone_shape(layers: tuple[Layer, ...], x: NDArray[Any]) -> tuple[int, ...]:
     return output_shape((layers,), x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
 
 
-def exact_output(situation: NetworkSnapshot, layers: tuple[Layer, ...], x: NDArray[Any]) -> NDArray[np.float64]:
+def exact_output(snapshot: NetworkSnapshot, layers: tuple[Layer, ...], x: NDArray[Any]) -> NDArray[np.float64]:
     """What the reference makes of an input of shape (N, C, H, W), in float64 and of `alone_shape`."""
     upstream = np.zeros(alone_shape(layers, x), np.float32)
-    return situation.found_alone(layers, x, upstream, RoundingDraw(0), Runtime(precision="float64"))["output"]
+    return snapshot.found_alone(layers, x, upstream, RoundingDraw(0), Runtime(precision="float64"))["output"]
 
 
-def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_weights(snapshot: NetworkSnapshot, layout: CellLayout) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """α of every edge and operation, as a pass uses it, shape (edges, operations), and γ, shape (edges,)."""
-    cell, temperature = situation.setup.spec.cell(layout.kind), situation.temperature
+    cell, temperature = snapshot.setup.spec.cell(layout.kind), snapshot.temperature
 
     def architecture(group: str) -> NDArray[np.float64]:
-        return np.asarray(situation.state[f"architecture/{group}.{layout.kind}"], np.float64)
+        return np.asarray(snapshot.state[f"architecture/{group}.{layout.kind}"], np.float64)
 
     alpha, gamma = np.ones((len(cell.edges), len(cell.candidates))), np.ones(len(cell.edges))
-    draw = (situation.batch.draws or {}).get(layout.kind)
+    draw = (snapshot.batch.draws or {}).get(layout.kind)
     if cell.mixed:
         noise = None if draw is None else draw.noise
         alpha = group_softmax(architecture("alpha"), cell.operation_groups, temperature.alpha, noise)
@@ -78,14 +78,14 @@ def edge_weights(situation: NetworkSnapshot, layout: CellLayout) -> tuple[NDArra
     return alpha, gamma
 
 
-def unshuffled(situation: NetworkSnapshot, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
+def unshuffled(snapshot: NetworkSnapshot, layout: CellLayout, value: NDArray[Any]) -> NDArray[Any]:
     """An intermediate node, or its gradient, shape (N, C, H, W), with its channels as before they were shuffled."""
-    partial = situation.setup.spec.cell(layout.kind).partial
+    partial = snapshot.setup.spec.cell(layout.kind).partial
     return value[:, np.arange(layout.channels).reshape(-1, partial).T.ravel()]
 
 
 def summed_wrongly(
-    situation: NetworkSnapshot,
+    snapshot: NetworkSnapshot,
     layout: CellLayout,
     node: int,
     exact: dict[str, NDArray[Any]],
@@ -103,7 +103,7 @@ def summed_wrongly(
     tolerance : float
         What rounding may move it by, relative to its norm.
     """
-    cell = situation.setup.spec.cell(layout.kind)
+    cell = snapshot.setup.spec.cell(layout.kind)
     value, right = np.asarray(found, np.float64), np.asarray(exact[f"{layout.name}.{node}"], np.float64)
     if value.shape != right.shape:
         return f"its shape is {value.shape} and should be {right.shape}"
@@ -112,12 +112,12 @@ def summed_wrongly(
     if cell.partial > 1:
         if np.allclose(np.sort(value, 1), np.sort(right, 1), 1e-3, 1e-3):
             return "its channels are shuffled in another order"
-        value = unshuffled(situation, layout, value)
+        value = unshuffled(snapshot, layout, value)
     through = layout.channels // cell.partial
-    alpha, gamma = edge_weights(situation, layout)
+    alpha, gamma = edge_weights(snapshot, layout)
 
     def output(edge: int, layers: tuple[Layer, ...], channels: slice) -> NDArray[np.float64]:
-        return exact_output(situation, layers, exact[f"{layout.name}.{cell.edges[edge].source}"][:, channels])
+        return exact_output(snapshot, layers, exact[f"{layout.name}.{cell.edges[edge].source}"][:, channels])
 
     mixed = [
         (
@@ -128,7 +128,7 @@ def summed_wrongly(
                 alpha[number, cell.column(operation)] * gamma[number],
             ),
         )
-        for number, operation, layers in operations_into(situation, layout, node)
+        for number, operation, layers in operations_into(snapshot, layout, node)
     ]
     past = [
         (
@@ -146,7 +146,7 @@ def summed_wrongly(
     off: list[tuple[float, str]] = []
     explained = True
     for terms, part in ((mixed, value[:, :through]), (past, value[:, through:])):
-        for each, sums in _by_sample(situation, layout, terms, part):
+        for each, sums in _by_sample(snapshot, layout, terms, part):
             named, left = _weighed_wrongly(each, sums, tolerance)
             off += named
             explained = explained and left
@@ -156,10 +156,10 @@ def summed_wrongly(
 
 
 def _by_sample(
-    situation: NetworkSnapshot, layout: CellLayout, terms: list[tuple[int, _Term]], value: NDArray[np.float64]
+    snapshot: NetworkSnapshot, layout: CellLayout, terms: list[tuple[int, _Term]], value: NDArray[np.float64]
 ) -> list[tuple[list[_Term], NDArray[np.float64]]]:
     """The terms of one sum over all samples; of one for each sample where drop-path weighs each on its own."""
-    drop = situation.batch.drop_path
+    drop = snapshot.batch.drop_path
     if drop is None:
         return [([term for _, term in terms], value)]
     return [

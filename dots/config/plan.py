@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dots.config.rules import check_composition, check_rate
+from dots.config.rules import check_rate, check_rules
 from dots.config.schema import (
     AugmentationSection,
     Config,
@@ -40,7 +40,7 @@ def plan_of(config: Config) -> Plan:
 
 
 def _search_plan(config: SearchConfig) -> Plan:
-    check_composition(config)
+    check_rules(config)
     space, operation, topology = config.space, config.operation, config.topology
     operations = operation_set(space.operations)
     edges = operation.edges

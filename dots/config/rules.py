@@ -17,7 +17,7 @@ from dots_core.search_space.registry import Registry
 from dots_core.search_space.topology import TOPOLOGY_SPACES
 
 
-def check_composition(config: SearchConfig) -> None:
+def check_rules(config: SearchConfig) -> None:
     """Refuse settings that contradict each other, and of those without effect the ones that mislead.
 
     What depends on the images or the engine is checked where those are known.

@@ -56,7 +56,7 @@ Pixels = Annotated[Whole, Field(ge=0, le=bounds.SIDE)]
 Batch = Annotated[Whole, Field(ge=bounds.SMALLEST_BATCH, le=bounds.BATCH)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**63)]
 UnitInterval = Annotated[Number, Field(ge=0, le=1)]
-Moment = Annotated[Number, Field(ge=0, lt=1)]
+ShareOrZero = Annotated[Number, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class WeightsSection(Section):
     warmup_epochs: EpochsOrZero = 0
     learning_rate: Positive = 0.025
     final_learning_rate: NonNegative = 0.001
-    momentum: Moment = 0.9
+    momentum: ShareOrZero = 0.9
     weight_decay: NonNegative = 3e-4
     clip: NonNegative = 5.0
 
@@ -191,7 +191,7 @@ class StageSection(Section):
     validation_weight: NonNegative = 1.0
     once_at: UnitInterval | None = None
     regularisation: NonNegative = 0.0
-    betas: tuple[Moment, Moment] = (0.5, 0.999)
+    betas: tuple[ShareOrZero, ShareOrZero] = (0.5, 0.999)
     architecture_clip: NonNegative = 0.0
     temperature: TemperatureSection
 
@@ -299,8 +299,8 @@ class TrainConfig(RunConfig):
     epochs: Epochs = 600
     weights: WeightsSection = WeightsSection(final_learning_rate=0.0)
     augmentation: AugmentationSection = AugmentationSection(cutout=16)
-    label_smoothing: Moment = 0.0
-    drop_path: Moment = 0.2
+    label_smoothing: ShareOrZero = 0.0
+    drop_path: ShareOrZero = 0.2
     auxiliary: Truth = True
     auxiliary_weight: NonNegative = 0.4
 

@@ -35,7 +35,7 @@ from dots_core.search_space.genotype import Genotype
 from dots_core.search_space.mixing import Temperature
 from dots_core.storage.checkpoint import Checkpoint
 
-_DRAIN_EVERY = 20
+_POP_EVERY = 20
 """Steps between reading losses back: often enough to stop soon after a NaN, rarely enough not to wait."""
 
 
@@ -260,7 +260,7 @@ class Runner:
                 pending += [(progress.step, number, own) for number, own in rows]
                 last = progress.step == steps
                 save = progress.step % self.plan.checkpoint_every == 0 and not last
-                often = progress.step % _DRAIN_EVERY == 0
+                often = progress.step % _POP_EVERY == 0
                 if last or save or often or self._stop_code is not None:
                     self._absorb(pending, steps)
                     pending = []

@@ -119,8 +119,8 @@ class ReferenceNetwork(Network):
         check_perturbed("w" in groups and self._unperturbed is not None, False)
         with np.errstate(all="ignore"):
             gradients = self._used(groups)
-            for name, addend in (extra_gradients or {}).items():
-                gradients[name] = gradients[name] + addend.astype(self._dtype)
+            for name, extra in (extra_gradients or {}).items():
+                gradients[name] = gradients[name] + extra.astype(self._dtype)
             if "w" in groups:
                 self._update_weights(gradients, rates.weights)
             architecture = {name: gradients[name] for name in self._architecture if name in gradients}

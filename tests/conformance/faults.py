@@ -330,7 +330,7 @@ FAULTS = {
         "network.py",
         "gradient, rate, constants)[0]",
         "gradient, rate, __import__('dataclasses').replace(constants, weight_decay=0.0))[0]",
-        "steps/displaced/weight-decay",
+        "steps/perturbed/weight-decay",
         "weights/ahead/",
         "update: .*second order",
         (),  # the weight decay of the small networks is too small to tell

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dots_conformance.cases import Recording, all_cases, select
 from dots_conformance.comparison import References
-from dots_conformance.failures import Failure, Situations, failures, layer_at_fault, locate_among, networks_of
+from dots_conformance.failures import Failure, Snapshots, failures, layer_at_fault, locate_among, networks_of
 from dots_conformance.networks import CASES
 from dots_conformance.snapshot import NetworkSnapshot
 from faults import FAULTS, Fault, faulty_engine
@@ -32,13 +32,13 @@ def expected(case: str, precision: str) -> tuple[Recording, list[Recording]]:
 
 
 @cache
-def situation(name: str) -> NetworkSnapshot:
+def snapshot(name: str) -> NetworkSnapshot:
     """A small network after two steps, with all that the reference makes of it."""
     return NetworkSnapshot.of(CASES[name])
 
 
-def situations(names: tuple[str, ...]) -> Situations:
-    return {name: partial(situation, name) for name in names}
+def snapshots(names: tuple[str, ...]) -> Snapshots:
+    return {name: partial(snapshot, name) for name in names}
 
 
 def seeded(*precisions: str) -> list[Any]:
@@ -75,7 +75,7 @@ def test_a_fault_is_caught_and_named(source: str, fault: Fault, precision: str, 
     # As `dots conformance locate` does with and without --cases.
     runtime = Runtime(precision=precision)
     if fault.networks:
-        found = locate_among(engine, runtime, situations(fault.networks))
+        found = locate_among(engine, runtime, snapshots(fault.networks))
     else:
         found = layer_at_fault(failed) or locate_among(engine, runtime, networks_of(failed))
     assert found is not None, "locating found nothing"
@@ -104,4 +104,4 @@ def test_an_engine_without_a_fault_raises_no_alarm(name: str, precision: str) ->
     for pattern in ("layers/*/c4-7x9", "networks/topology/2-edges", "steps/optimizers"):
         assert list(failures(engine, runtime, select(EVERY, (pattern,)).values(), expected)) == []
     used = {network for fault in (*FAULTS.values(), *TORCH_FAULTS.values()) for network in fault.networks}
-    assert locate_among(engine, runtime, situations(tuple(sorted(used)))) is None
+    assert locate_among(engine, runtime, snapshots(tuple(sorted(used)))) is None

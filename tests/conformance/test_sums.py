@@ -86,8 +86,8 @@ def test_exchanged_edges_are_named_whatever_the_weights_and_images(
     seed: int, steps: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     engine = swapped(tmp_path_factory.getbasetemp())
-    situation = NetworkSnapshot.of(replace(CASES["pairs"], seed=seed), steps)
-    finding = locate(engine, situation, Runtime(precision="float32"))
+    snapshot = NetworkSnapshot.of(replace(CASES["pairs"], seed=seed), steps)
+    finding = locate(engine, snapshot, Runtime(precision="float32"))
     assert finding is not None
     assert finding.place == "cell 1 (reduce), node 2"
     assert "edge 1-2, sep_conv_5x5 weighs" in finding.explanation

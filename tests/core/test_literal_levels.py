@@ -292,7 +292,7 @@ def test_second_order_is_the_derivative_of_the_loss_after_a_step(seed):
 
 @quick
 @given(seeds)
-def test_displacements_have_darts_radius_and_w_comes_back(seed):
+def test_perturbations_have_darts_radius_and_w_comes_back(seed):
     """w± = w ± ε∇w′L_val with ε = 0.01/‖∇w′L_val‖: 0.01 either way, whatever the gradient."""
     network, at, of = start(seed)
     stepped(network, SECOND)
@@ -381,7 +381,7 @@ def test_loaders_stand_where_a_resumed_run_takes_them_up(steps, share, epochs):
     network = Arithmetic(losses(0), 0)
     read = [0, 0]
 
-    def feed(number):
+    def next_batch(number):
         read[number] += 1
         return batch(number)
 
@@ -390,7 +390,7 @@ def test_loaders_stand_where_a_resumed_run_takes_them_up(steps, share, epochs):
         for step in range(steps):
             resumed = SimpleNamespace(_progress=SimpleNamespace(epoch=epoch, step=step))
             assert [Runner._read_before(resumed, update, steps) for update in updates] == read
-            stepper.step(feed, RATES, WARM, StepPosition(epoch, step, steps))
+            stepper.step(next_batch, RATES, WARM, StepPosition(epoch, step, steps))
     assert read == [epochs, epochs * steps]
 
 

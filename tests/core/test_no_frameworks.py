@@ -1,4 +1,4 @@
-"""The core stands alone: it loads no framework and knows no other room."""
+"""The core stands alone: it loads no framework and knows no other package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import dots_core
 
 FOREIGN = {"torch", "mindspore", "jittor", "PIL", "safetensors", "pydantic", "matplotlib"}
-ROOMS = {"dots", "dots_torch", "dots_mindspore", "dots_jittor", "dots_reference", "dots_conformance"}
+PACKAGES = {"dots", "dots_torch", "dots_mindspore", "dots_jittor", "dots_reference", "dots_conformance"}
 
 SCRIPT = """
 import importlib, pkgutil, sys
@@ -30,7 +30,7 @@ def test_importing_everything_loads_no_framework():
     submodules, loaded = (set(line.split()) for line in done.stdout.splitlines())
     assert {"dots_core.search.runner", "dots_core.storage.checkpoint", "dots_core.data.batches.loader"} <= submodules
     assert "numpy" in loaded
-    assert not loaded & (FOREIGN | ROOMS)
+    assert not loaded & (FOREIGN | PACKAGES)
 
 
 ROOT = Path(dots_core.__path__[0])
@@ -47,4 +47,4 @@ def test_no_module_imports_another_room_or_an_engines_framework(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             imported.add((node.module or "").partition(".")[0])
-    assert not imported & (ROOMS | {"torch", "mindspore", "jittor"})
+    assert not imported & (PACKAGES | {"torch", "mindspore", "jittor"})

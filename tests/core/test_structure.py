@@ -1,4 +1,4 @@
-"""How the packages are built: rooms of few entries, and no circle of imports between modules or between rooms."""
+"""How the packages are built: folders of few entries, and no circle of imports between modules or between folders."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_no_modules_import_each_other_in_a_circle(arrows):
 
 
 @pytest.mark.parametrize("package", OURS)
-def test_no_rooms_import_each_other_in_a_circle(arrows, package):
-    """A room is a package inside another, or a module beside one."""
+def test_no_folders_import_each_other_in_a_circle(arrows, package):
+    """A folder is a package inside another, or a module beside one."""
     inside = {(a, b) for a, b in arrows if a.startswith(f"{package}.") and b.startswith(f"{package}.")}
     depth = max((a.count(".") for a, _ in inside), default=0)
     for level in range(2, depth + 1):
-        rooms = {(".".join(a.split(".")[:level]), ".".join(b.split(".")[:level])) for a, b in inside}
-        assert circle(rooms) == []
+        folders = {(".".join(a.split(".")[:level]), ".".join(b.split(".")[:level])) for a, b in inside}
+        assert circle(folders) == []
 
 
 def folders(package: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Small real files for the tests of the data room."""
+"""Small real files for the tests of reading data."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ import json, sys
 from pathlib import Path
 from dots_conformance.run_snapshot import snapshot_of_run
 from dots_core.engine.registry import load_engine
-situation = snapshot_of_run(Path(sys.argv[1]))
-network = situation.build(load_engine(sys.argv[2]), "float32", "cpu")
-loss, correct = network.evaluate(situation.batch, situation.temperature)
+snapshot = snapshot_of_run(Path(sys.argv[1]))
+network = snapshot.build(load_engine(sys.argv[2]), "float32", "cpu")
+loss, correct = network.evaluate(snapshot.batch, snapshot.temperature)
 Path(sys.argv[3]).write_text(json.dumps([loss, correct]))
 """
 

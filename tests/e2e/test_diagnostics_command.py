@@ -237,13 +237,13 @@ def test_a_report_of_no_run_is_refused(tmp_path):
 
 
 def test_python_results_carry_the_diagnostics(backend, tmp_path):
-    import dots as face
+    import dots as api
 
     small = {
         "train_images": 64, "test_images": 20, "batch": 16, "channels": 2, "space.nodes": 2, "operation.epochs": 2,
         "operation.warmup": 1, "operation.layers": 3, "topology.epochs": 1, "topology.warmup": 0, "topology.layers": 3,
     }  # fmt: skip
-    result = face.search("smoke", backend=backend, out=tmp_path / "run", settings=small, verbose=False)
+    result = api.search("smoke", backend=backend, out=tmp_path / "run", settings=small, verbose=False)
     assert result.report.read_text().startswith("<!doctype html>")
     assert {"alpha.normal", "alpha.reduce"} <= set(result.margins)
     assert result.metrics["skip_count_normal"] == skips(result.genotype.to_record(), "normal")

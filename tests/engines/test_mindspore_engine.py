@@ -206,7 +206,7 @@ def test_a_step_reads_no_tensor_back(monkeypatch):
     assert network.pop_losses().shape == (3, 2)
 
 
-def test_a_displaced_step_reads_no_tensor_back(monkeypatch):
+def test_a_perturbed_step_reads_no_tensor_back(monkeypatch):
     """Accumulated gradients, and what they perturb w by, stay on the device."""
     import mindspore
 
@@ -324,7 +324,7 @@ def test_a_chosen_operation_weighs_exactly_one():
     assert np.array_equal(table, draw.chosen.astype(np.float32))
 
 
-def test_what_overflows_while_weights_are_displaced_is_reported_once():
+def test_what_overflows_while_weights_are_perturbed_is_reported_once():
     """Statistics that are thrown away still tell that their pass was not finite, and no other's."""
     case = CASES["one cell"]
     network = built(case)

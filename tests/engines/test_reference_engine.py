@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dots_conformance.closeness import norm
 from dots_conformance.engine_suite import (
-    DISPLACED,
+    PERTURBED,
     RATES,
     EngineSuite,
     left_out,
@@ -137,6 +137,6 @@ def test_no_compared_pass_is_decided_by_rounding(name: str, monkeypatch: pytest.
     found.gradients(case.batch(), case.temperature)
     found.import_state(state)
     found.gradients(case.batch(9), case.temperature)
-    if name == DISPLACED:
+    if name == PERTURBED:
         perturbed(found)
     assert min(margins) > MARGIN

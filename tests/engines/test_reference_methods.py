@@ -433,13 +433,13 @@ def test_a_sparse_update_is_made_in_one_step_of_the_epoch() -> None:
     stepper = Stepper(network, TOPONAS, updates, 0, "test")
     read: list[list[int]] = [[], []]
 
-    def feed(number: int) -> Batch:
+    def next_batch(number: int) -> Batch:
         read[number].append(len(read[number]))
         return batches_of(TOPONAS, number, read[number][-1])
 
     for step in range(4):
         before = network.architecture()["alpha.normal"]
-        stepper.step(feed, RATES, WARM, StepPosition(2, step, 4))
+        stepper.step(next_batch, RATES, WARM, StepPosition(2, step, 4))
         if step == 3:
             hand.descend("alpha", hand.gradients(batches_of(TOPONAS, 0, 0)))
         hand.descend("w", hand.gradients(batches_of(TOPONAS, 1, step)))

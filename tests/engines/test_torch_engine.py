@@ -92,7 +92,7 @@ def test_gradients_do_not_read_freed_memory():
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def test_a_step_only_waits_for_the_device_in_drain(monkeypatch):
+def test_a_step_only_waits_for_the_device_in_pop_losses(monkeypatch):
     """No tensor is read back to the host during a step."""
     import torch
 

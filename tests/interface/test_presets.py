@@ -274,11 +274,11 @@ def test_searches_on_imagenet_learn_from_a_tenth_of_each_class(name):
     images, labels = np.zeros((n, 8, 8), np.uint8), np.arange(n) % 2
     data = from_arrays(images, labels, images[:10], labels[:10], name="blank")
     searched = plan("search", name, batch=50)
-    feed = BatchSource(searched, data)
+    source = BatchSource(searched, data)
     phase = searched.stages[0].phases[-1]
-    architecture, weights = (feed.loader(searched.stages[0], phase, number).steps for number in (0, 1))
+    architecture, weights = (source.loader(searched.stages[0], phase, number).steps for number in (0, 1))
     assert (weights, architecture) == (0.1 * n / 50, 0.025 * n / 50)
-    assert feed.loader(searched.stages[1], searched.stages[1].phases[-1], 0).steps == 0.125 * n / 50
+    assert source.loader(searched.stages[1], searched.stages[1].phases[-1], 0).steps == 0.125 * n / 50
     for split, count in (("half-a", 200), ("half-b", 50), ("all", 250)):
         held = np.concatenate([batch.labels for batch in loader_of(searched, data, split).batches(0)])
         assert np.bincount(held).tolist() == [count, count]

@@ -104,13 +104,13 @@ def test_a_level_that_names_a_setting_that_there_is_not_is_refused():
 
 
 def test_what_no_digest_can_describe_is_refused():
-    class Silent(Gradient):
+    class Plain(Gradient):
         def accumulate(self, *_):
             return []
 
-    update = Update(("alpha",), "half-b", gradient=Silent())
+    update = Update(("alpha",), "half-b", gradient=Plain())
     plan = Plan((Stage("s", search_cell(1), 3, (Phase("search", 1, (update, Update(("w",), "half-a"))),)),))
-    with pytest.raises(UsageError, match="make Silent a frozen dataclass"):
+    with pytest.raises(UsageError, match="make Plain a frozen dataclass"):
         assert plan.digest
 
 

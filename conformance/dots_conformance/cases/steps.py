@@ -95,7 +95,7 @@ def step_cases(seed: int, shared: Path | None = None) -> Iterator[Case]:
     yield forced("levels/second-order/large-decay", decayed, "second-order", quick=True)
     # Where w stands shows at once what gradients taken there show only beyond their own rounding errors.
     heavy = replace(CASES["one cell"], optimizers=Optimizers(weight_decay=0.5), seed=seed)
-    yield _displaced("displaced/weight-decay", heavy, shared)
+    yield _perturbed("perturbed/weight-decay", heavy, shared)
     # Each of two updates is clipped for itself, the second with its regularisation.
     apart = replace(CASES["output pairs"], optimizers=OPTIMIZERS["clipped-architecture"], seed=seed)
     yield forced("levels/regularised/clipped-architecture", apart, "regularised", quick=False)
@@ -172,7 +172,7 @@ def _forced(name: str, network: NetworkCase, level: str, quick: bool, shared: Pa
     return Case(f"steps/{name}", record, quick, network=network)
 
 
-def _displaced(name: str, network: NetworkCase, shared: Path | None) -> Case:
+def _perturbed(name: str, network: NetworkCase, shared: Path | None) -> Case:
     """Where w stands in a step of second order: after the virtual step, perturbed, and restored."""
 
     def record(engine: Engine, runtime: Runtime) -> Recording:

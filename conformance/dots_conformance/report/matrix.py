@@ -20,7 +20,7 @@ class CaseRow:
 
 
 @dataclass(frozen=True)
-class Family:
+class CaseGroup:
     """Cases of one sort, and the worst of them by engine."""
 
     name: str
@@ -29,7 +29,7 @@ class Family:
     cases: list[CaseRow]
 
 
-def matrix(engines: Sequence[Column], names: Iterable[str]) -> list[tuple[str, list[Family]]]:
+def matrix(engines: Sequence[Column], names: Iterable[str]) -> list[tuple[str, list[CaseGroup]]]:
     """Return the families of each group of cases."""
     return [
         (group, [_family(name, members, engines) for name, members in families.items()])
@@ -37,10 +37,10 @@ def matrix(engines: Sequence[Column], names: Iterable[str]) -> list[tuple[str, l
     ]
 
 
-def _family(name: str, members: Sequence[str], engines: Sequence[Column]) -> Family:
+def _family(name: str, members: Sequence[str], engines: Sequence[Column]) -> CaseGroup:
     tallies = [tally(c.engine.cases[case] for case in members if case in c.engine.cases) for c in engines]
     cells = [(MISSING if t.worst is None else cell_class(t.worst), family_words(t)) for t in tallies]
-    return Family(name, any(t.against for t in tallies), cells, [_row(case, engines) for case in members])
+    return CaseGroup(name, any(t.against for t in tallies), cells, [_row(case, engines) for case in members])
 
 
 def _row(name: str, engines: Sequence[Column]) -> CaseRow:
