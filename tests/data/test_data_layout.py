@@ -204,13 +204,16 @@ def test_wrong_annotations_are_named(write_images: Write, text: str, error: type
 def test_images_in_nested_folders_are_read_and_links_in_circles_are_not_followed(write_images: Write):
     root = write_images({**classes("train", "test"), "train/cat/a/b/deep.png": noise(6, 5, 3)})
     os.symlink(root / "train" / "cat", root / "train" / "cat" / "a" / "circle")
+    os.symlink("..", root / "train" / "cat" / "others")
+    os.symlink(root, root / "train" / "dog" / "all")
     os.symlink(root / "test" / "cat", root / "train" / "dog" / "more")
     found = load(root)
     assert [Path(file).relative_to(root).as_posix() for file in found.train.files] == [
         *("train/cat/0.png", "train/cat/1.png", "train/cat/a/b/deep.png"),
         *("train/dog/0.png", "train/dog/1.png", "train/dog/more/0.png", "train/dog/more/1.png"),
     ]
-    assert passed_over(found) == {"a link to a folder above it": (1, ("train/cat/a/circle",))}
+    links = ("train/cat/a/circle", "train/cat/others", "train/dog/all")
+    assert passed_over(found) == {"a link to a folder above it": (3, links)}
 
 
 def test_very_deep_folders_end(write_images: Write):

@@ -91,21 +91,27 @@ def list_classes(folder: Path, root: Path, tally: Tally) -> dict[str, list[str]]
     return {name: list_images(path, root, tally) for name, path in class_folders(folder).items()}
 
 
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
 def list_images(folder: str, root: Path, tally: Tally) -> list[str]:
     """Find the image files in a folder and the folders in it, in the order of their paths.
 
     A file is an image by its suffix, or without one by the first bytes of its content.
     """
     found: list[str] = []
-    # Folders yet to be looked into, each with those it was reached through: a link may lead back to one.
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(folder, ())]
+    # Folders yet to be looked into, each with those above it: a link may lead back to one, and so to other classes.
+    beyond = {*Path(folder).absolute().parents, *Path(folder).resolve().parents}
+    waiting = [(folder, tuple(map(_identity, beyond)))]
     while waiting:
         current, above = waiting.pop()
-        here = os.stat(current)
-        if (here.st_dev, here.st_ino) in above:
+        here = _identity(current)
+        if here in above:
             tally.pass_over("a link to a folder above it", _place(current, root))
             continue
-        path = (*above, (here.st_dev, here.st_ino))
+        path = (*above, here)
         for entry in _entries(current):
             suffix = os.path.splitext(entry.name)[1].lower()
             if why := _foreign(entry.name):
