@@ -50,11 +50,11 @@ class Options:
 
 def retained_cell(kind: str) -> CellSpec:
     """Build a cell whose edges hold two drawn operations each, one without weights and one convolution."""
-    light = [o for o in DARTS if o not in DARTS[4:]]
+    light, convolutions = DARTS[:4], DARTS[4:]
     cell = search_cell(topology=Topology("k-edges", edges_per_node=2))
     draws = Stream(SEED, f"benchmark/retained/{kind}").uniform((len(cell.edges), 2))
     edges = tuple(
-        Edge(e.source, e.target, ((light[int(a * len(light))], DARTS[4:][int(b * len(DARTS[4:]))]),))
+        Edge(e.source, e.target, ((light[int(a * len(light))], convolutions[int(b * len(convolutions))]),))
         for e, (a, b) in zip(cell.edges, draws, strict=True)
     )
     return CellSpec(cell.nodes, edges, cell.concat, cell.topology)
