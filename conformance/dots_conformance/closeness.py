@@ -22,8 +22,8 @@ allows them 1 % of the floor, relative to the largest norm among tensors of the 
 whole floor, relative to the same norm. The numbers stand in `dots_conformance.thresholds`.
 
 Adam's first steps move an architecture weight by about the learning rate, in the direction of its gradient's sign.
-Where rounding has turned the sign of the first moment, which is nearer to 0 than its budget, the weight is not
-compared, as after a tie; the moment is.
+Where, below float32, rounding has turned the sign of the first moment, which is nearer to 0 than its budget, the weight
+is not compared, as after a tie; the moment is.
 
 Free-running trajectories (sorts that begin with ``growth``) amplify rounding errors from step
 to step. Their budget is a multiple of the largest deviation that the draws have shown up to that step.
@@ -172,7 +172,7 @@ def _turned(key: str, actual: Arrays, ref64: Arrays, draws: Sequence[Arrays], pr
     """Where Adam moves architecture weights by a moment of the other sign than ref64's, which its budget allows."""
     sort, _, name = key.partition("/")
     first = f"adam.first/{name}"
-    if sort != "architecture" or first not in ref64 or first not in actual:
+    if DRAWN[precision] == "float32" or sort != "architecture" or first not in ref64 or first not in actual:
         return np.zeros((), bool)
     moment, found = np.asarray(ref64[first], np.float64), np.asarray(actual[first], np.float64)
     if found.shape != moment.shape:

@@ -131,13 +131,14 @@ def test_a_weight_that_adam_moves_by_the_sign_of_rounding_is_not_compared() -> N
     exact = {"architecture/a": np.ones(4), "adam.first/a": moment}
     draws = [{**exact, "adam.first/a": moment * (1 + 0.01 * np.array([1, -1, 1, 1]))}]
 
-    def judged(place: int, turned: float) -> str:
+    def judged(place: int, turned: float, precision: str = "bfloat16") -> str:
         found = {key: value.copy() for key, value in exact.items()}
         found["architecture/a"][place] += 0.2
         found["adam.first/a"][place] = turned
-        return {v.key: v.verdict for v in judge(found, exact, draws, "bfloat16")}["architecture/a"]
+        return {v.key: v.verdict for v in judge(found, exact, draws, precision)}["architecture/a"]
 
     assert judged(2, -0.01) == PASS
+    assert judged(2, -0.01, "float32") == judged(2, -0.01, "float64") == FAIL
     assert judged(2, 0.01) == FAIL  # it did not turn
     for place in (0, 1, 3):
         assert judged(place, -0.01) == FAIL  # rounding cannot have turned it
